@@ -1,0 +1,26 @@
+//! Every decision of a node, with no IO.
+//!
+//! Machines take inputs, the time and, where needed, a read window on the applied state, and
+//! return effects. Nothing here opens a file, reads a clock, draws a random number or starts a
+//! thread; the manifest and `.clippy.toml` prove it. The process drives the machines in
+//! production, the simulator drives the same machines under test.
+
+pub mod time;
+pub mod view;
+
+pub mod command;
+pub mod error;
+
+pub mod group;
+pub mod lease;
+pub mod membership;
+pub mod mvcc;
+pub mod range;
+pub mod snapshot;
+pub mod spine;
+pub mod watch;
+
+pub use error::Error;
+pub use flotilla_proto as proto;
+pub use flotilla_proto::ids::{GroupId, LeaseId, NodeId};
+pub use time::Time;

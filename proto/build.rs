@@ -1,0 +1,52 @@
+//! Compiles every .proto file of `etcd/` and `internal/` with a pure-Rust compiler: no `protoc`.
+//! Writes into OUT_DIR the Rust modules and the descriptors without their comments. gRPC clients
+//! and servers are written only for the feature `services`.
+
+use std::path::{Path, PathBuf};
+use std::{env, error, fs};
+
+use prost::Message;
+
+const FOLDERS: [&str; 2] = ["etcd", "internal"];
+
+/// Names as written in `src/lib.rs`. A package without files still needs its module.
+const INTERNAL_MODULE: &str = "flotilla.internal.rs";
+const DESCRIPTOR_SET: &str = "descriptor_set.bin";
+
+fn main() -> Result<(), Box<dyn error::Error>> {
+    let crate_dir = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let out_dir = PathBuf::from(env::var("OUT_DIR")?);
+    let with_services = env::var_os("CARGO_FEATURE_SERVICES").is_some();
+
+    let mut descriptors = protox::compile(proto_files(&crate_dir)?, [&crate_dir])?;
+    fs::write(out_dir.join(INTERNAL_MODULE), "")?;
+    tonic_prost_build::configure()
+        .build_client(with_services)
+        .build_server(with_services)
+        .bytes(".")
+        .btree_map(".")
+        .compile_fds(descriptors.clone())?;
+
+    for file in &mut descriptors.file {
+        file.source_code_info = None;
+    }
+    fs::write(out_dir.join(DESCRIPTOR_SET), descriptors.encode_to_vec())?;
+    Ok(())
+}
+
+/// The .proto files of all folders, sorted so that every build generates the same text.
+fn proto_files(crate_dir: &Path) -> Result<Vec<PathBuf>, Box<dyn error::Error>> {
+    let mut files = Vec::new();
+    for folder in FOLDERS {
+        println!("cargo::rerun-if-changed={folder}");
+        for entry in fs::read_dir(crate_dir.join(folder))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "proto") {
+                println!("cargo::rerun-if-changed={}", path.display());
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
