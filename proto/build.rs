@@ -9,8 +9,7 @@ use prost::Message;
 
 const FOLDERS: [&str; 2] = ["etcd", "internal"];
 
-/// Names as written in `src/lib.rs`. A package without files still needs its module.
-const INTERNAL_MODULE: &str = "flotilla.internal.rs";
+/// File in OUT_DIR that `src/lib.rs` embeds.
 const DESCRIPTOR_SET: &str = "descriptor_set.bin";
 
 fn main() -> Result<(), Box<dyn error::Error>> {
@@ -19,7 +18,6 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     let with_services = env::var_os("CARGO_FEATURE_SERVICES").is_some();
 
     let mut descriptors = protox::compile(proto_files(&crate_dir)?, [&crate_dir])?;
-    fs::write(out_dir.join(INTERNAL_MODULE), "")?;
     tonic_prost_build::configure()
         .build_client(with_services)
         .build_server(with_services)
@@ -38,11 +36,11 @@ fn main() -> Result<(), Box<dyn error::Error>> {
 fn proto_files(crate_dir: &Path) -> Result<Vec<PathBuf>, Box<dyn error::Error>> {
     let mut files = Vec::new();
     for folder in FOLDERS {
+        // Cargo looks at every file below a folder, new ones included.
         println!("cargo::rerun-if-changed={folder}");
         for entry in fs::read_dir(crate_dir.join(folder))? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "proto") {
-                println!("cargo::rerun-if-changed={}", path.display());
                 files.push(path);
             }
         }

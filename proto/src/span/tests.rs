@@ -98,12 +98,17 @@ fn is_empty_means_that_no_key_is_in() {
 
 #[test]
 fn overlaps_means_that_a_key_is_in_both() {
-    let spans = spans();
     let keys = keys();
-    for a in &spans {
-        for b in &spans {
-            let shared = keys.iter().any(|key| is_in(key, a) && is_in(key, b));
-            assert_eq!(a.overlaps(b), shared, "{a:?} and {b:?}");
+    // One bit for each key of the universe.
+    let members = |span: &Span| {
+        let bits = keys.iter().enumerate().filter(|(_, key)| is_in(key, span));
+        bits.fold(0_u64, |members, (bit, _)| members | 1 << bit)
+    };
+    let spans: Vec<(Span, u64)> =
+        spans().into_iter().map(|span| (span.clone(), members(&span))).collect();
+    for (a, in_a) in &spans {
+        for (b, in_b) in &spans {
+            assert_eq!(a.overlaps(b), in_a & in_b != 0, "{a:?} and {b:?}");
         }
     }
 }
@@ -136,11 +141,11 @@ fn single_key_is_found_however_the_span_was_written() {
     for key in bounds() {
         assert_eq!(Span::key(key.clone()).single_key(), Some(&key[..]));
     }
-    // A key is its own shortest successor's only predecessor: no span of other bounds holds one
-    // key, because between any two other bounds there is room for another.
+    // The universe reaches one byte beyond the bounds, so a span that holds more than one key at
+    // all holds more than one of the universe.
     for span in spans() {
-        let followed_by_zero = span.end.as_deref() == Some(&[&span.start[..], b"\0"].concat()[..]);
-        let expected = followed_by_zero.then_some(&span.start[..]);
+        let inside: Vec<Bytes> = keys().into_iter().filter(|key| is_in(key, &span)).collect();
+        let expected = (inside.len() == 1).then(|| &inside[0][..]);
         assert_eq!(span.single_key(), expected, "{span:?}");
     }
 }

@@ -1,1 +1,8 @@
-//! See the module's files.
+//! One range on its leader: which requests may be evaluated at the same time.
+//!
+//! A request is evaluated only under latches on everything it reads and writes, and keeps them
+//! until its write is numbered and applied (I5), so it always sees complete state.
+
+pub mod latch;
+
+pub use latch::{Footprint, Latches, Mode, Point};

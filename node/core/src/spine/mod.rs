@@ -1,1 +1,14 @@
-//! See the module's files.
+//! The spine: the root group, whose log is the global order.
+//!
+//! `state` folds committed records into the spine's state and hands out revisions, `apply` turns
+//! what was folded into changes of the store, `replica` is the machine around them: it takes
+//! requests, evaluates them under latches, proposes, answers. Range 0 is carried inline: a write
+//! of it is a record of the spine and has its revision the moment it is folded.
+
+pub mod apply;
+pub mod replica;
+pub mod state;
+
+pub use apply::{Applied, Task};
+pub use replica::{Config, Effect, Input, Limits, Replica, Status};
+pub use state::{Member, State};

@@ -1,0 +1,568 @@
+//! The spine's state: a pure function of the committed log (I1). Revisions come into being here
+//! and nowhere else. It is small and kept in memory; every change is also a row of the Meta column,
+//! written in the same batch as the data, so state and data can never disagree after a crash.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Bound, ControlFlow};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+
+use crate::command::RequestId;
+use crate::proto::NodeId;
+use crate::proto::internal::{self, record::Body};
+use crate::view::{Batch, Column, View, ViewError};
+use crate::{Error, LeaseId};
+
+pub use crate::proto::internal::Member;
+
+/// Request ids remembered per origin: an older one is taken for a duplicate. A gateway keeps far
+/// fewer requests under way than this.
+pub const WINDOW_REQUESTS_MAX: u64 = 8_192;
+/// Origins remembered; the one that was silent longest is forgotten first.
+pub const WINDOW_ORIGINS_MAX: usize = 64;
+/// Alarm kind CORRUPT of etcd's API.
+pub const ALARM_CORRUPT: i32 = 2;
+/// Alarm kind NOSPACE of etcd's API.
+pub const ALARM_NOSPACE: i32 = 1;
+
+/// First byte of a Meta key of the spine; the rest is written big-endian.
+mod row {
+    pub(super) const APPLIED: u8 = b'a';
+    pub(super) const CLUSTER: u8 = b'c';
+    pub(super) const CONF: u8 = b'f';
+    pub(super) const LEASE: u8 = b'l';
+    pub(super) const MEMBER: u8 = b'm';
+    pub(super) const REMOVED: u8 = b'r';
+    pub(super) const ALARM: u8 = b's';
+    pub(super) const VERSION: u8 = b'v';
+    pub(super) const WINDOW: u8 = b'w';
+}
+
+/// Where the applied state stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Index of the last applied entry of the spine.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// The store's revision.
+    pub revision: i64,
+    /// The last compacted revision; -1 before any compaction.
+    pub compact_revision: i64,
+}
+
+impl Position {
+    /// As a Meta row, written with every applied batch.
+    pub fn write(&self, batch: &mut Batch) {
+        let mut value = BytesMut::with_capacity(32);
+        value.put_u64(self.index);
+        value.put_u64(self.term);
+        value.put_i64(self.revision);
+        value.put_i64(self.compact_revision);
+        batch.put(Column::Meta, vec![row::APPLIED], value.freeze());
+    }
+
+    fn read(value: &[u8]) -> Option<Self> {
+        let word = |at: usize| value.get(at..at + 8)?.try_into().ok();
+        Some(Self {
+            index: u64::from_be_bytes(word(0)?),
+            term: u64::from_be_bytes(word(8)?),
+            revision: i64::from_be_bytes(word(16)?),
+            compact_revision: i64::from_be_bytes(word(24)?),
+        })
+    }
+}
+
+/// A granted lease; its deadline is known to the leader alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Granted seconds.
+    pub ttl: i64,
+    /// Seconds that were left at the last checkpoint; 0 when there is none.
+    pub remaining_ttl: i64,
+}
+
+/// What the fold makes of one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A write that has this revision; its effects are to be applied.
+    Numbered(i64),
+    /// The state changed without a revision, or there was nothing to change.
+    Done,
+    /// Void, and this is why.
+    Rejected(Error),
+    /// Seen before (I13): void, and whoever waits was answered the first time.
+    Duplicate,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Window {
+    top: u64,
+    /// Bit `n % WINDOW_REQUESTS_MAX`, for the ids in (top - WINDOW_REQUESTS_MAX, top].
+    seen: Vec<u64>,
+    index: u64,
+}
+
+impl Window {
+    const WORDS: usize = (WINDOW_REQUESTS_MAX / 64) as usize;
+
+    /// True when `n` is new; marks it.
+    fn admit(&mut self, n: u64, index: u64) -> bool {
+        self.seen.resize(Self::WORDS, 0);
+        self.index = index;
+        if n + WINDOW_REQUESTS_MAX <= self.top {
+            return false;
+        }
+        if n > self.top {
+            let steps = (n - self.top).min(WINDOW_REQUESTS_MAX);
+            for passed in 1..=steps {
+                self.set(self.top + passed, false);
+            }
+            self.top = n;
+            // A jump past the whole window leaves every bit cleared above only for the last ids.
+            if steps == WINDOW_REQUESTS_MAX {
+                self.seen.fill(0);
+            }
+        } else if self.is_set(n) {
+            return false;
+        }
+        self.set(n, true);
+        true
+    }
+
+    fn is_set(&self, n: u64) -> bool {
+        let bit = n % WINDOW_REQUESTS_MAX;
+        self.seen[(bit / 64) as usize] & (1 << (bit % 64)) != 0
+    }
+
+    fn set(&mut self, n: u64, is_on: bool) {
+        let bit = n % WINDOW_REQUESTS_MAX;
+        let word = &mut self.seen[(bit / 64) as usize];
+        if is_on {
+            *word |= 1 << (bit % 64);
+        } else {
+            *word &= !(1 << (bit % 64));
+        }
+    }
+
+    fn encode(&self) -> Bytes {
+        let mut seen = Vec::with_capacity(self.seen.len() * 8);
+        for word in &self.seen {
+            seen.extend_from_slice(&word.to_le_bytes());
+        }
+        internal::RequestWindow { top: self.top, seen: seen.into(), index: self.index }
+            .encode_to_vec()
+            .into()
+    }
+
+    fn decode(value: &[u8]) -> Option<Self> {
+        let stored = internal::RequestWindow::decode(value).ok()?;
+        let seen = stored
+            .seen
+            .chunks_exact(8)
+            .map(|word| u64::from_le_bytes(word.try_into().expect("chunks of eight")))
+            .collect();
+        Some(Self { top: stored.top, seen, index: stored.index })
+    }
+}
+
+/// The state after some prefix of the spine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    position: Position,
+    cluster_id: u64,
+    cluster_version: String,
+    conf: internal::ConfState,
+    leases: BTreeMap<i64, Lease>,
+    members: BTreeMap<u64, Member>,
+    removed: BTreeSet<u64>,
+    /// (kind, member) of every active alarm.
+    alarms: BTreeSet<(i32, u64)>,
+    windows: BTreeMap<u64, Window>,
+}
+
+impl State {
+    /// The state every founding node starts from: revision 1 (I15), and a log that begins after
+    /// index 1 of term 1.
+    pub fn bootstrap(cluster_id: u64, members: Vec<Member>) -> Self {
+        let conf = internal::ConfState {
+            voters: members.iter().map(|member| member.id).collect(),
+            ..Default::default()
+        };
+        Self {
+            position: Position { index: 1, term: 1, revision: 1, compact_revision: -1 },
+            cluster_id,
+            cluster_version: String::new(),
+            conf,
+            leases: BTreeMap::new(),
+            members: members.into_iter().map(|member| (member.id, member)).collect(),
+            removed: BTreeSet::new(),
+            alarms: BTreeSet::new(),
+            windows: BTreeMap::new(),
+        }
+    }
+
+    /// The state of a node that joins a running cluster and knows nothing yet: its log is empty
+    /// and a snapshot will replace all of this.
+    pub fn empty(cluster_id: u64) -> Self {
+        let mut state = Self::bootstrap(cluster_id, Vec::new());
+        state.position = Position { index: 0, term: 0, revision: 1, compact_revision: -1 };
+        state
+    }
+
+    /// Reads the state that was stored with the data; `None` when the store is new.
+    ///
+    /// # Errors
+    /// The store cannot be read, or a row cannot be understood.
+    pub fn load(view: &dyn View) -> Result<Option<Self>, ViewError> {
+        let mut state = Self::empty(0);
+        let mut is_found = false;
+        let mut damage = None;
+        view.scan(Column::Meta, Bound::Unbounded, Bound::Unbounded, &mut |key, value| {
+            match state.load_row(key, value) {
+                Some(is_position) => is_found |= is_position,
+                None => damage = Some(format!("spine state row {key:02x?}")),
+            }
+            if damage.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        match damage {
+            Some(what) => Err(ViewError(what)),
+            None => Ok(is_found.then_some(state)),
+        }
+    }
+
+    /// Takes one Meta row: whether it is the position, or `None` when it is damaged.
+    fn load_row(&mut self, key: &[u8], value: &[u8]) -> Option<bool> {
+        let (kind, rest) = key.split_first()?;
+        let id = || rest.try_into().ok().map(u64::from_be_bytes);
+        match *kind {
+            row::APPLIED => {
+                self.position = Position::read(value)?;
+                return Some(true);
+            }
+            row::CLUSTER => self.cluster_id = u64::from_be_bytes(value.try_into().ok()?),
+            row::CONF => self.conf = internal::ConfState::decode(value).ok()?,
+            row::LEASE => {
+                let stored = internal::StoredLease::decode(value).ok()?;
+                let lease = Lease { ttl: stored.ttl, remaining_ttl: stored.remaining_ttl };
+                self.leases.insert(id()?.cast_signed(), lease);
+            }
+            row::MEMBER => {
+                self.members.insert(id()?, Member::decode(value).ok()?);
+            }
+            row::REMOVED => {
+                self.removed.insert(id()?);
+            }
+            row::ALARM => {
+                let (kind, member) = rest.split_first_chunk::<4>()?;
+                let member = u64::from_be_bytes(member.try_into().ok()?);
+                self.alarms.insert((i32::from_be_bytes(*kind), member));
+            }
+            row::VERSION => self.cluster_version = String::from_utf8(value.to_vec()).ok()?,
+            row::WINDOW => {
+                self.windows.insert(id()?, Window::decode(value)?);
+            }
+            // Rows of other modules.
+            _ => {}
+        }
+        Some(false)
+    }
+
+    /// Everything as rows: for a new store.
+    pub fn write_all(&self, batch: &mut Batch) {
+        self.position.write(batch);
+        batch.put(
+            Column::Meta,
+            vec![row::CLUSTER],
+            Bytes::copy_from_slice(&self.cluster_id.to_be_bytes()),
+        );
+        self.write_conf(batch);
+        for member in self.members.values() {
+            write_member(batch, member);
+        }
+    }
+
+    /// Where the state stands.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The cluster's id.
+    pub fn cluster_id(&self) -> u64 {
+        self.cluster_id
+    }
+
+    /// The version all members agreed on; empty until the first leader set it.
+    pub fn cluster_version(&self) -> &str {
+        &self.cluster_version
+    }
+
+    /// Voters and learners.
+    pub fn conf(&self) -> &internal::ConfState {
+        &self.conf
+    }
+
+    /// Members by id.
+    pub fn members(&self) -> &BTreeMap<u64, Member> {
+        &self.members
+    }
+
+    /// A member that was removed can never come back under the same id.
+    pub fn is_removed(&self, id: NodeId) -> bool {
+        self.removed.contains(&id.0)
+    }
+
+    /// Granted leases.
+    pub fn leases(&self) -> &BTreeMap<i64, Lease> {
+        &self.leases
+    }
+
+    /// Active alarms, (kind, member).
+    pub fn alarms(&self) -> &BTreeSet<(i32, u64)> {
+        &self.alarms
+    }
+
+    /// Whether any member has an alarm of this kind.
+    pub fn has_alarm(&self, kind: i32) -> bool {
+        self.alarms.range((kind, 0)..=(kind, u64::MAX)).next().is_some()
+    }
+
+    /// Moves to the entry at `index`, whose records are then folded in their order.
+    ///
+    /// # Panics
+    /// When an entry is skipped or folded twice.
+    pub fn enter(&mut self, index: u64, term: u64) {
+        assert!(
+            index == self.position.index + 1 && term >= self.position.term,
+            "entries are folded in order: entry {index} of term {term} after {:?}",
+            self.position
+        );
+        self.position.index = index;
+        self.position.term = term;
+    }
+
+    /// Folds one record of the entry just entered. Changed rows are added to `batch`.
+    pub fn fold(&mut self, record: &internal::Record, batch: &mut Batch) -> Verdict {
+        let id = RequestId { origin: record.origin, n: record.n };
+        let Some(body) = &record.body else { return Verdict::Done };
+        if !self.admit(id) {
+            return Verdict::Duplicate;
+        }
+        match body {
+            Body::Write(write) => self.fold_write(write),
+            Body::LeaseGrant(grant) => self.fold_grant(grant, batch),
+            Body::LeaseRevoke(revoke) => self.fold_revoke(revoke, batch),
+            Body::LeaseCheckpoint(checkpoint) => self.fold_checkpoint(checkpoint, batch),
+            Body::Compact(compact) => self.fold_compact(compact.revision),
+            Body::Alarm(alarm) => self.fold_alarm(*alarm, batch),
+            Body::MemberAttributes(attributes) => self.fold_attributes(attributes, batch),
+            Body::MemberUrls(urls) => self.fold_urls(urls, batch),
+            Body::ClusterVersion(version) => {
+                self.cluster_version.clone_from(&version.version);
+                let value = Bytes::copy_from_slice(version.version.as_bytes());
+                batch.put(Column::Meta, vec![row::VERSION], value);
+                Verdict::Done
+            }
+        }
+    }
+
+    /// Folds a membership change of the entry just entered; `conf` is what Raft made of it.
+    pub fn fold_change(
+        &mut self,
+        change: &internal::MemberChange,
+        conf: internal::ConfState,
+        batch: &mut Batch,
+    ) {
+        use internal::member_change::Kind;
+        self.conf = conf;
+        self.write_conf(batch);
+        let Some(member) = &change.member else { return };
+        match change.kind() {
+            Kind::None => {}
+            Kind::Add => {
+                self.members.insert(member.id, member.clone());
+                write_member(batch, member);
+            }
+            Kind::Remove => {
+                self.members.remove(&member.id);
+                self.removed.insert(member.id);
+                batch.delete(Column::Meta, numbered(row::MEMBER, member.id));
+                batch.put(Column::Meta, numbered(row::REMOVED, member.id), Bytes::new());
+                let alarms: Vec<_> =
+                    self.alarms.iter().copied().filter(|(_, id)| *id == member.id).collect();
+                for (kind, id) in alarms {
+                    self.set_alarm(kind, id, false, batch);
+                }
+            }
+            Kind::Promote => {
+                if let Some(known) = self.members.get_mut(&member.id) {
+                    known.is_learner = false;
+                    write_member(batch, known);
+                }
+            }
+        }
+    }
+
+    /// The rows of the request windows that changed since the entry at `after`.
+    pub fn write_windows(&self, after: u64, batch: &mut Batch) {
+        for (origin, window) in &self.windows {
+            if window.index > after {
+                batch.put(Column::Meta, numbered(row::WINDOW, *origin), window.encode());
+            }
+        }
+    }
+
+    fn admit(&mut self, id: RequestId) -> bool {
+        if id.origin == 0 {
+            return true;
+        }
+        let index = self.position.index;
+        if !self.windows.contains_key(&id.origin) && self.windows.len() >= WINDOW_ORIGINS_MAX {
+            let oldest = self.windows.iter().min_by_key(|(_, window)| window.index);
+            let oldest = *oldest.expect("there are origins").0;
+            self.windows.remove(&oldest);
+        }
+        self.windows.entry(id.origin).or_default().admit(id.n, index)
+    }
+
+    fn fold_write(&mut self, write: &internal::Write) -> Verdict {
+        let is_lease_known =
+            |effect: &internal::Effect| effect.lease == 0 || self.leases.contains_key(&effect.lease);
+        if !write.effects.iter().all(is_lease_known) {
+            return Verdict::Rejected(Error::LeaseNotFound);
+        }
+        self.next_revision()
+    }
+
+    fn fold_grant(&mut self, grant: &internal::LeaseGrant, batch: &mut Batch) -> Verdict {
+        if self.leases.contains_key(&grant.id) {
+            return Verdict::Rejected(Error::LeaseExist);
+        }
+        let lease = Lease { ttl: grant.ttl, remaining_ttl: 0 };
+        self.leases.insert(grant.id, lease);
+        write_lease(batch, grant.id, lease);
+        Verdict::Done
+    }
+
+    fn fold_revoke(&mut self, revoke: &internal::LeaseRevoke, batch: &mut Batch) -> Verdict {
+        if revoke.expired_in_term != 0 && revoke.expired_in_term != self.position.term {
+            return Verdict::Rejected(Error::LeaseNotFound);
+        }
+        if self.leases.remove(&revoke.id).is_none() {
+            return Verdict::Rejected(Error::LeaseNotFound);
+        }
+        batch.delete(Column::Meta, numbered(row::LEASE, revoke.id.cast_unsigned()));
+        if revoke.keys.is_empty() { Verdict::Done } else { self.next_revision() }
+    }
+
+    fn fold_checkpoint(
+        &mut self,
+        checkpoint: &internal::LeaseCheckpoint,
+        batch: &mut Batch,
+    ) -> Verdict {
+        for mark in &checkpoint.leases {
+            if let Some(lease) = self.leases.get_mut(&mark.id) {
+                lease.remaining_ttl = mark.remaining_ttl;
+                write_lease(batch, mark.id, *lease);
+            }
+        }
+        Verdict::Done
+    }
+
+    fn fold_compact(&mut self, revision: i64) -> Verdict {
+        if revision <= self.position.compact_revision {
+            return Verdict::Rejected(Error::Compacted);
+        }
+        if revision > self.position.revision {
+            return Verdict::Rejected(Error::FutureRevision);
+        }
+        self.position.compact_revision = revision;
+        Verdict::Done
+    }
+
+    fn fold_alarm(&mut self, alarm: internal::Alarm, batch: &mut Batch) -> Verdict {
+        self.set_alarm(alarm.kind, alarm.member, alarm.is_active, batch);
+        Verdict::Done
+    }
+
+    fn fold_attributes(
+        &mut self,
+        attributes: &internal::MemberAttributes,
+        batch: &mut Batch,
+    ) -> Verdict {
+        let Some(member) = self.members.get_mut(&attributes.id) else {
+            return Verdict::Rejected(Error::MemberNotFound);
+        };
+        member.name.clone_from(&attributes.name);
+        member.client_urls.clone_from(&attributes.client_urls);
+        write_member(batch, member);
+        Verdict::Done
+    }
+
+    fn fold_urls(&mut self, urls: &internal::MemberUrls, batch: &mut Batch) -> Verdict {
+        if !self.members.contains_key(&urls.id) {
+            return Verdict::Rejected(Error::MemberNotFound);
+        }
+        let is_taken = self.members.values().any(|other| {
+            other.id != urls.id && other.peer_urls.iter().any(|url| urls.peer_urls.contains(url))
+        });
+        if is_taken {
+            return Verdict::Rejected(Error::PeerUrlExist);
+        }
+        let member = self.members.get_mut(&urls.id).expect("checked above");
+        member.peer_urls.clone_from(&urls.peer_urls);
+        write_member(batch, member);
+        Verdict::Done
+    }
+
+    fn set_alarm(&mut self, kind: i32, member: u64, is_active: bool, batch: &mut Batch) {
+        let mut key = BytesMut::with_capacity(13);
+        key.put_u8(row::ALARM);
+        key.put_i32(kind);
+        key.put_u64(member);
+        if is_active {
+            self.alarms.insert((kind, member));
+            batch.put(Column::Meta, key.freeze(), Bytes::new());
+        } else {
+            self.alarms.remove(&(kind, member));
+            batch.delete(Column::Meta, key.freeze());
+        }
+    }
+
+    fn next_revision(&mut self) -> Verdict {
+        self.position.revision += 1;
+        Verdict::Numbered(self.position.revision)
+    }
+
+    fn write_conf(&self, batch: &mut Batch) {
+        batch.put(Column::Meta, vec![row::CONF], self.conf.encode_to_vec());
+    }
+}
+
+/// Whether a lease exists, as evaluation needs to know.
+impl crate::mvcc::LeaseTable for State {
+    fn exists(&self, lease: LeaseId) -> bool {
+        self.leases.contains_key(&lease.0)
+    }
+}
+
+fn numbered(kind: u8, id: u64) -> Bytes {
+    let mut key = BytesMut::with_capacity(9);
+    key.put_u8(kind);
+    key.put_u64(id);
+    key.freeze()
+}
+
+fn write_member(batch: &mut Batch, member: &Member) {
+    batch.put(Column::Meta, numbered(row::MEMBER, member.id), member.encode_to_vec());
+}
+
+fn write_lease(batch: &mut Batch, id: i64, lease: Lease) {
+    let stored = internal::StoredLease { ttl: lease.ttl, remaining_ttl: lease.remaining_ttl };
+    batch.put(Column::Meta, numbered(row::LEASE, id.cast_unsigned()), stored.encode_to_vec());
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;
