@@ -5,6 +5,7 @@
 mod event;
 mod evidence;
 mod operation;
+mod print;
 mod replica;
 mod watch;
 

@@ -17,6 +17,8 @@ pub struct WatchRecord {
     /// Every response of the stream that carries this watcher's id, and every one for the whole
     /// stream (`watch_id` -1 without `created`), from the created reply on.
     pub received: Vec<Received>,
+    /// When the client sent its cancel request, if it did.
+    pub cancel_sent: Option<Stamp>,
     /// The place in [`crate::history::History::watches`] of the watcher that this one carries on,
     /// if its client lost a stream and came back for the rest.
     pub resumes: Option<usize>,

@@ -5,6 +5,7 @@
 //! thread; the manifest and `.clippy.toml` prove it. The process drives the machines in
 //! production, the simulator drives the same machines under test.
 
+pub mod memory;
 pub mod time;
 pub mod view;
 

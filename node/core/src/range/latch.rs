@@ -33,6 +33,8 @@ impl Mode {
 /// A place that is latched by itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Point {
+    /// Revisions of the past: reading them reads it, compacting writes it.
+    Past,
     /// A lease: attaching a key reads it, revoking writes it.
     Lease(i64),
     /// A user key.
@@ -106,7 +108,7 @@ impl Latches {
         for (span_owner, span, span_mode) in &self.spans {
             let is_blocked = footprint.points.iter().any(|(point, mode)| match point {
                 Point::Key(key) => !span_mode.is_shared_with(*mode) && span.contains(key),
-                Point::Lease(_) => false,
+                Point::Past | Point::Lease(_) => false,
             }) || footprint
                 .spans
                 .iter()
@@ -172,6 +174,11 @@ impl Latches {
             }
         }
         granted[first..].sort();
+    }
+
+    /// The single places a guard holds or waits for.
+    pub fn points_of(&self, guard: Guard) -> Vec<(Point, Mode)> {
+        self.slots.get(&guard.0).map(|slot| slot.footprint.points.clone()).unwrap_or_default()
     }
 
     /// Forgets everything: the leader stepped down.

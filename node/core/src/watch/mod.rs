@@ -1,1 +1,37 @@
-//! See the module's files.
+//! Which watcher is sent which event, and when (etcd-compatible Watch).
+//!
+//! Each worker has one `Hub` for the streams that live on it. The applied batches reach every hub
+//! in revision order; what a hub cannot take as it is published, it reads from the history later:
+//! a watcher that starts in the past, a stream whose client is slow, a hub that missed a batch.
+//! A cursor is a revision, so nothing is sent twice and nothing is left out.
+
+mod hub;
+mod limits;
+mod live;
+
+mod catch_up;
+mod history;
+mod progress;
+
+mod event;
+mod frontier;
+mod gather;
+mod index;
+mod response;
+mod slab;
+mod span_tree;
+mod stream;
+mod watcher;
+
+pub use event::Event;
+pub use history::{History, Visit};
+pub use hub::{
+    Config, Counts, Effect, Hub, Input, PROGRESS_INTERVAL, PROGRESS_INTERVAL_MIN, Published,
+    StreamId,
+};
+pub use limits::{Limits, MESSAGE_SLACK_BYTES};
+pub use progress::LEADERLESS_TIMEOUTS;
+pub use response::{NO_WATCHER, OVERHEAD_BYTES, Response};
+
+#[cfg(test)]
+mod tests;

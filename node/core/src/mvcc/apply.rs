@@ -1,0 +1,202 @@
+//! Carrying out a committed write: from its effects to rows and events, the same on every replica.
+//!
+//! Never decides anything: what a key's numbers become follows from the record it replaces, found
+//! by one point read for each effect.
+
+use std::collections::BTreeMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+
+use super::event::Event;
+use super::layout::{self, KeyValueFields, Record, RecordHead, Revision};
+use crate::proto::internal::Effect;
+use crate::proto::mvccpb::KeyValue;
+use crate::view::{Batch, Column, View, ViewError};
+
+/// Applies writes one after another on a view that does not show them yet, as long as they go into
+/// one batch. Make a new one for the next batch, after this one's was applied.
+pub struct Applier<'a> {
+    view: &'a dyn View,
+    changed: BTreeMap<Bytes, Changed>,
+}
+
+/// A key that was changed since the view.
+struct Changed {
+    newest: Record,
+    /// The encoded `KeyValue` before the main revision of `newest`, if the key was there.
+    before: Option<Bytes>,
+}
+
+impl<'a> Applier<'a> {
+    /// On top of everything applied so far.
+    pub fn new(view: &'a dyn View) -> Self {
+        Self { view, changed: BTreeMap::new() }
+    }
+
+    /// Applies the effects of one write at its revision, which must be above all earlier ones. Adds
+    /// the rows to `batch` and an event for each effect to `events`. Returns the key of effect 0 as
+    /// it was before, if wanted and there.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    ///
+    /// # Panics
+    /// The write deletes a key that is not there, or its revision is not new: what was decided does
+    /// not fit this state, and going on would make replicas differ.
+    pub fn apply(
+        &mut self,
+        revision: i64,
+        effects: &[Effect],
+        wants_prev: bool,
+        batch: &mut Batch,
+        events: &mut Vec<Event>,
+    ) -> Result<Option<KeyValue>, ViewError> {
+        let mut prev = None;
+        for (sub, effect) in (0..).zip(effects) {
+            let (old, before) = self.find(&effect.key, revision)?;
+            if sub == 0 && wants_prev {
+                prev = live(&old).map(|old| layout::decode_key_value(old.kv.clone())).transpose()?;
+            }
+            let revision = Revision { main: revision, sub };
+            let change = Change { revision, effect, old, before };
+            let (changed, event) = change.write(batch)?;
+            self.changed.insert(effect.key.clone(), changed);
+            events.push(event);
+        }
+        Ok(prev)
+    }
+
+    /// The newest record of a key, and the encoded `KeyValue` before `revision` if it was there.
+    fn find(
+        &self,
+        key: &Bytes,
+        revision: i64,
+    ) -> Result<(Option<Record>, Option<Bytes>), ViewError> {
+        if let Some(changed) = self.changed.get(key)
+            && changed.newest.head.revision.main == revision
+        {
+            return Ok((Some(changed.newest.clone()), changed.before.clone()));
+        }
+        let newest = match self.changed.get(key) {
+            Some(changed) => Some(changed.newest.clone()),
+            None => self.view.get(Column::Key, key)?.map(Record::decode).transpose()?,
+        };
+        let before = live(&newest).map(|newest| newest.kv.clone());
+        Ok((newest, before))
+    }
+}
+
+fn live(record: &Option<Record>) -> Option<&Record> {
+    record.as_ref().filter(|record| !record.head.is_tombstone)
+}
+
+/// One effect at its revision, with the record it supersedes.
+struct Change<'a> {
+    revision: Revision,
+    effect: &'a Effect,
+    old: Option<Record>,
+    before: Option<Bytes>,
+}
+
+impl Change<'_> {
+    fn write(self, batch: &mut Batch) -> Result<(Changed, Event), ViewError> {
+        let Self { revision, effect, old, before } = self;
+        let key = &effect.key;
+        if let Some(old) = &old {
+            let was = old.head.revision;
+            assert!(was < revision, "revision {revision:?} of a key comes after {was:?}");
+        }
+        let life = live(&old).map(|old| KeyValueFields::decode(&old.kv)).transpose()?;
+        assert!(life.is_some() || !effect.is_delete, "a key is deleted that is not there");
+
+        let (create_revision, version) =
+            life.map_or((revision.main, 0), |life| (life.create_revision, life.version));
+        let kv = if effect.is_delete {
+            KeyValue { key: key.clone(), ..Default::default() }
+        } else {
+            KeyValue {
+                key: key.clone(),
+                create_revision,
+                mod_revision: revision.main,
+                version: version + 1,
+                value: effect.value.clone(),
+                lease: effect.lease,
+            }
+        };
+        let head = RecordHead {
+            revision,
+            is_tombstone: effect.is_delete,
+            previous: live(&old).map(|old| old.head.revision),
+        };
+
+        // All rows of the change are cut from one buffer.
+        let superseded = old.as_ref().map(|old| old.head);
+        let old_lease = life.map_or(0, |life| life.lease);
+        let new_lease = if effect.is_delete { 0 } else { effect.lease };
+        let lease_rows_count = if old_lease == new_lease {
+            0
+        } else {
+            usize::from(old_lease != 0) + usize::from(new_lease != 0)
+        };
+        let mut rows = Rows::with_capacity(
+            head.encoded_len()
+                + kv.encoded_len()
+                + layout::REVISION_BYTES
+                + superseded.map_or(0, |_| layout::history_key_len(key))
+                + lease_rows_count * (layout::LEASE_BYTES + key.len()),
+        );
+        let record = rows.cut(|buf| {
+            head.encode(buf);
+            kv.encode(buf).expect("a growing buffer takes every message");
+        });
+        batch.put(Column::Key, key.clone(), record.clone());
+        batch.put(
+            Column::Revision,
+            rows.cut(|buf| buf.put_slice(&revision.encode())),
+            record.clone(),
+        );
+        if let Some(superseded) = superseded {
+            let value = if superseded.is_tombstone {
+                layout::HISTORY_TOMBSTONE
+            } else {
+                layout::HISTORY_PUT
+            };
+            batch.put(
+                Column::History,
+                rows.cut(|buf| layout::encode_history_key(key, superseded.revision, buf)),
+                value,
+            );
+        }
+        if old_lease != new_lease {
+            if old_lease != 0 {
+                let row = rows.cut(|buf| layout::encode_lease_key(old_lease, key, buf));
+                batch.delete(Column::LeaseKey, row);
+            }
+            if new_lease != 0 {
+                let row = rows.cut(|buf| layout::encode_lease_key(new_lease, key, buf));
+                batch.put(Column::LeaseKey, row, Bytes::new());
+            }
+        }
+
+        let newest = Record { head, kv: record.slice(head.encoded_len()..) };
+        let event = Event::new(&newest, before.clone())?;
+        Ok((Changed { newest, before }, event))
+    }
+}
+
+/// A buffer of known size from which rows are cut one after another.
+struct Rows {
+    buf: BytesMut,
+}
+
+impl Rows {
+    fn with_capacity(bytes: usize) -> Self {
+        Self { buf: BytesMut::with_capacity(bytes) }
+    }
+
+    fn cut(&mut self, write: impl FnOnce(&mut BytesMut)) -> Bytes {
+        write(&mut self.buf);
+        self.buf.split().freeze()
+    }
+}

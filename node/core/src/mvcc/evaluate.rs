@@ -1,0 +1,106 @@
+//! Deciding a write before it is proposed, so that what is logged is its effects and nothing can
+//! be decided differently elsewhere. What has no effect is never logged but answered at a ticket.
+
+use super::draft::{Draft, REVISION_BEFORE};
+use super::txn::{self, Execution};
+use super::{Failure, Head};
+use super::{delete, put};
+use crate::command::{Answer, Command};
+use crate::proto::internal::Effect;
+use crate::LeaseId;
+use crate::view::{View, ViewError};
+
+/// Which leases exist in the state being read.
+pub trait LeaseTable {
+    /// True if the lease was granted and not revoked.
+    fn exists(&self, lease: LeaseId) -> bool;
+}
+
+/// For requests that name no lease.
+pub(super) struct NoLeases;
+
+impl LeaseTable for NoLeases {
+    fn exists(&self, _: LeaseId) -> bool {
+        false
+    }
+}
+
+/// What becomes of a write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Evaluated {
+    /// It changes keys.
+    Effects {
+        /// The changes in the order of their sub-revisions; at least one.
+        effects: Vec<Effect>,
+        /// The answer once the write has its revision.
+        draft: Draft,
+    },
+    /// It changes nothing on this state: a refused request, a condition that does not hold, a
+    /// delete of nothing. Ask `outcome_without_effect` at a ticket.
+    NoEffect,
+}
+
+/// Decides a checked change of keys on the leader's state at `head`. The latches of its `footprint`
+/// must be held, so that no write that it could see is still in flight.
+///
+/// # Errors
+/// The store cannot be read.
+///
+/// # Panics
+/// The command is not a Put, DeleteRange or Txn.
+pub fn evaluate(
+    view: &dyn View,
+    head: Head,
+    leases: &dyn LeaseTable,
+    command: &Command,
+) -> Result<Evaluated, ViewError> {
+    match run(view, head, leases, command, REVISION_BEFORE) {
+        Ok((effects, draft)) if !effects.is_empty() => Ok(Evaluated::Effects { effects, draft }),
+        Ok(_) | Err(Failure::Client(_) | Failure::Overtaken) => Ok(Evaluated::NoEffect),
+        Err(Failure::View(error)) => Err(error),
+    }
+}
+
+/// The answer to a checked change of keys that has no effect at the head of a ticket, or `None` if
+/// it does have one there and must take the way of a write again.
+///
+/// # Errors
+/// The error for the client, or see `Failure`.
+///
+/// # Panics
+/// The command is not a Put, DeleteRange or Txn.
+pub fn outcome_without_effect(
+    view: &dyn View,
+    head: Head,
+    leases: &dyn LeaseTable,
+    command: &Command,
+) -> Result<Option<Answer>, Failure> {
+    let (effects, draft) = run(view, head, leases, command, head.revision)?;
+    Ok(effects.is_empty().then(|| draft.into_unchanged()))
+}
+
+fn run(
+    view: &dyn View,
+    head: Head,
+    leases: &dyn LeaseTable,
+    command: &Command,
+    revision_before: i64,
+) -> Result<(Vec<Effect>, Draft), Failure> {
+    let mut execution = Execution::new(view, head, leases, revision_before);
+    let answer = match command {
+        Command::Put(request) => {
+            put::check_lease(leases, request)?;
+            if put::is_blind(request) {
+                let draft = Draft::of_blind_put(request.prev_kv);
+                return Ok((vec![put::blind_effect(request)], draft));
+            }
+            Answer::Put(put::execute(&mut execution, request)?)
+        }
+        Command::DeleteRange(request) => {
+            Answer::DeleteRange(delete::execute(&mut execution, request)?)
+        }
+        Command::Txn(request) => Answer::Txn(txn::run(&mut execution, request)?),
+        _ => panic!("only changes of keys are evaluated here"),
+    };
+    Ok((execution.effects, Draft::new(answer, execution.late_reads)))
+}

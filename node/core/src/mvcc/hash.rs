@@ -1,0 +1,126 @@
+//! The hash of the history at a revision, equal on all replicas and in etcd.
+//!
+//! Does not depend on how far the physical compaction has come: what a compaction makes useless
+//! is left out whether or not it is already gone.
+
+use std::ops::{Bound, ControlFlow};
+
+use bytes::Bytes;
+
+use super::history;
+use super::layout::{KeyValueFields, RecordHead, Revision};
+use super::{Failure, Head};
+use crate::Error;
+use crate::proto::Span;
+use crate::view::{Column, View, ViewError};
+
+/// What the hash begins with: the name of etcd's bucket.
+const PREFIX: &[u8] = b"key";
+
+/// Events of one scan.
+const PAGE_ROWS_MAX: usize = 1024;
+/// Bytes of events gathered by one scan, exceeded by at most one.
+const PAGE_BYTES_MAX: usize = 1 << 20;
+
+/// The CRC32-C of Maintenance.HashKV at a revision; zero means the current one.
+///
+/// It covers, in the order of revisions, every event above the compact revision and up to
+/// `revision`. Of those at or below the compact revision, it covers the puts that are still the
+/// newest of their key at `revision`; if no key is left at `revision`, those that are the newest at
+/// the compact revision.
+///
+/// # Errors
+/// A future or compacted revision is for the client; see `Failure` for the rest.
+pub fn hash_kv(view: &dyn View, head: Head, revision: i64) -> Result<u32, Failure> {
+    if revision > head.revision {
+        return Err(Error::FutureRevision.into());
+    }
+    if revision > 0 && revision < head.compact_revision {
+        return Err(Error::Compacted.into());
+    }
+    let revision = if revision == 0 { head.revision } else { revision };
+    let kept_at = if has_keys(view, revision)? { revision } else { head.compact_revision };
+
+    let mut crc = crc32c::crc32c(PREFIX);
+    let mut from = Bound::Included(Revision { main: 0, sub: 0 });
+    loop {
+        let page = read_page(view, from, revision)?;
+        for row in &page.rows {
+            let is_covered = row.revision.main > head.compact_revision
+                || (!row.is_tombstone && is_newest(view, row, kept_at)?);
+            if is_covered {
+                crc = append(crc, row);
+            }
+        }
+        match page.rows.last() {
+            Some(last) if page.is_full => from = Bound::Excluded(last.revision),
+            _ => break,
+        }
+    }
+    // A later compaction may have taken rows that this one left.
+    history::ensure_not_overtaken(view, head.compact_revision)?;
+    Ok(crc)
+}
+
+fn has_keys(view: &dyn View, revision: i64) -> Result<bool, Failure> {
+    let mut has_keys = false;
+    history::visit_live(view, &Span::all(), revision, 1, &mut |_| {
+        has_keys = true;
+        ControlFlow::Break(())
+    })?;
+    Ok(has_keys)
+}
+
+fn is_newest(view: &dyn View, row: &Row, revision: i64) -> Result<bool, Failure> {
+    let key = KeyValueFields::decode(&row.kv)?.key;
+    let newest = history::live_at(view, key, revision)?;
+    Ok(newest.is_some_and(|newest| newest.head.revision == row.revision))
+}
+
+/// An event is hashed as etcd stores it: `main` and `sub` as 8 bytes with an underscore between
+/// them, the mark of a delete, and the key-value.
+fn append(crc: u32, row: &Row) -> u32 {
+    let crc = crc32c::crc32c_append(crc, &row.revision.main.to_be_bytes());
+    let crc = crc32c::crc32c_append(crc, b"_");
+    let crc = crc32c::crc32c_append(crc, &row.revision.sub.to_be_bytes());
+    let crc = if row.is_tombstone { crc32c::crc32c_append(crc, b"t") } else { crc };
+    crc32c::crc32c_append(crc, &row.kv)
+}
+
+struct Page {
+    rows: Vec<Row>,
+    is_full: bool,
+}
+
+struct Row {
+    revision: Revision,
+    is_tombstone: bool,
+    kv: Bytes,
+}
+
+fn read_page(view: &dyn View, from: Bound<Revision>, to: i64) -> Result<Page, ViewError> {
+    let mut page = Page { rows: Vec::new(), is_full: false };
+    let mut bytes = 0;
+    let mut damage = None;
+    let from = from.map(Revision::encode);
+    let last = Revision::last_of(to.max(0)).encode();
+    let bounds = (from.as_ref().map(|from| &from[..]), Bound::Included(&last[..]));
+    view.scan(Column::Revision, bounds.0, bounds.1, &mut |_, value| {
+        match RecordHead::decode(value) {
+            Ok(head) => {
+                let kv = Bytes::copy_from_slice(&value[head.encoded_len()..]);
+                bytes += kv.len();
+                let (revision, is_tombstone) = (head.revision, head.is_tombstone);
+                page.rows.push(Row { revision, is_tombstone, kv });
+            }
+            Err(error) => damage = Some(error),
+        }
+        page.is_full = page.rows.len() >= PAGE_ROWS_MAX || bytes >= PAGE_BYTES_MAX;
+        if page.is_full || damage.is_some() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    damage.map_or(Ok(page), Err)
+}

@@ -1,0 +1,155 @@
+//! From folded entries to changes of the store: one atomic batch with the data, the revision, the
+//! applied index and the spine's rows, the events watchers are owed, and the finished answers.
+//!
+//! It runs behind the fold, away from the Raft path, and never decides anything.
+
+use crate::command::{Answer, Outcome, RequestId};
+use crate::mvcc;
+use crate::proto::etcdserverpb::ResponseHeader;
+use crate::proto::internal;
+use crate::proto::mvccpb::KeyValue;
+use crate::spine::state::Position;
+use crate::view::{Batch, View, ViewError};
+use crate::{Error, NodeId};
+
+/// Who waits for an answer: the request, and the node its client talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Requester {
+    /// The request.
+    pub id: RequestId,
+    /// Where its client is.
+    pub node: NodeId,
+}
+
+/// What is answered once a record is applied.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// All but the revision in its header.
+    Done(Answer),
+    /// Lacks the revision of the write, and perhaps the value it replaced.
+    Draft(mvcc::Draft),
+    /// The record was void.
+    Refused(Error),
+}
+
+/// An answer that is given once its entry is applied (I11).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// Who gets it.
+    pub to: Requester,
+    /// The answer.
+    pub content: Content,
+    /// For its header.
+    pub revision: i64,
+}
+
+impl Reply {
+    fn wants_previous(&self) -> bool {
+        matches!(&self.content, Content::Draft(draft) if draft.wants_prev())
+    }
+
+    fn finish(self, previous: Option<KeyValue>) -> Outcome {
+        match self.content {
+            Content::Refused(error) => Err(error),
+            Content::Draft(draft) => Ok(draft.settle(self.revision, previous)),
+            Content::Done(mut answer) => {
+                stamp(&mut answer, self.revision);
+                Ok(answer)
+            }
+        }
+    }
+}
+
+/// Headers of leases, compaction and alarms tell the revision; those of the cluster do not.
+fn stamp(answer: &mut Answer, revision: i64) {
+    let slot = match answer {
+        Answer::LeaseGrant(answer) => &mut answer.header,
+        Answer::LeaseRevoke(answer) => &mut answer.header,
+        Answer::Compact(answer) => &mut answer.header,
+        Answer::Alarm(answer) => &mut answer.header,
+        Answer::Put(_)
+        | Answer::DeleteRange(_)
+        | Answer::Txn(_)
+        | Answer::LeaseKeepAlive(_)
+        | Answer::LeaseTimeToLive(_)
+        | Answer::MemberAdd(_)
+        | Answer::MemberRemove(_)
+        | Answer::MemberUpdate(_)
+        | Answer::MemberPromote(_)
+        | Answer::MemberAttributes(_)
+        | Answer::MoveLeader(_) => return,
+    };
+    *slot = Some(ResponseHeader { revision, ..ResponseHeader::default() });
+}
+
+/// One record's share of an entry.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Step {
+    /// The revision its effects have; 0 when there are none.
+    pub revision: i64,
+    /// Changed keys.
+    pub effects: Vec<internal::Effect>,
+    /// Who waits on this node's word.
+    pub reply: Option<Reply>,
+}
+
+/// A folded entry.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Task {
+    /// Where the state stands after it.
+    pub position: Position,
+    /// Its records in order.
+    pub steps: Vec<Step>,
+    /// Changed rows of the spine's state.
+    pub rows: Batch,
+}
+
+/// What one or more tasks come to.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// Where the store stands once the batch is in it.
+    pub position: Position,
+    /// The change.
+    pub batch: Batch,
+    /// What watchers are owed, in order.
+    pub events: Vec<mvcc::Event>,
+    /// Answers to give once the batch is in the store.
+    pub replies: Vec<(Requester, Outcome)>,
+}
+
+/// Works out consecutive tasks as one batch. The view stands where the first task begins.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn run(view: &dyn View, tasks: Vec<Task>) -> Result<Applied, ViewError> {
+    let mut applied = Applied::default();
+    let mut applier = mvcc::Applier::new(view);
+    for task in tasks {
+        assert!(
+            task.position.index > applied.position.index,
+            "tasks are applied in order: {:?} after {:?}",
+            task.position,
+            applied.position
+        );
+        for step in task.steps {
+            let mut previous = None;
+            if step.revision != 0 {
+                let wants_previous = step.reply.as_ref().is_some_and(Reply::wants_previous);
+                previous = applier.apply(
+                    step.revision,
+                    &step.effects,
+                    wants_previous,
+                    &mut applied.batch,
+                    &mut applied.events,
+                )?;
+            }
+            if let Some(reply) = step.reply {
+                applied.replies.push((reply.to, reply.finish(previous)));
+            }
+        }
+        applied.batch.writes.extend(task.rows.writes);
+        applied.position = task.position;
+    }
+    applied.position.write(&mut applied.batch);
+    Ok(applied)
+}

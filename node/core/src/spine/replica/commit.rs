@@ -1,0 +1,321 @@
+//! What consensus asks for: appends and messages go on to the driver, committed entries are folded
+//! and handed to the store, and a change of role turns the leader's duties on or off.
+
+use std::mem;
+
+use prost::Message;
+
+use crate::Error;
+use crate::group::{self, Change, Entry, EntryKind, Part, Refusal};
+use crate::proto::internal::{self, MemberChange, Record, SpineEntry, record::Body};
+use crate::range::latch::Guard;
+use crate::spine::apply::{Content, Reply, Requester, Step, Task};
+use crate::spine::replica::{Effect, Parcel, Replica, Status};
+use crate::spine::state::{Position, State, Verdict};
+use crate::view::{Batch, View, ViewError};
+
+impl Replica {
+    pub(super) fn on_group_effect(&mut self, effect: group::Effect) {
+        match effect {
+            group::Effect::Role(role) => self.on_role(role),
+            group::Effect::Send(message) => {
+                let to = crate::NodeId(message.to);
+                self.out.push(Effect::Send(to, Parcel::Raft(message)));
+            }
+            group::Effect::SendSnapshot { to, message } => {
+                self.out.push(Effect::SendSnapshot(to, message));
+            }
+            group::Effect::Append(append) => self.out.push(Effect::Append(append)),
+            group::Effect::Truncate(position) => self.out.push(Effect::Truncate(position)),
+            group::Effect::Install { mark } => self.out.push(Effect::Install(mark)),
+            group::Effect::ConfApplied { index, change, conf } => {
+                self.conf_applied = Some((index, change, conf));
+            }
+            group::Effect::Commit(entries) => self.on_commit(entries),
+            // Where a proposal stands does not matter: it is known by its id when it is folded.
+            group::Effect::Proposed { .. } => {}
+            group::Effect::Refused(refusal) => self.refusal = Some(refusal),
+            group::Effect::TicketReady { context, index } => self.on_ticket_ready(context, index),
+            group::Effect::TicketDropped { context } => self.on_ticket_dropped(context),
+            group::Effect::SnapshotRefused(reason) => {
+                self.out.push(Effect::SnapshotRefused(reason));
+            }
+            group::Effect::Ignored { from, kind, reason } => {
+                self.out.push(Effect::Ignored(from, kind, reason));
+            }
+        }
+    }
+
+    fn on_role(&mut self, role: group::Role) {
+        let is_leader = role.part == Part::Leader;
+        let was_leader = self.status.is_leader;
+        let is_new_term = role.term != self.status.term;
+        let is_new_leader = role.leader != self.status.leader || is_new_term;
+        if was_leader && (!is_leader || is_new_term) {
+            self.stop_leading();
+        }
+        self.status.term = role.term;
+        self.status.leader = role.leader;
+        self.status.is_leader = is_leader;
+        if is_leader && (!was_leader || is_new_term) {
+            // Until the first entry of the term is folded, nobody knows where the inheritance ends.
+            self.drain_index = Some(u64::MAX);
+        }
+        if is_new_leader && role.leader.is_some() {
+            self.leader_since = self.now;
+            self.is_retry_due = true;
+            self.is_unpark_due = true;
+            self.on_leader_for_transfer();
+        }
+        self.publish_status();
+    }
+
+    /// The leader's volatile state ends with the leadership. What was proposed stays remembered:
+    /// it may still be folded.
+    fn stop_leading(&mut self) {
+        self.drain_index = None;
+        self.latches.clear();
+        for proposed in self.proposed.values_mut() {
+            proposed.guard = None;
+        }
+        self.unapplied.clear();
+        let waiting = mem::take(&mut self.waiting);
+        for (_, waiting) in waiting {
+            if let (Some(to), super::write::Work::Write(command)) = (waiting.to, waiting.work) {
+                self.refuse_unproposed(to, command);
+            }
+        }
+        for record in mem::take(&mut self.records) {
+            self.drop_unproposed(&record, Error::LeaderChanged);
+        }
+        self.records_bytes = 0;
+        self.stop_leases();
+        self.stop_changes();
+    }
+
+    /// A gathered record that consensus did not take: nothing of it is in any log.
+    fn drop_unproposed(&mut self, record: &Record, error: Error) {
+        let id = crate::command::RequestId { origin: record.origin, n: record.n };
+        if let Some(Body::LeaseRevoke(revoke)) = &record.body {
+            self.revoking.remove(&revoke.id);
+        }
+        if let Some(proposed) = self.proposed.remove(&id) {
+            self.reply(Requester { id, node: proposed.node }, Err(error));
+        }
+    }
+
+    /// Proposes what was gathered; a refusal answers every request in it.
+    pub(super) fn propose_records(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        if self.records.is_empty() {
+            return Ok(());
+        }
+        self.records_bytes = 0;
+        let entry = SpineEntry { records: mem::take(&mut self.records) };
+        self.refusal = None;
+        self.drive(group::Input::Propose(vec![entry.encode_to_vec().into()]));
+        let Some(refusal) = self.refusal.take() else { return Ok(()) };
+        let error = match refusal {
+            Refusal::Full => Error::TooManyRequests,
+            _ => Error::LeaderChanged,
+        };
+        let mut guards = Vec::new();
+        for record in &entry.records {
+            let id = crate::command::RequestId { origin: record.origin, n: record.n };
+            guards.extend(self.proposed.get(&id).and_then(|proposed| proposed.guard));
+            self.drop_unproposed(record, error);
+        }
+        self.unlatch(guards, view)
+    }
+
+    fn on_commit(&mut self, entries: Vec<Entry>) {
+        let before = self.position().index;
+        let last = entries.len().saturating_sub(1);
+        for (nth, entry) in entries.into_iter().enumerate() {
+            let (index, term) = (entry.index, entry.term);
+            self.unflushed_bytes += entry.memory_bytes() as u64;
+            self.state.enter(index, term);
+            let mut rows = Batch::default();
+            let mut guards = Vec::new();
+            let steps = match entry.kind {
+                EntryKind::Normal => self.fold_records(entry, &mut rows, &mut guards),
+                EntryKind::Change => self.fold_change(entry, &mut rows),
+            };
+            if nth == last {
+                self.state.write_windows(before, &mut rows);
+            }
+            if self.drain_index == Some(u64::MAX) && term == self.status.term {
+                self.drain_index = Some(index);
+            }
+            if self.status.is_leader && !guards.is_empty() {
+                self.unapplied.push_back((index, guards));
+            }
+            self.out.push(Effect::Apply(Task { position: self.position(), steps, rows }));
+        }
+    }
+
+    fn fold_records(
+        &mut self,
+        entry: Entry,
+        rows: &mut Batch,
+        guards: &mut Vec<Guard>,
+    ) -> Vec<Step> {
+        if entry.data.is_empty() {
+            return Vec::new();
+        }
+        let records = SpineEntry::decode(entry.data)
+            .unwrap_or_else(|error| panic!("committed entry {} is damaged: {error}", entry.index))
+            .records;
+        records.into_iter().map(|record| self.fold_record(record, rows, guards)).collect()
+    }
+
+    fn fold_record(
+        &mut self,
+        record: Record,
+        rows: &mut Batch,
+        guards: &mut Vec<Guard>,
+    ) -> Step {
+        let id = crate::command::RequestId { origin: record.origin, n: record.n };
+        let verdict = self.state.fold(&record, rows);
+        let mut step = Step::default();
+        if verdict == Verdict::Duplicate {
+            return step;
+        }
+        let body = record.body.expect("an empty record is not proposed");
+        self.follow_leases(&body, &verdict);
+        if matches!(body, Body::MemberAttributes(_) | Body::MemberUrls(_)) {
+            self.out.push(Effect::Members(self.state.members().values().cloned().collect()));
+        }
+        if let Some(proposed) = self.proposed.remove(&id) {
+            guards.extend(proposed.guard);
+            let content = match verdict {
+                Verdict::Rejected(error) => proposed.content.map(|_| Content::Refused(error)),
+                Verdict::Numbered(_) | Verdict::Done | Verdict::Duplicate => proposed.content,
+            };
+            let to = Requester { id, node: proposed.node };
+            step.reply = content.and_then(|content| self.reply_later(to, content));
+        }
+        if let Verdict::Numbered(revision) = verdict {
+            step.revision = revision;
+            step.effects = match body {
+                Body::Write(write) => write.effects,
+                Body::LeaseRevoke(revoke) => revoke
+                    .keys
+                    .into_iter()
+                    .map(|key| internal::Effect { key, is_delete: true, ..Default::default() })
+                    .collect(),
+                _ => unreachable!("only writes and revocations have a revision"),
+            };
+        }
+        step
+    }
+
+    /// An answer that waits for the store. `None` when its client was answered before.
+    fn reply_later(&mut self, to: Requester, content: Content) -> Option<Reply> {
+        if to.node == self.node() && self.open.remove(&to.id.n).is_none() {
+            return None;
+        }
+        Some(Reply { to, content, revision: self.position().revision })
+    }
+
+    fn fold_change(&mut self, entry: Entry, rows: &mut Batch) -> Vec<Step> {
+        let applied = self.conf_applied.take();
+        let (index, change, conf) = applied.expect("a change is announced before its entry");
+        assert!(index == entry.index, "change of {index} announced for {}", entry.index);
+        let mut member_change = MemberChange::decode(entry.context).unwrap_or_default();
+        if change.as_ref().is_none_or(|change: &Change| change.steps.is_empty()) {
+            member_change.kind = internal::member_change::Kind::None.into();
+        }
+        self.state.fold_change(&member_change, conf, rows);
+        let reply = self.finish_change(&member_change, change.is_some());
+        self.out.push(Effect::Members(self.state.members().values().cloned().collect()));
+        let is_gone = self.state.is_removed(self.node());
+        if is_gone {
+            self.out.push(Effect::Removed);
+        }
+        self.publish_status();
+        let reply = reply.and_then(|(to, content)| self.reply_later(to, content));
+        vec![Step { reply, ..Step::default() }]
+    }
+
+    pub(super) fn publish_status(&mut self) {
+        self.status.is_learner = self.state.conf().learners.contains(&self.node().0);
+        let status: Status = self.status;
+        self.out.push(Effect::Status(status));
+    }
+
+    pub(super) fn on_applied(
+        &mut self,
+        position: Position,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        assert!(position.index >= self.applied.index, "the applied index never goes back");
+        let was_serving = self.is_serving();
+        self.applied = position;
+        let mut guards = Vec::new();
+        while self.unapplied.front().is_some_and(|(index, _)| *index <= position.index) {
+            guards.extend(self.unapplied.pop_front().expect("checked").1);
+        }
+        self.unlatch(guards, view)?;
+        self.drive(group::Input::Applied { index: position.index });
+        self.is_start_due |= !was_serving && self.is_serving();
+        self.ask_for_flush();
+        Ok(())
+    }
+
+    /// Everything inherited is applied: the leader may evaluate.
+    pub(super) fn start_leading(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        self.start_leases();
+        if self.state.cluster_version().is_empty() {
+            let version = self.config.cluster_version.clone();
+            let body = Body::ClusterVersion(internal::ClusterVersion { version });
+            self.propose(None, None, body, None, view)?;
+        }
+        self.unpark(view)
+    }
+
+    fn ask_for_flush(&mut self) {
+        let limits = &self.config.limits;
+        let entries = self.applied.index.saturating_sub(self.flushed);
+        let is_due =
+            entries >= limits.flush_entries || self.unflushed_bytes >= limits.flush_bytes;
+        if is_due && !self.is_flush_asked {
+            self.is_flush_asked = true;
+            self.unflushed_bytes = 0;
+            self.out.push(Effect::FlushStore);
+        }
+    }
+
+    /// The store is durable: the log before it is needed only by followers that lag a little.
+    pub(super) fn on_flushed(&mut self, index: u64) {
+        self.flushed = self.flushed.max(index);
+        self.is_flush_asked = false;
+        let limits = &self.config.limits;
+        let mut keep = limits.catch_up_entries;
+        if self.group.log_bytes() as u64 > limits.catch_up_bytes {
+            keep = 0;
+        }
+        let truncate = self.flushed.min(self.applied.index.saturating_sub(keep));
+        self.drive(group::Input::Truncate { index: truncate });
+    }
+
+    /// The store was replaced: everything kept beside it starts anew.
+    pub(super) fn on_installed(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        let state = State::load(view)?
+            .ok_or_else(|| ViewError("the installed snapshot holds no state".into()))?;
+        assert!(
+            state.position().index >= self.state.position().index,
+            "a snapshot never takes the state back"
+        );
+        self.state = state;
+        self.applied = self.state.position();
+        self.flushed = self.applied.index;
+        self.unflushed_bytes = 0;
+        self.drive(group::Input::SnapshotInstalled);
+        self.out.push(Effect::Members(self.state.members().values().cloned().collect()));
+        if self.state.is_removed(self.node()) {
+            self.out.push(Effect::Removed);
+        }
+        self.publish_status();
+        Ok(())
+    }
+}

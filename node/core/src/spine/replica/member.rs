@@ -1,0 +1,346 @@
+//! Changes of the members, and of who leads them: one at a time, checked before they are proposed.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+
+use crate::command::Answer;
+use crate::group::{self, ChangeStep, Refusal};
+use crate::membership::check::{self, HEALTHY_FOR_MS, Reach};
+use crate::proto::etcdserverpb as pb;
+use crate::proto::internal::{self, MemberChange, member_change::Kind, record::Body};
+use crate::spine::apply::{Content, Requester};
+use crate::spine::replica::Replica;
+use crate::spine::state::Member;
+use crate::time::{Length, Time};
+use crate::view::{View, ViewError};
+use crate::{Error, NodeId};
+
+/// A membership change that was proposed and is not applied yet.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    to: Requester,
+}
+
+/// A leadership on its way to another node.
+#[derive(Clone, Debug)]
+pub(super) struct Transfer {
+    to: Option<Requester>,
+    target: NodeId,
+    since: Time,
+}
+
+impl Replica {
+    pub(super) fn begin_add(
+        &mut self,
+        to: Requester,
+        member: Member,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        if let Err(error) =
+            check::check_add(&self.state, self.config.policy, &self.reach(), &member)
+        {
+            self.reply(to, Err(error));
+            return Ok(());
+        }
+        let id = NodeId(member.id);
+        let step = if member.is_learner {
+            ChangeStep::AddLearner(id)
+        } else {
+            ChangeStep::AddVoter(id)
+        };
+        self.propose_change(to, Kind::Add, step, member, view)
+    }
+
+    pub(super) fn begin_remove(
+        &mut self,
+        to: Requester,
+        id: NodeId,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let checked = check::check_remove(&self.state, self.config.policy, &self.reach(), id);
+        if let Err(error) = checked {
+            self.reply(to, Err(error));
+            return Ok(());
+        }
+        let member = self.state.members()[&id.0].clone();
+        self.propose_change(to, Kind::Remove, ChangeStep::Remove(id), member, view)
+    }
+
+    pub(super) fn begin_promote(
+        &mut self,
+        to: Requester,
+        id: NodeId,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let matched = self.matched(id).unwrap_or(0);
+        let last = self.group.last_index();
+        let checked = check::check_promote(&self.state, self.config.policy, id, matched, last);
+        if let Err(error) = checked {
+            self.reply(to, Err(error));
+            return Ok(());
+        }
+        let member = self.state.members()[&id.0].clone();
+        self.propose_change(to, Kind::Promote, ChangeStep::AddVoter(id), member, view)
+    }
+
+    fn propose_change(
+        &mut self,
+        to: Requester,
+        kind: Kind,
+        step: ChangeStep,
+        member: Member,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        if self.change.is_some() {
+            // As etcd, which lets a second change wait; the first takes one round.
+            self.parked.push_back((to, command_of(kind, member)));
+            return Ok(());
+        }
+        // Gathered records come first: order of arrival is order in the log.
+        self.propose_records(view)?;
+        let context = MemberChange {
+            origin: to.id.origin,
+            n: to.id.n,
+            kind: kind.into(),
+            member: Some(member),
+        };
+        self.refusal = None;
+        let change = group::Change::one(step);
+        let context = context.encode_to_vec().into();
+        self.drive(group::Input::ProposeChange { change, context });
+        match self.refusal.take() {
+            None => self.change = Some(Pending { to }),
+            Some(Refusal::ChangeInvalid) => self.reply(to, Err(Error::MemberNotEnoughStarted)),
+            Some(Refusal::Full | Refusal::ChangePending) => {
+                self.reply(to, Err(Error::TooManyRequests));
+            }
+            Some(
+                Refusal::NotLeader
+                | Refusal::Transferring
+                | Refusal::Empty
+                | Refusal::NotVoter
+                | Refusal::CannotCampaign,
+            ) => self.reply(to, Err(Error::LeaderChanged)),
+        }
+        Ok(())
+    }
+
+    /// A change was folded: the answer for whoever waits for it on this node.
+    pub(super) fn finish_change(
+        &mut self,
+        change: &MemberChange,
+        is_valid: bool,
+    ) -> Option<(Requester, Content)> {
+        let pending = self.change.take_if(|pending| {
+            pending.to.id.origin == change.origin && pending.to.id.n == change.n
+        })?;
+        self.is_unpark_due = true;
+        if !is_valid {
+            return Some((pending.to, Content::Refused(Error::MemberNotFound)));
+        }
+        let members = self.member_list();
+        let answer = match change.kind() {
+            Kind::None => return Some((pending.to, Content::Refused(Error::MemberNotFound))),
+            Kind::Add => Answer::MemberAdd(pb::MemberAddResponse {
+                header: None,
+                member: change.member.as_ref().map(to_etcd),
+                members,
+            }),
+            Kind::Remove => {
+                Answer::MemberRemove(pb::MemberRemoveResponse { header: None, members })
+            }
+            Kind::Promote => {
+                Answer::MemberPromote(pb::MemberPromoteResponse { header: None, members })
+            }
+        };
+        Some((pending.to, Content::Done(answer)))
+    }
+
+    pub(super) fn begin_update(
+        &mut self,
+        to: Requester,
+        request: pb::MemberUpdateRequest,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let checked = check::check_update(&self.state, NodeId(request.id), &request.peer_ur_ls);
+        if let Err(error) = checked {
+            self.reply(to, Err(error));
+            return Ok(());
+        }
+        let peer_urls = request.peer_ur_ls;
+        let mut members = self.member_list();
+        for member in members.iter_mut().filter(|member| member.id == request.id) {
+            member.peer_ur_ls.clone_from(&peer_urls);
+        }
+        let answer = Answer::MemberUpdate(pb::MemberUpdateResponse { header: None, members });
+        let body = Body::MemberUrls(internal::MemberUrls { id: request.id, peer_urls });
+        self.propose(Some(to), None, body, Some(Content::Done(answer)), view)
+    }
+
+    pub(super) fn begin_attributes(
+        &mut self,
+        to: Requester,
+        attributes: internal::MemberAttributes,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let answer = Answer::MemberAttributes(pb::MemberUpdateResponse::default());
+        let content = Some(Content::Done(answer));
+        self.propose(Some(to), None, Body::MemberAttributes(attributes), content, view)
+    }
+
+    pub(super) fn begin_alarm(
+        &mut self,
+        to: Requester,
+        request: pb::AlarmRequest,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let is_active = request.action == pb::alarm_request::AlarmAction::Activate as i32;
+        let (kind, member) = (request.alarm, request.member_id);
+        let is_change = if is_active {
+            kind != pb::AlarmType::None as i32
+        } else {
+            self.state.alarms().contains(&(kind, member))
+        };
+        let alarm = pb::AlarmMember { member_id: member, alarm: kind };
+        let alarms = if is_change { vec![alarm] } else { Vec::new() };
+        let answer = Answer::Alarm(pb::AlarmResponse { header: None, alarms });
+        if !is_change {
+            self.reply(to, Ok(answer));
+            return Ok(());
+        }
+        let body = Body::Alarm(internal::Alarm { kind, member, is_active });
+        self.propose(Some(to), None, body, Some(Content::Done(answer)), view)
+    }
+
+    pub(super) fn begin_transfer(
+        &mut self,
+        to: Requester,
+        target: NodeId,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let is_voter =
+            self.state.members().get(&target.0).is_some_and(|member| !member.is_learner);
+        if !is_voter {
+            self.reply(to, Err(Error::BadLeaderTransferee));
+            return Ok(());
+        }
+        if target == self.node() {
+            self.reply(to, Ok(Answer::MoveLeader(pb::MoveLeaderResponse::default())));
+            return Ok(());
+        }
+        self.transfer(Some(to), target, view)
+    }
+
+    fn transfer(
+        &mut self,
+        to: Option<Requester>,
+        target: NodeId,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        self.propose_records(view)?;
+        self.refusal = None;
+        let earlier = self.transfer.replace(Transfer { to, target, since: self.now });
+        if let Some(Transfer { to: Some(to), .. }) = earlier {
+            self.reply(to, Err(Error::TimeoutLeaderTransfer));
+        }
+        self.drive(group::Input::Transfer(target));
+        if self.refusal.take().is_some()
+            && let Some(Transfer { to: Some(to), .. }) = self.transfer.take()
+        {
+            self.reply(to, Err(Error::BadLeaderTransferee));
+        }
+        Ok(())
+    }
+
+    /// Another leader is known: a transfer has ended, well or not.
+    pub(super) fn on_leader_for_transfer(&mut self) {
+        let Some(leader) = self.status.leader else { return };
+        let Some(transfer) = self.transfer.take_if(|_| leader != self.config.node) else { return };
+        if let Some(to) = transfer.to {
+            let is_moved = leader == transfer.target;
+            let answer = Answer::MoveLeader(pb::MoveLeaderResponse::default());
+            self.reply(to, if is_moved { Ok(answer) } else { Err(Error::TimeoutLeaderTransfer) });
+        }
+    }
+
+    /// The node is stopping: the member that has most of the log takes over, so that writes do not
+    /// wait for an election.
+    pub(super) fn on_hand_over(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        if !self.status.is_leader {
+            return Ok(());
+        }
+        let candidates = self
+            .state
+            .members()
+            .values()
+            .filter(|member| !member.is_learner && self.connected.contains_key(&NodeId(member.id)))
+            .filter_map(|member| {
+                let matched = self.matched(NodeId(member.id))?;
+                Some(flotilla_placement::Successor { node: member.id, matched })
+            })
+            .collect::<Vec<_>>();
+        match flotilla_placement::successor(self.node().0, &candidates) {
+            Some(target) => self.transfer(None, NodeId(target), view),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn tick_members(&mut self) {
+        let is_late = |transfer: &mut Transfer| {
+            transfer.since + self.config.request_timeout <= self.now
+        };
+        if let Some(Transfer { to: Some(to), .. }) = self.transfer.take_if(is_late) {
+            self.reply(to, Err(Error::TimeoutLeaderTransfer));
+        }
+    }
+
+    /// The leadership ended; what was proposed may still be folded, but nobody here will know.
+    pub(super) fn stop_changes(&mut self) {
+        if let Some(pending) = self.change.take() {
+            self.reply(pending.to, Err(Error::TimeoutDueToLeaderFail));
+        }
+    }
+
+    /// The members in etcd's form.
+    pub fn member_list(&self) -> Vec<pb::Member> {
+        self.state.members().values().map(to_etcd).collect()
+    }
+
+    fn matched(&self, id: NodeId) -> Option<u64> {
+        let progress = self.group.progress();
+        progress.iter().find(|progress| progress.node == id).map(|progress| progress.matched)
+    }
+
+    fn reach(&self) -> Reach {
+        let healthy_for = Length::from_ms(HEALTHY_FOR_MS);
+        let mut connected: BTreeSet<NodeId> = self
+            .connected
+            .iter()
+            .filter(|(_, since)| self.now.since(**since) >= healthy_for)
+            .map(|(node, _)| *node)
+            .collect();
+        connected.insert(self.node());
+        Reach { connected }
+    }
+}
+
+fn command_of(kind: Kind, member: Member) -> crate::command::Command {
+    use crate::command::Command;
+    match kind {
+        Kind::None | Kind::Add => Command::MemberAdd(member),
+        Kind::Remove => Command::MemberRemove(pb::MemberRemoveRequest { id: member.id }),
+        Kind::Promote => Command::MemberPromote(pb::MemberPromoteRequest { id: member.id }),
+    }
+}
+
+/// A member in etcd's form.
+pub fn to_etcd(member: &Member) -> pb::Member {
+    pb::Member {
+        id: member.id,
+        name: member.name.clone(),
+        peer_ur_ls: member.peer_urls.clone(),
+        client_ur_ls: member.client_urls.clone(),
+        is_learner: member.is_learner,
+    }
+}

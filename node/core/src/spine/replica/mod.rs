@@ -1,0 +1,544 @@
+//! The spine's machine on one node: consensus, the fold, range 0 and the leader's duties, behind
+//! one `step`. Production and simulator drive it alike.
+//!
+//! Every submitted request gets exactly one reply: an answer, a typed error, or a time-out error
+//! when its outcome is unknown. Nothing that was proposed is ever proposed again.
+
+mod commit;
+mod lease;
+mod member;
+mod request;
+mod ticket;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
+
+use prost::Message;
+
+use crate::command::{Command, Outcome, RequestId};
+use crate::group::{self, Change, Group, Ignored, Refusal};
+use crate::lease::Book;
+use crate::membership::Policy;
+use crate::proto::internal::{self, Forward, ForwardAnswer, RaftMessage, Record, SnapshotMark};
+use crate::range::Latches;
+use crate::range::latch::Guard;
+use crate::spine::apply::{Requester, Task};
+use crate::spine::state::{Position, State};
+use crate::time::{Length, Time};
+use crate::view::{View, ViewError};
+use crate::{Error, NodeId};
+
+use request::Open;
+use ticket::Tickets;
+use write::{Proposed, Waiting};
+
+/// What bounds the machine. Full means a clear refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one proposal (etcd's --max-request-bytes).
+    pub request_bytes_max: usize,
+    /// Bytes of records put into one entry; a single larger record has an entry of its own.
+    pub entry_bytes_max: usize,
+    /// Records put into one entry.
+    pub entry_records_max: usize,
+    /// Requests of one node that are not answered yet.
+    pub open_requests_max: usize,
+    /// Committed entries that are not applied yet, beyond which writes are refused.
+    pub unapplied_entries_max: u64,
+    /// Applied entries after which the store is flushed and the log truncated.
+    pub flush_entries: u64,
+    /// Bytes of log after which the store is flushed and the log truncated.
+    pub flush_bytes: u64,
+    /// Applied entries kept in the log for slow followers.
+    pub catch_up_entries: u64,
+    /// Bytes of applied entries kept in the log for slow followers.
+    pub catch_up_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_bytes_max: 1_572_864,
+            entry_bytes_max: 1 << 20,
+            entry_records_max: 1_024,
+            open_requests_max: 8_000,
+            unapplied_entries_max: 5_000,
+            flush_entries: 10_000,
+            flush_bytes: 64 << 20,
+            catch_up_entries: 5_000,
+            catch_up_bytes: 32 << 20,
+        }
+    }
+}
+
+/// What a replica is told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub node: NodeId,
+    /// Drawn at this start; names the node's requests and tickets. Never zero.
+    pub origin: u64,
+    /// Time between ticks.
+    pub tick: Length,
+    /// Consensus.
+    pub group: group::Config,
+    /// The configured election timeout.
+    pub election_timeout: Length,
+    /// After this a request is answered with a time-out.
+    pub request_timeout: Length,
+    /// Membership rules.
+    pub policy: Policy,
+    /// Limits.
+    pub limits: Limits,
+    /// The version the first leader writes down for the cluster.
+    pub cluster_version: String,
+}
+
+/// What a replica is told.
+#[derive(Debug)]
+pub enum Input {
+    /// Time has moved on by one tick.
+    Tick,
+    /// A frame from a peer.
+    Frame(NodeId, internal::PeerFrame),
+    /// A request of a client of this node; `n` rises.
+    Submit(u64, Command),
+    /// A read of a client of this node wants a ticket; `n` is never used again.
+    Ticket(u64),
+    /// A client went away; its ticket is not wanted any more.
+    TicketUnwanted(u64),
+    /// Everything that arrived together has been handed in: propose it.
+    Turn,
+    /// An `Append` is durable.
+    Persisted(u64),
+    /// Tasks are in the store up to here.
+    Applied(Position),
+    /// The store is durable up to this spine index.
+    Flushed(u64),
+    /// The log's disk has had a flush under way for this long (zero: none).
+    DiskStalled(Length),
+    /// All of a snapshot has arrived and is durable in a staging place.
+    SnapshotReceived(RaftMessage, SnapshotMark),
+    /// The store holds the snapshot that `Install` named.
+    SnapshotInstalled,
+    /// A snapshot was taken in by its receiver, or not.
+    SnapshotSent(NodeId, bool),
+    /// There is a live connection to this peer.
+    Connected(NodeId),
+    /// The connection to this peer is gone.
+    Disconnected(NodeId),
+    /// These forwards never left the node.
+    Unsent(Vec<Forward>),
+    /// The node is stopping: hand leadership over.
+    HandOver,
+}
+
+/// What the driver must do. Appends, sends and tasks are carried out in the order they come.
+#[derive(Debug)]
+pub enum Effect {
+    /// Write to the log, and say `Persisted` when it is durable.
+    Append(group::Append),
+    /// Send to a peer; messages to one peer stay in order, loss is allowed.
+    Send(NodeId, Parcel),
+    /// The log may forget everything up to here; nothing waits for it.
+    Truncate(group::Position),
+    /// Stream the state to a peer, whose log will not do.
+    SendSnapshot(NodeId, RaftMessage),
+    /// Replace the state of the store by the staged snapshot, then say `SnapshotInstalled`.
+    Install(SnapshotMark),
+    /// The staged snapshot is not wanted.
+    SnapshotRefused(Ignored),
+    /// A peer's message was ignored: its sender, its kind and why.
+    Ignored(NodeId, u32, Ignored),
+    /// Apply a folded entry, then say `Applied`.
+    Apply(Task),
+    /// Make the store durable, then say `Flushed` with the index it stood at.
+    FlushStore,
+    /// Answer a request of this node.
+    Reply(u64, Outcome),
+    /// Answer a ticket of this node: the store has everything the read must see.
+    TicketReady(u64, Result<(), Error>),
+    /// The members have changed.
+    Members(Vec<internal::Member>),
+    /// This node was removed from the cluster.
+    Removed,
+    /// Role, leader or term have changed.
+    Status(Status),
+}
+
+/// One message between two spine machines.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Parcel {
+    /// Consensus.
+    Raft(RaftMessage),
+    /// A request for the leader.
+    Forward(Forward),
+    /// Its answer.
+    Answer(ForwardAnswer),
+}
+
+/// What others on the node may know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Whether this node leads.
+    pub is_leader: bool,
+    /// The leader, if one is known.
+    pub leader: Option<NodeId>,
+    /// The current term.
+    pub term: u64,
+    /// Whether this node is a learner.
+    pub is_learner: bool,
+}
+
+/// The machine.
+pub struct Replica {
+    config: Config,
+    now: Time,
+    state: State,
+    group: Group,
+    status: Status,
+    leader_since: Time,
+    /// Spine index up to which a new leader must have applied before it evaluates (I5); `None`
+    /// when this node does not lead.
+    drain_index: Option<u64>,
+    applied: Position,
+    flushed: u64,
+    is_flush_asked: bool,
+    /// The membership that the next committed change brings.
+    conf_applied: Option<(u64, Option<Change>, internal::ConfState)>,
+    /// Why consensus did not take the last proposal.
+    refusal: Option<Refusal>,
+    /// Bytes folded since the last flush of the store was asked for.
+    unflushed_bytes: u64,
+
+    latches: Latches,
+    waiting: BTreeMap<Guard, Waiting>,
+    proposed: BTreeMap<RequestId, Proposed>,
+    /// Counts the proposals that no client asked for.
+    own_n: u64,
+    /// Latches of folded writes, given back when their index is applied.
+    unapplied: VecDeque<(u64, Vec<Guard>)>,
+    records: Vec<Record>,
+    records_bytes: usize,
+
+    open: BTreeMap<u64, Open>,
+    deadlines: VecDeque<(Time, u64)>,
+    parked: VecDeque<(Requester, Command)>,
+    tickets: Tickets,
+
+    book: Book,
+    disk_stalled: Length,
+    /// When a quorum last confirmed this leader.
+    confirmed: Option<Time>,
+    overdue: BTreeMap<i64, Vec<Requester>>,
+    revoking: BTreeSet<i64>,
+
+    connected: BTreeMap<NodeId, Time>,
+    change: Option<member::Pending>,
+    transfer: Option<member::Transfer>,
+    /// Parked requests may find their way now.
+    is_unpark_due: bool,
+    /// A new leader is known: ask it for a ticket.
+    is_retry_due: bool,
+    /// A new leader has applied what it inherited.
+    is_start_due: bool,
+
+    out: Vec<Effect>,
+    group_out: Vec<group::Effect>,
+}
+
+impl Replica {
+    /// A machine over a store that stands at `state` and a log recovered as `recovered`.
+    ///
+    /// # Errors
+    /// The log and the store do not fit together.
+    pub fn new(
+        config: Config,
+        now: Time,
+        state: State,
+        recovered: group::Recovered,
+        chance: Box<dyn group::Chance + Send>,
+    ) -> Result<Self, group::Error> {
+        assert!(config.origin != 0, "an origin is never zero");
+        let applied = state.position();
+        let group = Group::new(config.group.clone(), recovered, chance)?;
+        let status = Status { term: group.role().term, is_learner: false, ..Status::default() };
+        let book = Book::new(config.election_timeout);
+        Ok(Self {
+            config,
+            now,
+            state,
+            group,
+            status,
+            leader_since: now,
+            drain_index: None,
+            applied,
+            flushed: applied.index,
+            is_flush_asked: false,
+            conf_applied: None,
+            refusal: None,
+            unflushed_bytes: 0,
+            latches: Latches::default(),
+            waiting: BTreeMap::new(),
+            proposed: BTreeMap::new(),
+            own_n: 0,
+            unapplied: VecDeque::new(),
+            records: Vec::new(),
+            records_bytes: 0,
+            open: BTreeMap::new(),
+            deadlines: VecDeque::new(),
+            parked: VecDeque::new(),
+            tickets: Tickets::default(),
+            book,
+            disk_stalled: Length(0),
+            confirmed: None,
+            overdue: BTreeMap::new(),
+            revoking: BTreeSet::new(),
+            connected: BTreeMap::new(),
+            change: None,
+            transfer: None,
+            is_unpark_due: false,
+            is_retry_due: false,
+            is_start_due: false,
+            out: Vec::new(),
+            group_out: Vec::new(),
+        })
+    }
+
+    /// Takes one input. `view` is the applied state. Effects are appended to `out`.
+    ///
+    /// # Errors
+    /// The store cannot be read; the process must stop.
+    pub fn step(
+        &mut self,
+        now: Time,
+        view: &dyn View,
+        input: Input,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), ViewError> {
+        self.now = now.max(self.now);
+        match input {
+            Input::Tick => self.on_tick(view)?,
+            Input::Frame(from, frame) => self.on_frame(from, frame, view)?,
+            Input::Submit(n, command) => self.on_submit(n, command, view)?,
+            Input::Ticket(n) => self.on_ticket(n),
+            Input::TicketUnwanted(n) => self.tickets.forget(n),
+            Input::Turn => {}
+            Input::Persisted(token) => self.drive(group::Input::Persisted { token }),
+            Input::Applied(position) => self.on_applied(position, view)?,
+            Input::Flushed(index) => self.on_flushed(index),
+            Input::DiskStalled(length) => self.disk_stalled = length,
+            Input::SnapshotReceived(message, mark) => {
+                self.drive(group::Input::SnapshotReceived { message, mark });
+            }
+            Input::SnapshotInstalled => self.on_installed(view)?,
+            Input::SnapshotSent(to, is_ok) => {
+                self.drive(group::Input::SnapshotSent { to, is_ok });
+            }
+            Input::Connected(peer) => {
+                self.connected.insert(peer, self.now);
+            }
+            Input::Disconnected(peer) => self.on_disconnected(peer),
+            Input::Unsent(forwards) => self.on_unsent(forwards),
+            Input::HandOver => self.on_hand_over(view)?,
+        }
+        self.turn(view)?;
+        out.append(&mut self.out);
+        Ok(())
+    }
+
+    /// As `step`, but leaves what was handed in unproposed until an input by `step` follows, so
+    /// that requests which arrive together share an entry.
+    ///
+    /// # Errors
+    /// The store cannot be read; the process must stop.
+    pub fn gather(
+        &mut self,
+        now: Time,
+        view: &dyn View,
+        n: u64,
+        command: Command,
+    ) -> Result<(), ViewError> {
+        self.now = now.max(self.now);
+        self.on_submit(n, command, view)
+    }
+
+    /// As `gather`, for a read's ticket.
+    pub fn gather_ticket(&mut self, now: Time, n: u64) {
+        self.now = now.max(self.now);
+        self.on_ticket(n);
+    }
+
+    /// The folded state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Consensus.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// Role, leader and term.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Where the store stands.
+    pub fn applied(&self) -> Position {
+        self.applied
+    }
+
+    /// Requests of this node that wait for an answer.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
+    fn node(&self) -> NodeId {
+        self.config.node
+    }
+
+    /// A leader that has applied everything it inherited.
+    fn is_serving(&self) -> bool {
+        self.drain_index.is_some_and(|index| self.applied.index >= index)
+    }
+
+    fn on_tick(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        self.drive(group::Input::Tick);
+        self.expire_requests();
+        self.expire_tickets();
+        self.tick_members();
+        // A hand-over that came to nothing leaves requests parked.
+        self.is_unpark_due |= !self.parked.is_empty();
+        self.tick_leases(view)
+    }
+
+    fn on_frame(
+        &mut self,
+        from: NodeId,
+        frame: internal::PeerFrame,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        for message in frame.raft {
+            self.drive(group::Input::Message(message));
+        }
+        for forward in frame.forwards {
+            self.on_forward(from, forward, view)?;
+        }
+        for answer in frame.answers {
+            self.on_forward_answer(from, answer);
+        }
+        Ok(())
+    }
+
+    /// Ends a step: carries out what the handling of consensus put off, proposes what was gathered
+    /// and asks for tickets, until there is nothing left to do.
+    fn turn(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        loop {
+            if mem::take(&mut self.is_retry_due) {
+                self.retry_ticket();
+            }
+            if mem::take(&mut self.is_start_due) {
+                self.start_leading(view)?;
+            }
+            if mem::take(&mut self.is_unpark_due) {
+                self.unpark(view)?;
+            }
+            self.serve_applied(view)?;
+            self.propose_records(view)?;
+            self.request_ticket();
+            let is_done = self.records.is_empty()
+                && !self.is_unpark_due
+                && !self.is_retry_due
+                && !self.is_start_due
+                && !self.tickets.is_request_due()
+                && !self.tickets.is_serving_due(self.applied.index);
+            if is_done {
+                return Ok(());
+            }
+        }
+    }
+
+    fn push_record(&mut self, record: Record, view: &dyn View) -> Result<(), ViewError> {
+        let record_bytes = record.encoded_len();
+        let limits = &self.config.limits;
+        if self.records_bytes + record_bytes > limits.entry_bytes_max
+            || self.records.len() >= limits.entry_records_max
+        {
+            self.propose_records(view)?;
+        }
+        self.records_bytes += record_bytes;
+        self.records.push(record);
+        Ok(())
+    }
+
+    /// Hands an input to consensus and carries out what comes of it, in order. Handling an effect
+    /// never drives consensus itself: what it leads to is put off until the turn.
+    fn drive(&mut self, input: group::Input) {
+        let mut effects = mem::take(&mut self.group_out);
+        self.group.step(input, &mut effects);
+        for effect in effects.drain(..) {
+            self.on_group_effect(effect);
+        }
+        self.group_out = effects;
+    }
+
+    fn reply(&mut self, to: Requester, outcome: Outcome) {
+        if to.node == self.node() {
+            let is_client = to.id.origin == self.config.origin;
+            if is_client && self.open.remove(&to.id.n).is_some() {
+                self.out.push(Effect::Reply(to.id.n, outcome));
+            }
+        } else {
+            let answer = encode_answer(to.id, &outcome);
+            self.out.push(Effect::Send(to.node, Parcel::Answer(answer)));
+        }
+    }
+
+    fn refuse_unproposed(&mut self, to: Requester, command: Command) {
+        if to.node == self.node() {
+            self.parked.push_back((to, command));
+        } else {
+            let answer = ForwardAnswer {
+                origin: to.id.origin,
+                n: to.id.n,
+                is_unproposed: true,
+                ..ForwardAnswer::default()
+            };
+            self.out.push(Effect::Send(to.node, Parcel::Answer(answer)));
+        }
+    }
+
+    fn requester(&self, n: u64) -> Requester {
+        Requester { id: RequestId { origin: self.config.origin, n }, node: self.node() }
+    }
+
+    /// Names a proposal of the node itself, which nobody waits for.
+    fn own_requester(&mut self) -> Requester {
+        self.own_n += 1;
+        // The complement keeps these ids apart from those of clients.
+        let id = RequestId { origin: !self.config.origin, n: self.own_n };
+        Requester { id, node: self.node() }
+    }
+
+    fn position(&self) -> Position {
+        self.state.position()
+    }
+}
+
+/// An outcome on its way to the node whose client waits for it.
+pub fn encode_answer(id: RequestId, outcome: &Outcome) -> ForwardAnswer {
+    let mut answer = ForwardAnswer { origin: id.origin, n: id.n, ..ForwardAnswer::default() };
+    match outcome {
+        Ok(content) => {
+            answer.kind = content.kind();
+            answer.body = content.encode();
+        }
+        Err(error) => {
+            answer.error_code = error.code() as u32;
+            answer.error_text = error.text().to_owned();
+        }
+    }
+    answer
+}

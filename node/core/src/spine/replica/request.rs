@@ -1,0 +1,258 @@
+//! Requests on their way: submitted here, forwarded to the leader, parked while there is none, and
+//! answered with a time-out when nothing else answers them.
+
+use crate::command::{Answer, Command, RequestId};
+use crate::proto::internal::{Forward, ForwardAnswer};
+use crate::spine::apply::Requester;
+use crate::spine::replica::{Effect, Parcel, Replica};
+use crate::spine::state;
+use crate::time::Time;
+use crate::view::{View, ViewError};
+use crate::{Error, NodeId, mvcc};
+
+/// A request of this node that has no answer yet.
+#[derive(Clone, Debug)]
+pub(super) struct Open {
+    pub(super) started: Time,
+    /// The leader it was sent to, if it left the node. Kept whole until then, so that a request
+    /// which never left may be sent again.
+    pub(super) forwarded: Option<(NodeId, Command)>,
+}
+
+impl Replica {
+    pub(super) fn on_submit(
+        &mut self,
+        n: u64,
+        command: Command,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let to = self.requester(n);
+        if self.open.len() >= self.config.limits.open_requests_max {
+            self.out.push(Effect::Reply(n, Err(Error::TooManyRequests)));
+            return Ok(());
+        }
+        let was_open = self.open.insert(n, Open { started: self.now, forwarded: None });
+        assert!(was_open.is_none(), "a request number is used once");
+        self.deadlines.push_back((self.now + self.config.request_timeout, n));
+        self.route(to, command, view)
+    }
+
+    /// Sends a request where it can be carried out, or parks it.
+    pub(super) fn route(
+        &mut self,
+        to: Requester,
+        command: Command,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        if self.status.is_leader {
+            if self.is_serving() && self.group.transferee().is_none() {
+                return self.carry_out(to, command, view);
+            }
+            self.parked.push_back((to, command));
+            return Ok(());
+        }
+        if to.node != self.node() {
+            self.refuse_unproposed(to, command);
+            return Ok(());
+        }
+        if matches!(command, Command::MoveLeader(_)) {
+            self.reply(to, Err(Error::NotLeader));
+            return Ok(());
+        }
+        let leader = self.status.leader.filter(|leader| self.connected.contains_key(leader));
+        let Some(leader) = leader else {
+            self.parked.push_back((to, command));
+            return Ok(());
+        };
+        let forward = Forward {
+            origin: to.id.origin,
+            n: to.id.n,
+            kind: command.kind(),
+            body: command.encode(),
+        };
+        if let Some(open) = self.open.get_mut(&to.id.n) {
+            open.forwarded = Some((leader, command));
+            self.out.push(Effect::Send(leader, Parcel::Forward(forward)));
+        }
+        Ok(())
+    }
+
+    /// The leader begins to carry out a request.
+    fn carry_out(
+        &mut self,
+        to: Requester,
+        command: Command,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        if let Err(error) = self.admit(&command) {
+            self.reply(to, Err(error));
+            return Ok(());
+        }
+        match command {
+            Command::Put(_) | Command::DeleteRange(_) | Command::Txn(_) => {
+                self.begin_write(to, command, view)
+            }
+            Command::Compact(request) => self.begin_compact(to, request, view),
+            Command::LeaseGrant(request) => self.begin_grant(to, request, view),
+            Command::LeaseRevoke(request) => self.begin_revoke(Some(to), request.id, view),
+            Command::LeaseKeepAlive(_) | Command::LeaseTimeToLive(_) => {
+                self.tickets.want_command(to, command, self.now);
+                Ok(())
+            }
+            Command::MemberAdd(member) => self.begin_add(to, member, view),
+            Command::MemberRemove(request) => self.begin_remove(to, NodeId(request.id), view),
+            Command::MemberUpdate(request) => self.begin_update(to, request, view),
+            Command::MemberPromote(request) => self.begin_promote(to, NodeId(request.id), view),
+            Command::MemberAttributes(attributes) => self.begin_attributes(to, attributes, view),
+            Command::Alarm(request) => self.begin_alarm(to, request, view),
+            Command::MoveLeader(request) => {
+                self.begin_transfer(to, NodeId(request.target_id), view)
+            }
+        }
+    }
+
+    /// Refusals that need no look at the request's keys.
+    fn admit(&self, command: &Command) -> Result<(), Error> {
+        let is_write = matches!(
+            command,
+            Command::Put(_)
+                | Command::DeleteRange(_)
+                | Command::Txn(_)
+                | Command::Compact(_)
+                | Command::LeaseGrant(_)
+                | Command::LeaseRevoke(_)
+        );
+        if is_write && self.state.has_alarm(state::ALARM_CORRUPT) {
+            return Err(Error::Corrupt);
+        }
+        if self.state.has_alarm(state::ALARM_NOSPACE) && mvcc::quota_cost(command) > 0 {
+            return Err(Error::NoSpace);
+        }
+        let unapplied_entries = self.position().index.saturating_sub(self.applied.index);
+        if is_write
+            && (unapplied_entries > self.config.limits.unapplied_entries_max
+                || self.proposed.len() + self.waiting.len()
+                    >= 4 * self.config.limits.open_requests_max)
+        {
+            return Err(Error::TooManyRequests);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_forward(
+        &mut self,
+        from: NodeId,
+        forward: Forward,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let id = RequestId { origin: forward.origin, n: forward.n };
+        let to = Requester { id, node: from };
+        let Some(command) = Command::decode(forward.kind, forward.body) else {
+            self.reply(to, Err(Error::UnknownMethod));
+            return Ok(());
+        };
+        // A duplicated message; the fold would void it too (I13).
+        if self.proposed.contains_key(&to.id) {
+            return Ok(());
+        }
+        self.route(to, command, view)
+    }
+
+    pub(super) fn on_forward_answer(&mut self, from: NodeId, answer: ForwardAnswer) {
+        if answer.origin != self.config.origin {
+            return;
+        }
+        let to = self.requester(answer.n);
+        let Some(open) = self.open.get_mut(&answer.n) else { return };
+        let Some((leader, _)) = &open.forwarded else { return };
+        if *leader != from {
+            return;
+        }
+        if answer.is_unproposed {
+            let (_, command) = open.forwarded.take().expect("checked above");
+            self.parked.push_back((to, command));
+            return;
+        }
+        let outcome = if answer.kind == 0 {
+            let known = Error::ALL.iter().copied().find(|error| error.text() == answer.error_text);
+            Err(known.unwrap_or(Error::UnknownMethod))
+        } else {
+            Answer::decode(answer.kind, answer.body).ok_or(Error::UnknownMethod)
+        };
+        self.reply(to, outcome);
+    }
+
+    /// Forwards that were handed out but never left the node may safely be sent again.
+    pub(super) fn on_unsent(&mut self, forwards: Vec<Forward>) {
+        for forward in forwards {
+            let to = self.requester(forward.n);
+            if forward.origin != to.id.origin {
+                continue;
+            }
+            let open = self.open.get_mut(&forward.n);
+            if let Some((_, command)) = open.and_then(|open| open.forwarded.take()) {
+                self.parked.push_back((to, command));
+            }
+        }
+    }
+
+    /// Requests that were sent to a peer whose connection broke have an unknown outcome.
+    pub(super) fn on_disconnected(&mut self, peer: NodeId) {
+        self.connected.remove(&peer);
+        let lost: Vec<u64> = self
+            .open
+            .iter()
+            .filter(|(_, open)| open.forwarded.as_ref().is_some_and(|(to, _)| *to == peer))
+            .map(|(n, _)| *n)
+            .collect();
+        for n in lost {
+            let to = self.requester(n);
+            self.reply(to, Err(Error::TimeoutDueToConnectionLost));
+        }
+        self.drive(crate::group::Input::Unreachable(peer));
+    }
+
+    /// Tries everything again that waits for a leader.
+    pub(super) fn unpark(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        for _ in 0..self.parked.len() {
+            let Some((to, command)) = self.parked.pop_front() else { break };
+            // Its client may have been told of a time-out already.
+            if to.node != self.node() || self.open.contains_key(&to.id.n) {
+                self.route(to, command, view)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn expire_requests(&mut self) {
+        while let Some((deadline, n)) = self.deadlines.front().copied() {
+            if deadline > self.now {
+                break;
+            }
+            self.deadlines.pop_front();
+            if let Some(open) = self.open.get(&n) {
+                let error = self.timeout_error(open.started);
+                let to = self.requester(n);
+                self.reply(to, Err(error));
+            }
+        }
+        let (me, open) = (self.config.node, &self.open);
+        self.parked.retain(|(to, _)| to.node != me || open.contains_key(&to.id.n));
+        let horizon = self.now - self.config.request_timeout;
+        let is_leader = self.status.is_leader;
+        // A leader keeps what it proposed until it is folded: latches hang on it.
+        self.proposed.retain(|_, proposed| is_leader || proposed.started >= horizon);
+    }
+
+    fn timeout_error(&self, started: Time) -> Error {
+        let two_elections = crate::time::Length(2 * self.config.election_timeout.0);
+        let Some(leader) = self.status.leader else { return Error::Timeout };
+        if started + two_elections >= self.leader_since && started <= self.leader_since {
+            return Error::TimeoutDueToLeaderFail;
+        }
+        if leader != self.node() && !self.connected.contains_key(&leader) {
+            return Error::TimeoutDueToConnectionLost;
+        }
+        Error::Timeout
+    }
+}

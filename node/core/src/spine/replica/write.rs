@@ -1,0 +1,262 @@
+//! Writes of range 0 on the leader: latch, evaluate on complete state (I5), propose effects that
+//! are decided (I4); or, when there is no effect, answer at a ticket (I7).
+
+use crate::command::{Answer, Command};
+use crate::mvcc::{self, Evaluated, Head, LeaseTable};
+use crate::proto::etcdserverpb::{CompactionRequest, LeaseRevokeRequest};
+use crate::proto::internal::{self, Record, record::Body};
+use crate::range::latch::{Footprint, Guard, Mode, Point};
+use crate::spine::apply::{Content, Requester};
+use crate::spine::replica::Replica;
+use crate::spine::state::Position;
+use crate::time::Time;
+use crate::view::{View, ViewError};
+use crate::{Error, LeaseId, NodeId};
+
+/// What waits for its latches.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    pub(super) to: Option<Requester>,
+    pub(super) work: Work,
+}
+
+/// What is done once latches are held.
+#[derive(Clone, Debug)]
+pub(super) enum Work {
+    /// A client's write.
+    Write(Command),
+    /// A compaction.
+    Compact { revision: i64 },
+    /// A lease ends. The keys are those it had when the latches were asked for.
+    Revoke { lease: i64, expired_in_term: u64 },
+}
+
+/// A record on its way through the log.
+#[derive(Clone, Debug)]
+pub(super) struct Proposed {
+    pub(super) started: Time,
+    /// Where its client is.
+    pub(super) node: NodeId,
+    /// Given back once the write is applied; `None` when the leadership it belonged to ended.
+    pub(super) guard: Option<Guard>,
+    /// The answer if it is folded as it stands; `None` when nobody waits.
+    pub(super) content: Option<Content>,
+}
+
+impl Replica {
+    pub(super) fn begin_write(
+        &mut self,
+        to: Requester,
+        command: Command,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let footprint = to_latches(mvcc::footprint(&command));
+        self.latch(footprint, Waiting { to: Some(to), work: Work::Write(command) }, view)
+    }
+
+    /// Compacts, when nobody is evaluating a read of the past.
+    pub(super) fn begin_compact(
+        &mut self,
+        to: Requester,
+        request: CompactionRequest,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let points = vec![(Point::Past, Mode::Write)];
+        let work = Work::Compact { revision: request.revision };
+        let waiting = Waiting { to: Some(to), work };
+        self.latch(Footprint { points, spans: Vec::new() }, waiting, view)
+    }
+
+    /// Starts the end of a lease: by a client, or (without one) because it expired.
+    pub(super) fn begin_revoke(
+        &mut self,
+        to: Option<Requester>,
+        lease: i64,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        // Nobody can attach a key while the lease is latched. A key attached before the latches
+        // were granted is seen when they are, and the footprint is drawn anew.
+        let keys = mvcc::lease_keys(view, LeaseId(lease))?;
+        let mut points = vec![(Point::Lease(lease), Mode::Write)];
+        points.extend(keys.into_iter().map(|key| (Point::Key(key), Mode::Write)));
+        let expired_in_term = if to.is_none() { self.status.term } else { 0 };
+        let work = Work::Revoke { lease, expired_in_term };
+        self.latch(Footprint { points, spans: Vec::new() }, Waiting { to, work }, view)
+    }
+
+    fn latch(
+        &mut self,
+        footprint: Footprint,
+        waiting: Waiting,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let latched: Vec<_> = match &waiting.work {
+            Work::Write(_) | Work::Compact { .. } => Vec::new(),
+            Work::Revoke { .. } => footprint.points.clone(),
+        };
+        let (guard, is_granted) = self.latches.acquire(footprint);
+        if !is_granted {
+            self.waiting.insert(guard, waiting);
+            return Ok(());
+        }
+        self.on_latched(guard, waiting, &latched, view)
+    }
+
+    /// Gives latches back and goes on with whoever waited for them.
+    pub(super) fn unlatch(&mut self, guards: Vec<Guard>, view: &dyn View) -> Result<(), ViewError> {
+        let mut granted = Vec::new();
+        for guard in guards {
+            self.latches.release(guard, &mut granted);
+        }
+        for guard in granted {
+            let waiting = self.waiting.remove(&guard).expect("a granted guard was waiting");
+            let latched = self.latches.points_of(guard);
+            self.on_latched(guard, waiting, &latched, view)?;
+        }
+        Ok(())
+    }
+
+    fn on_latched(
+        &mut self,
+        guard: Guard,
+        waiting: Waiting,
+        latched: &[(Point, Mode)],
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        match waiting.work {
+            Work::Write(command) => {
+                let to = waiting.to.expect("a write has a requester");
+                self.evaluate(guard, to, command, view)
+            }
+            Work::Compact { revision } => {
+                let body = Body::Compact(internal::Compact { revision });
+                let content = Content::Done(Answer::Compact(Default::default()));
+                self.propose(waiting.to, Some(guard), body, Some(content), view)
+            }
+            Work::Revoke { lease, expired_in_term } => {
+                self.evaluate_revoke(guard, waiting.to, lease, expired_in_term, latched, view)
+            }
+        }
+    }
+
+    fn evaluate(
+        &mut self,
+        guard: Guard,
+        to: Requester,
+        command: Command,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let is_abandoned = to.node == self.node() && !self.open.contains_key(&to.id.n);
+        if is_abandoned {
+            return self.unlatch(vec![guard], view);
+        }
+        match mvcc::evaluate(view, self.applied_head(), &FoldDecides, &command)? {
+            Evaluated::NoEffect => {
+                self.tickets.want_command(to, command, self.now);
+                self.unlatch(vec![guard], view)
+            }
+            Evaluated::Effects { effects, draft } => {
+                let body = Body::Write(internal::Write { effects });
+                self.propose(Some(to), Some(guard), body, Some(Content::Draft(draft)), view)
+            }
+        }
+    }
+
+    fn evaluate_revoke(
+        &mut self,
+        guard: Guard,
+        to: Option<Requester>,
+        lease: i64,
+        expired_in_term: u64,
+        latched: &[(Point, Mode)],
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        if !self.state.leases().contains_key(&lease) {
+            self.unlatch(vec![guard], view)?;
+            if let Some(to) = to {
+                // That the lease is gone is a read-only outcome, known for certain at a ticket.
+                let request = LeaseRevokeRequest { id: lease };
+                self.tickets.want_command(to, Command::LeaseRevoke(request), self.now);
+            } else {
+                self.revoking.remove(&lease);
+            }
+            return Ok(());
+        }
+        let keys = mvcc::lease_keys(view, LeaseId(lease))?;
+        let is_latched = |key: &bytes::Bytes| {
+            latched.iter().any(|(point, _)| matches!(point, Point::Key(held) if held == key))
+        };
+        if !keys.iter().all(is_latched) {
+            self.unlatch(vec![guard], view)?;
+            return self.begin_revoke(to, lease, view);
+        }
+        let body = Body::LeaseRevoke(internal::LeaseRevoke { id: lease, keys, expired_in_term });
+        let content = Content::Done(Answer::LeaseRevoke(Default::default()));
+        self.propose(to, Some(guard), body, Some(content), view)
+    }
+
+    /// Puts a record into the entry being gathered. A request without requester is this node's own.
+    pub(super) fn propose(
+        &mut self,
+        to: Option<Requester>,
+        guard: Option<Guard>,
+        body: Body,
+        content: Option<Content>,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let to = to.unwrap_or_else(|| self.own_requester());
+        let record = Record { origin: to.id.origin, n: to.id.n, body: Some(body) };
+        let is_too_large = prost::Message::encoded_len(&record) > self.record_bytes_max(&record);
+        let is_duplicate = self.proposed.contains_key(&to.id);
+        if is_too_large || is_duplicate {
+            if is_too_large {
+                self.reply(to, Err(Error::RequestTooLarge));
+            }
+            return self.unlatch(guard.into_iter().collect(), view);
+        }
+        let proposed = Proposed { started: self.now, node: to.node, guard, content };
+        self.proposed.insert(to.id, proposed);
+        self.push_record(record, view)
+    }
+
+    /// A client's proposal has etcd's limit; the keys of a lease or of a deleted span are not the
+    /// client's bytes and may take more.
+    fn record_bytes_max(&self, record: &Record) -> usize {
+        let is_resolved = match &record.body {
+            Some(Body::Write(write)) => write.effects.iter().any(|effect| effect.is_delete),
+            Some(Body::LeaseRevoke(_)) => true,
+            _ => false,
+        };
+        if is_resolved { usize::MAX } else { self.config.limits.request_bytes_max }
+    }
+
+    /// Where the store stands: what read-only outcomes are evaluated at.
+    pub(super) fn applied_head(&self) -> Head {
+        let Position { revision, compact_revision, .. } = self.applied;
+        Head { revision, compact_revision }
+    }
+}
+
+/// Whether a lease exists is decided when the write that names it is folded (I12).
+struct FoldDecides;
+
+impl LeaseTable for FoldDecides {
+    fn exists(&self, _: LeaseId) -> bool {
+        true
+    }
+}
+
+fn to_latches(footprint: mvcc::Footprint) -> Footprint {
+    let to_mode = |mode: mvcc::Mode| match mode {
+        mvcc::Mode::Read => Mode::Read,
+        mvcc::Mode::Blind => Mode::Blind,
+        mvcc::Mode::Write => Mode::Write,
+    };
+    let keys = footprint.keys.into_iter().map(|(key, mode)| (Point::Key(key), to_mode(mode)));
+    let leases = footprint.leases.into_iter().map(|lease| (Point::Lease(lease.0), Mode::Read));
+    let past = footprint.reads_past.then_some((Point::Past, Mode::Read));
+    Footprint {
+        points: keys.chain(leases).chain(past).collect(),
+        spans: footprint.spans.into_iter().map(|(span, mode)| (span, to_mode(mode))).collect(),
+    }
+}

@@ -1,0 +1,178 @@
+//! History for the watchers that are behind, and for the hub itself when batches were left out.
+//! Each call does a bounded piece of work. Calls take turns between the watchers that are nearly
+//! up to date and a sweep over all of them, so that neither a long way nor many ways hold up a
+//! short one.
+
+use std::collections::BTreeMap;
+
+use super::history::{Block, History};
+use super::hub::{Effect, Hub};
+use super::slab::Slot;
+use super::watcher::Phase;
+use crate::view::ViewError;
+
+/// Whose turn it is.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// The last call served the watchers that are nearly up to date.
+    was_near: bool,
+    /// Where the sweep goes on.
+    sweep: i64,
+}
+
+impl Hub {
+    /// Whether `catch_up` has work.
+    pub fn is_behind(&self) -> bool {
+        self.frontier.has_gap() || !self.ready.is_empty()
+    }
+
+    /// Reads one block of history for the hub's own gap, and one for watchers that are behind.
+    /// To be called again, with other work of the thread in between, while `is_behind`.
+    ///
+    /// # Errors
+    /// The store cannot be read; the hub has not changed since the last effect it returned, and
+    /// the process must stop.
+    pub fn catch_up(&mut self, history: &dyn History) -> Result<Vec<Effect>, ViewError> {
+        if self.frontier.has_gap() {
+            self.fill_gap(history)?;
+        }
+        self.cancel_ready_compacted();
+        if !self.ready.is_empty() {
+            self.scan(history)?;
+        }
+        Ok(self.take_effects())
+    }
+
+    /// Brings the frontier closer to what is applied, for the live watchers.
+    fn fill_gap(&mut self, history: &dyn History) -> Result<(), ViewError> {
+        let from = self.frontier.delivered() + 1;
+        let block = Block::read(history, from, self.frontier.published(), true, &self.config.limits)?;
+        self.frontier.on_compacted(block.compact_revision);
+        if self.frontier.compact_revision() <= from {
+            self.deliver(&block.events, block.through);
+            return Ok(());
+        }
+        // Nobody can tell what happened below the compacted revision: whoever wanted it is lost.
+        let first = self.frontier.compact_revision();
+        let is_lost = |watcher: &super::watcher::Watcher| {
+            watcher.phase == Phase::Live && watcher.next.max(from) < first
+        };
+        let lost: Vec<Slot> = self
+            .watchers
+            .iter()
+            .filter_map(|(slot, watcher)| is_lost(watcher).then_some(slot))
+            .collect();
+        for slot in lost {
+            self.cancel_compacted(slot);
+        }
+        self.settle_waiting(first - 1);
+        self.frontier.advance(first - 1);
+        Ok(())
+    }
+
+    /// Cancels watchers, as many as one call may serve, that compaction overtook.
+    fn cancel_ready_compacted(&mut self) {
+        for _ in 0..self.config.limits.block_watchers_max {
+            let Some(&(next, slot)) = self.ready.first() else { return };
+            if next >= self.frontier.compact_revision() {
+                return;
+            }
+            let stream = self.watchers[slot].stream;
+            self.cancel_compacted(slot);
+            self.fill_ready(stream);
+        }
+    }
+
+    fn scan(&mut self, history: &dyn History) -> Result<(), ViewError> {
+        let (is_near, from) = self.next_turn();
+        let chosen: Vec<(i64, Slot)> =
+            self.ready.range((from, 0)..).take(self.config.limits.block_watchers_max).copied().collect();
+        let from = chosen[0].0;
+        let is_all = chosen.len() < self.config.limits.block_watchers_max;
+        let wants_prev = chosen.iter().any(|(_, slot)| self.watchers[*slot].options.wants_prev);
+
+        let block = Block::read(
+            history,
+            from,
+            self.frontier.delivered(),
+            wants_prev,
+            &self.config.limits,
+        )?;
+        self.frontier.on_compacted(block.compact_revision);
+        if self.frontier.compact_revision() > from {
+            // The block may have holes. The next call cancels who is concerned and reads again.
+            return Ok(());
+        }
+        let through = self.gather_block(&block, &chosen);
+        self.scan.was_near = is_near;
+        if !is_near {
+            self.scan.sweep = if is_all { through + 1 } else { from };
+        }
+        self.send_block(&chosen, through);
+        Ok(())
+    }
+
+    /// Which watchers are served, given as the lowest cursor among them.
+    fn next_turn(&self) -> (bool, i64) {
+        let first_from = |from: i64| self.ready.range((from, 0)..).next().map(|(next, _)| *next);
+        // One block brings those there that are fewer revisions behind than it has events, mostly.
+        let near_revisions = self.config.limits.block_events_max as i64;
+        let near = first_from(self.frontier.delivered() - near_revisions + 1);
+        match near {
+            Some(near) if !self.scan.was_near => (true, near),
+            _ => (false, first_from(self.scan.sweep).unwrap_or(i64::MIN)),
+        }
+    }
+
+    /// Gathers for the chosen watchers. Returns the revision up to which that is complete.
+    fn gather_block(&mut self, block: &Block, chosen: &[(i64, Slot)]) -> i64 {
+        let mut takers: BTreeMap<Slot, Vec<Slot>> = BTreeMap::new();
+        for &(_, slot) in chosen {
+            takers.entry(self.watchers[slot].place.bucket).or_default().push(slot);
+        }
+        let mut buckets = Vec::new();
+        let mut last = None;
+        for event in &block.events {
+            let revision = event.change().revision;
+            if let Some(last) = last
+                && last < revision
+                && self.gather.count() >= self.config.limits.gather_events_max
+            {
+                return last;
+            }
+            last = Some(revision);
+            self.index.find(&event.change().key, &mut buckets);
+            for bucket in buckets.drain(..) {
+                for &slot in takers.get(&bucket).into_iter().flatten() {
+                    let watcher = &mut self.watchers[slot];
+                    if watcher.wants(event.change()) {
+                        self.gather.add(slot, watcher, event, false);
+                    }
+                }
+            }
+        }
+        block.through
+    }
+
+    /// Sends what was gathered, and moves on the chosen watchers that the revisions up to
+    /// `through` concern.
+    fn send_block(&mut self, chosen: &[(i64, Slot)], through: i64) {
+        let revision = self.frontier.seen();
+        for entry in self.gather.take() {
+            let slot = entry.watcher;
+            if let Some(next) = self.send_events(entry, Some(revision)) {
+                self.set_phase(slot, Phase::Parked, next);
+            }
+        }
+        for &(next, slot) in chosen {
+            if next <= through && self.watchers[slot].phase == Phase::Ready {
+                let is_synced = through == self.frontier.delivered();
+                let phase = if is_synced { Phase::Live } else { Phase::Ready };
+                self.set_phase(slot, phase, through + 1);
+            }
+        }
+        for &(_, slot) in chosen {
+            self.fill_ready(self.watchers[slot].stream);
+        }
+    }
+}

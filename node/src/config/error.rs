@@ -1,0 +1,145 @@
+//! Why a node does not start with what it was told: the words and the exit codes. Words that
+//! etcd prints for the same mistake are kept, since people and scripts know them.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+
+use flotilla_core::membership::url;
+
+use super::help::USAGE;
+use super::value::ValueError;
+
+/// A configuration that cannot be used. `setting` is a flag with its dashes, or a key of the file.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line does not follow the grammar of flags.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    #[error("{0:?} is not a valid flag")]
+    NotAFlag(String),
+
+    #[error(
+        "conflicting environment variable {variable:?} is shadowed by corresponding command-line \
+         flag (either unset environment variable or disable flag)"
+    )]
+    Shadowed { variable: String },
+    #[error("invalid value {value:?} for {variable}: {reason}")]
+    Variable { value: String, variable: String, reason: ValueError },
+
+    #[error("cannot read the configuration file {}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("configuration file {}: {source}", path.display())]
+    FileSyntax { path: PathBuf, source: serde_yaml_ng::Error },
+    #[error("configuration file {}: expected a mapping from flag names to values", path.display())]
+    FileShape { path: PathBuf },
+    #[error("configuration file {}: {key:?} must be a mapping", path.display())]
+    FileSection { path: PathBuf, key: String },
+    #[error("configuration file {}: {key:?} is given twice", path.display())]
+    FileTwice { path: PathBuf, key: String },
+    #[error("configuration file {}: invalid value for {key:?}: {reason}", path.display())]
+    FileValue { path: PathBuf, key: String, reason: ValueError },
+
+    #[error("{setting} is refused rather than ignored: {missing}")]
+    NotServed { setting: String, missing: &'static str },
+    #[error("{setting} {url} is refused: TLS is not served")]
+    TlsUrl { setting: &'static str, url: String },
+
+    #[error("expected IP in URL for binding ({0})")]
+    BindHost(String),
+    #[error("{setting} needs at least one URL")]
+    NoUrl { setting: &'static str },
+    #[error(
+        "--initial-advertise-peer-urls {urls:?} must be \"host:port\" \
+         (unexpected empty host ({url}))"
+    )]
+    AdvertisePeerHost { urls: String, url: String },
+    #[error(
+        "--advertise-client-urls {urls:?} must be in the format \"host:port\", \
+         \"unix:/path/to/socket\" or \"unixs:/path/to/socket\" (unexpected empty host ({url}))"
+    )]
+    AdvertiseClientHost { urls: String, url: String },
+    #[error("--advertise-client-urls is required when --listen-client-urls is set explicitly")]
+    AdvertiseClientUrlsMissing,
+
+    #[error("error setting up initial cluster: {0}")]
+    InitialCluster(url::Error),
+    #[error("couldn't find local name {0:?} in the initial cluster configuration")]
+    LocalName(String),
+    #[error("--initial-cluster has {entry} but missing from --initial-advertise-peer-urls={urls}")]
+    NotAdvertised { entry: String, urls: String },
+    #[error("--initial-advertise-peer-urls has {url} but missing from --initial-cluster={entries}")]
+    NotInCluster { url: String, entries: String },
+    #[error("initial cluster {0} has duplicate url")]
+    DuplicateUrl(String),
+
+    #[error("{setting} must be >0 (set to {given_ms}ms)")]
+    NotPositive { setting: &'static str, given_ms: u64 },
+    #[error("--compact-hash-check-time must be >0 (set to {0})")]
+    CompactHashCheckTime(String),
+    #[error(
+        "--election-timeout[{election_ms}ms] should be at least as 5 times as \
+         --heartbeat-interval[{heartbeat_ms}ms]"
+    )]
+    ElectionShort { election_ms: u64, heartbeat_ms: u64 },
+    #[error(
+        "--election-timeout[{election_ms}ms] is too long, and should be set less than {max_ms}ms"
+    )]
+    ElectionLong { election_ms: u64, max_ms: u64 },
+
+    #[error("undefined auto-compaction-mode")]
+    NoCompactionMode,
+    #[error("unknown auto-compaction-mode {0:?}")]
+    CompactionMode(String),
+    #[error("error parsing CompactionRetention: {0}")]
+    CompactionRetention(String),
+    #[error("--auto-compaction-retention {0:?} must be a number of revisions in revision mode")]
+    CompactionRevisions(String),
+
+    #[error("unknown logger option {0:?}")]
+    Logger(String),
+    #[error("multi logoutput for \"default\" is not supported yet")]
+    LogOutputs,
+    #[error("unknown log level {0:?}: only debug, info, warn, error, panic and fatal are known")]
+    LogLevel(String),
+    #[error("unknown log format {0:?}: only json and console are known")]
+    LogFormat(String),
+    #[error("v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"")]
+    DiscoveryFallback,
+    #[error("{setting} must not be negative (set to {given})")]
+    Negative { setting: &'static str, given: i64 },
+    #[error("--workers must be at most {max} (set to {given})")]
+    Workers { given: u64, max: u64 },
+}
+
+/// A command line that Go's flag package would refuse.
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    #[error("flag provided but not defined: -{0}")]
+    NotDefined(String),
+    #[error("flag needs an argument: -{0}")]
+    NeedsArgument(&'static str),
+    #[error("bad flag syntax: {0}")]
+    Syntax(String),
+    #[error("invalid value {value:?} for flag -{flag}: {reason}")]
+    Value { value: String, flag: &'static str, reason: ValueError },
+    #[error("invalid boolean value {value:?} for -{flag}: {reason}")]
+    BoolValue { value: String, flag: &'static str, reason: ValueError },
+    #[error("argument is not UTF-8: {0:?}")]
+    NotUnicode(OsString),
+}
+
+impl Error {
+    /// 2 for a command line that cannot be read, else 1.
+    pub fn exit_code(&self) -> u8 {
+        if matches!(self, Error::Usage(_)) { 2 } else { 1 }
+    }
+
+    /// What to print on standard error, without a newline at the end.
+    pub fn report(&self) -> String {
+        match self {
+            Error::Usage(error) => format!("{error}\n{}", USAGE.trim_end()),
+            error => format!("error verifying flags, {error}. See 'flotilla --help'."),
+        }
+    }
+}

@@ -1,0 +1,495 @@
+//! The one table of every flag: its name, kind, default and what this node does with it. A flag
+//! is added by adding a row here and reading it in `resolve`. Owns no values and parses nothing.
+
+use super::value::Kind::{self, *};
+
+/// One setting: a flag, its environment variable and its key in a configuration file.
+#[derive(Debug)]
+pub(super) struct Flag {
+    /// Without dashes. For [`Category::FileOnly`] the path of the key in the file.
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// In the notation of the command line.
+    pub(super) default: &'static str,
+    pub(super) category: Category,
+    pub(super) state: State,
+    /// One line for the list of flags.
+    pub(super) meaning: &'static str,
+}
+
+/// Where etcd's documentation files a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Category {
+    Member,
+    Clustering,
+    Security,
+    Auth,
+    Monitoring,
+    Logging,
+    Tracing,
+    Tuning,
+    FeatureGates,
+    Unsafe,
+    Other,
+    /// Flags that etcd does not have.
+    Flotilla,
+    /// Flags of long ago that etcd accepts and drops.
+    Ignored,
+    /// Keys of a configuration file without a flag of the same meaning.
+    FileOnly,
+}
+
+/// What this node does with a flag that was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Used,
+    /// Accepted and reported once; the text says why it changes nothing.
+    NoMeaning(&'static str),
+    /// Start is refused unless the value is the default: the user would get less than asked for.
+    /// The text says what is missing.
+    NotServed(&'static str),
+    /// Accepted with any value or none, as etcd does.
+    Ignored,
+}
+
+impl Flag {
+    /// `ETCD_` and the name in upper case with underscores.
+    pub(super) fn variable(&self) -> String {
+        format!("ETCD_{}", self.name.to_ascii_uppercase().replace('-', "_"))
+    }
+
+    /// Whether the flag may stand on the command line.
+    pub(super) fn has_flag(&self) -> bool {
+        self.category != Category::FileOnly
+    }
+}
+
+#[cfg(test)]
+impl Category {
+    /// The word etcd's tables use.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Category::Member => "member",
+            Category::Clustering => "clustering",
+            Category::Security => "security",
+            Category::Auth => "auth",
+            Category::Monitoring => "profiling-monitoring",
+            Category::Logging => "logging",
+            Category::Tracing => "tracing",
+            Category::Tuning => "tuning",
+            Category::FeatureGates => "feature-gates",
+            Category::Unsafe => "unsafe",
+            Category::Other => "other",
+            Category::Flotilla => "flotilla",
+            Category::Ignored => "ignored",
+            Category::FileOnly => "config-file-key",
+        }
+    }
+}
+
+/// The flag of a name without dashes.
+pub(super) fn find(name: &str) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| flag.name == name)
+}
+
+const NO_TLS: &str = "TLS is not served";
+const NO_TLS_TO_TUNE: &str = "TLS is not served, so there is nothing to tune";
+const NO_DISCOVERY: &str = "discovery of the first members is not served; use --initial-cluster";
+const NO_DISCOVERY_TO_TUNE: &str = "discovery is not served, so there is nothing to tune";
+const NO_AUTH: &str = "authentication cannot be enabled, so there is nothing to tune";
+const NO_BBOLT: &str = "the store is not bbolt";
+const NO_TRACES: &str = "spans are not exported";
+const NO_ROTATION: &str = "log files are not rotated by the process; use logrotate";
+
+pub(super) static FLAGS: &[Flag] = &[
+    member("name", Text, "default", "name of this node; its key in --initial-cluster"),
+    member("data-dir", Text, "", "where this node keeps its state; empty means <name>.etcd"),
+    member("wal-dir", Text, "", "directory of the log; empty means <data-dir>/member/wal"),
+    member("snapshot-count", Uint, "10000", "applied entries after which the log is truncated"),
+    member("heartbeat-interval", Uint, "100", "milliseconds between heartbeats of a leader"),
+    member("election-timeout", Uint, "1000", "milliseconds without a leader before campaigning"),
+    member(
+        "initial-election-tick-advance",
+        Bool,
+        "true",
+        "skip most of the first wait for a leader after a start",
+    ),
+    member("listen-peer-urls", Urls, "http://localhost:2380", "addresses for other nodes"),
+    member("listen-client-urls", Urls, "http://localhost:2379", "addresses for clients"),
+    member(
+        "listen-client-http-urls",
+        Urls,
+        "",
+        "addresses for plain HTTP only; when set, the client addresses serve gRPC only",
+    ),
+    member("listen-metrics-urls", Urls, "", "more addresses for /metrics and the health checks"),
+    no_meaning(Category::Member, "max-snapshots", Uint, "5", "no snapshot files are kept"),
+    no_meaning(Category::Member, "max-wals", Uint, "5", "log segments are deleted once not needed"),
+    no_meaning(Category::Member, "memory-mlock", Bool, "false", "memory is not locked"),
+    member(
+        "quota-backend-bytes",
+        Int,
+        "0",
+        "size of the store that raises the NOSPACE alarm; 0 means 2 GiB, negative means none",
+    ),
+    no_meaning(Category::Member, "backend-bbolt-freelist-type", Text, "", NO_BBOLT),
+    no_meaning(Category::Member, "backend-batch-interval", Duration, "0s", NO_BBOLT),
+    no_meaning(Category::Member, "backend-batch-limit", Int, "0", NO_BBOLT),
+    member("max-txn-ops", Uint, "128", "operations allowed in each list of a transaction"),
+    member("max-request-bytes", Uint, "1572864", "size of the largest write in bytes"),
+    member("max-concurrent-streams", Uint32, "4294967295", "HTTP/2 streams per connection"),
+    member("grpc-keepalive-min-time", Duration, "5s", "shortest allowed gap between client pings"),
+    member("grpc-keepalive-interval", Duration, "2h0m0s", "time between server pings; 0 for none"),
+    member("grpc-keepalive-timeout", Duration, "20s", "wait for the answer to a server ping"),
+    member("socket-reuse-port", Bool, "false", "set SO_REUSEPORT on listeners"),
+    member("socket-reuse-address", Bool, "false", "set SO_REUSEADDR on listeners"),
+    no_meaning(
+        Category::Member,
+        "enable-grpc-gateway",
+        Bool,
+        "true",
+        "the JSON gateway is not served; only gRPC is",
+    ),
+    no_meaning(
+        Category::Member,
+        "raft-read-timeout",
+        Duration,
+        "5s",
+        "peer connections are watched by heartbeats instead",
+    ),
+    no_meaning(
+        Category::Member,
+        "raft-write-timeout",
+        Duration,
+        "5s",
+        "peer connections are watched by heartbeats instead",
+    ),
+    no_meaning(
+        Category::FeatureGates,
+        "feature-gates",
+        Gates,
+        "",
+        "the gates of etcd switch parts that this node does not have or has always on",
+    ),
+    clustering(
+        "initial-advertise-peer-urls",
+        Urls,
+        "http://localhost:2380",
+        "addresses under which the first members know this node",
+    ),
+    clustering(
+        "advertise-client-urls",
+        Urls,
+        "http://localhost:2379",
+        "addresses published to clients; needed when --listen-client-urls is given",
+    ),
+    clustering(
+        "initial-cluster",
+        Text,
+        "default=http://localhost:2380",
+        "the first members, as name=address,...; follows from the name and the peer addresses",
+    ),
+    clustering("initial-cluster-state", STATES, "new", "found a cluster, or join an existing one"),
+    clustering("initial-cluster-token", Text, "etcd-cluster", "salt for the ids of the cluster"),
+    no_discovery("discovery-token", Text, ""),
+    no_discovery("discovery-endpoints", Set, ""),
+    no_discovery_to_tune("discovery-dial-timeout", Duration, "2s"),
+    no_discovery_to_tune("discovery-request-timeout", Duration, "5s"),
+    no_discovery_to_tune("discovery-keepalive-time", Duration, "2s"),
+    no_discovery_to_tune("discovery-keepalive-timeout", Duration, "6s"),
+    no_discovery_to_tune("discovery-insecure-transport", Bool, "true"),
+    no_discovery_to_tune("discovery-insecure-skip-tls-verify", Bool, "false"),
+    no_discovery_to_tune("discovery-cert", Text, ""),
+    no_discovery_to_tune("discovery-key", Text, ""),
+    no_discovery_to_tune("discovery-cacert", Text, ""),
+    no_discovery_to_tune("discovery-user", Text, ""),
+    no_discovery_to_tune("discovery-password", Text, ""),
+    no_discovery_to_tune("discovery-fallback", Choice(&["exit", "proxy"]), "exit"),
+    no_discovery("discovery-srv", Text, ""),
+    no_discovery("discovery-srv-name", Text, ""),
+    clustering("strict-reconfig-check", Bool, "true", "refuse changes that would break quorum"),
+    clustering("pre-vote", Bool, "true", "ask before campaigning, so a lost node disturbs nobody"),
+    clustering(
+        "auto-compaction-retention",
+        Text,
+        "0",
+        "history kept by compaction: a duration, hours, or a number of revisions; 0 for all",
+    ),
+    clustering("auto-compaction-mode", Text, "periodic", "periodic or revision"),
+    no_meaning(
+        Category::Clustering,
+        "v2-deprecation",
+        Choice(&["write-only", "write-only-skip-check", "write-only-drop-data", "gone"]),
+        "write-only",
+        "there is no v2 store",
+    ),
+    clustering("max-learners", Int, "1", "learners allowed in the cluster at once"),
+    no_tls("cert-file", Text, ""),
+    no_tls("key-file", Text, ""),
+    no_tls("client-cert-file", Text, ""),
+    no_tls("client-key-file", Text, ""),
+    no_tls("client-cert-auth", Bool, "false"),
+    no_tls("client-crl-file", Text, ""),
+    no_tls("client-cert-allowed-hostname", List, ""),
+    no_tls("trusted-ca-file", Text, ""),
+    no_tls("auto-tls", Bool, "false"),
+    no_tls("peer-cert-file", Text, ""),
+    no_tls("peer-key-file", Text, ""),
+    no_tls("peer-client-cert-file", Text, ""),
+    no_tls("peer-client-key-file", Text, ""),
+    no_tls("peer-client-cert-auth", Bool, "false"),
+    no_tls("peer-trusted-ca-file", Text, ""),
+    no_tls("peer-cert-allowed-cn", List, ""),
+    no_tls("peer-cert-allowed-hostname", List, ""),
+    no_tls("peer-auto-tls", Bool, "false"),
+    no_tls("peer-crl-file", Text, ""),
+    no_tls_to_tune("peer-skip-client-san-verification", Bool, "false"),
+    no_tls_to_tune("self-signed-cert-validity", Uint, "1"),
+    no_tls_to_tune("cipher-suites", List, ""),
+    no_tls_to_tune("tls-min-version", Text, "TLS1.2"),
+    no_tls_to_tune("tls-max-version", Text, ""),
+    used(Category::Security, "cors", Origins, "*", "origins allowed to call from browsers"),
+    used(Category::Security, "host-whitelist", Set, "*", "Host headers accepted on plain HTTP"),
+    not_served(
+        Category::Auth,
+        "auth-token",
+        Text,
+        "simple",
+        "no other provider of tokens than simple is served",
+    ),
+    no_meaning(Category::Auth, "bcrypt-cost", Uint, "10", NO_AUTH),
+    no_meaning(Category::Auth, "auth-token-ttl", Uint, "300", NO_AUTH),
+    no_meaning(
+        Category::Monitoring,
+        "enable-pprof",
+        Bool,
+        "false",
+        "profiles of the Go runtime do not exist here",
+    ),
+    used(
+        Category::Monitoring,
+        "metrics",
+        Text,
+        "basic",
+        "basic, or extensive for histograms of gRPC calls",
+    ),
+    no_meaning(Category::Logging, "logger", Text, "zap", "there is one logger"),
+    used(
+        Category::Logging,
+        "log-outputs",
+        Set,
+        "default",
+        "default, stderr, stdout, systemd/journal or files",
+    ),
+    used(Category::Logging, "log-level", Text, "info", "debug, info, warn, error, panic or fatal"),
+    used(Category::Logging, "log-format", Text, "json", "json or console"),
+    no_meaning(Category::Logging, "enable-log-rotation", Bool, "false", NO_ROTATION),
+    no_meaning(
+        Category::Logging,
+        "log-rotation-config-json",
+        Text,
+        "{\"maxsize\": 100, \"maxage\": 0, \"maxbackups\": 0, \"localtime\": false, \
+         \"compress\": false}",
+        NO_ROTATION,
+    ),
+    used(
+        Category::Logging,
+        "warning-unary-request-duration",
+        Duration,
+        "300ms",
+        "report calls slower than this",
+    ),
+    used(
+        Category::Logging,
+        "warning-apply-duration",
+        Duration,
+        "100ms",
+        "report applies slower than this",
+    ),
+    no_meaning(Category::Tracing, "enable-distributed-tracing", Bool, "false", NO_TRACES),
+    no_meaning(Category::Tracing, "distributed-tracing-address", Text, "localhost:4317", NO_TRACES),
+    no_meaning(Category::Tracing, "distributed-tracing-service-name", Text, "etcd", NO_TRACES),
+    no_meaning(Category::Tracing, "distributed-tracing-instance-id", Text, "", NO_TRACES),
+    no_meaning(Category::Tracing, "distributed-tracing-sampling-rate", Int, "0", NO_TRACES),
+    no_meaning(
+        Category::Tuning,
+        "corrupt-check-time",
+        Duration,
+        "0s",
+        "members are not compared periodically; ask for HashKV",
+    ),
+    no_meaning(
+        Category::Tuning,
+        "compact-hash-check-time",
+        Duration,
+        "1m0s",
+        "members are not compared periodically; ask for HashKV",
+    ),
+    used(
+        Category::Tuning,
+        "compaction-batch-limit",
+        Int,
+        "0",
+        "revisions removed at once by a compaction; 0 means 1000",
+    ),
+    used(
+        Category::Tuning,
+        "compaction-sleep-interval",
+        Duration,
+        "0s",
+        "pause between two batches of a compaction; 0 means 10ms",
+    ),
+    used(
+        Category::Tuning,
+        "watch-progress-notify-interval",
+        Duration,
+        "0s",
+        "time between progress notifications; 0 means 10m",
+    ),
+    no_meaning(
+        Category::Tuning,
+        "downgrade-check-time",
+        Duration,
+        "5s",
+        "there is no downgrade to wait for",
+    ),
+    no_meaning(
+        Category::Tuning,
+        "bootstrap-defrag-threshold-megabytes",
+        Uint,
+        "0",
+        "the store reclaims space while it runs",
+    ),
+    used(
+        Category::Tuning,
+        "snapshot-catchup-entries",
+        Uint,
+        "5000",
+        "entries kept in the log for slow followers",
+    ),
+    not_served(
+        Category::Unsafe,
+        "force-new-cluster",
+        Bool,
+        "false",
+        "rewriting the membership to this node alone is not served",
+    ),
+    used(Category::Unsafe, "unsafe-no-fsync", Bool, "false", "do not flush; a crash loses data"),
+    used(
+        Category::Other,
+        "config-file",
+        Text,
+        "",
+        "YAML or JSON file; all other flags and variables are then ignored",
+    ),
+    used(Category::Other, "version", Bool, "false", "print the version and exit"),
+    used(
+        Category::Flotilla,
+        "wal-flush-delay",
+        Duration,
+        "0s",
+        "wait this long before each flush of the log, to measure slow disks",
+    ),
+    used(Category::Flotilla, "workers", Uint, "0", "threads that run actors; 0 means one a core"),
+    ignored("cluster-active-size"),
+    ignored("cluster-remove-delay"),
+    ignored("cluster-sync-interval"),
+    ignored("config"),
+    ignored("force"),
+    ignored("max-result-buffer"),
+    ignored("max-retry-attempts"),
+    ignored("peer-heartbeat-interval"),
+    ignored("peer-election-timeout"),
+    ignored("retry-interval"),
+    ignored("snapshot"),
+    ignored("v"),
+    ignored("vv"),
+    ignored("test.coverprofile"),
+    ignored("test.outputdir"),
+    not_served(Category::FileOnly, "client-transport-security.allowed-cn", List, "", NO_TLS),
+    no_meaning(
+        Category::FileOnly,
+        "client-transport-security.skip-client-san-verification",
+        Bool,
+        "false",
+        NO_TLS_TO_TUNE,
+    ),
+    not_served(Category::FileOnly, "discovery-config", Section, "", NO_DISCOVERY),
+];
+
+const STATES: Kind = Choice(&["new", "existing"]);
+
+const fn member(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    meaning: &'static str,
+) -> Flag {
+    used(Category::Member, name, kind, default, meaning)
+}
+
+const fn clustering(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    meaning: &'static str,
+) -> Flag {
+    used(Category::Clustering, name, kind, default, meaning)
+}
+
+const fn no_discovery(name: &'static str, kind: Kind, default: &'static str) -> Flag {
+    not_served(Category::Clustering, name, kind, default, NO_DISCOVERY)
+}
+
+const fn no_discovery_to_tune(name: &'static str, kind: Kind, default: &'static str) -> Flag {
+    no_meaning(Category::Clustering, name, kind, default, NO_DISCOVERY_TO_TUNE)
+}
+
+const fn no_tls(name: &'static str, kind: Kind, default: &'static str) -> Flag {
+    not_served(Category::Security, name, kind, default, NO_TLS)
+}
+
+const fn no_tls_to_tune(name: &'static str, kind: Kind, default: &'static str) -> Flag {
+    no_meaning(Category::Security, name, kind, default, NO_TLS_TO_TUNE)
+}
+
+const fn ignored(name: &'static str) -> Flag {
+    Flag {
+        name,
+        kind: Anything,
+        default: "",
+        category: Category::Ignored,
+        state: State::Ignored,
+        meaning: "accepted and ignored",
+    }
+}
+
+const fn used(
+    category: Category,
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    meaning: &'static str,
+) -> Flag {
+    Flag { name, kind, default, category, state: State::Used, meaning }
+}
+
+const fn no_meaning(
+    category: Category,
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    why: &'static str,
+) -> Flag {
+    Flag { name, kind, default, category, state: State::NoMeaning(why), meaning: why }
+}
+
+const fn not_served(
+    category: Category,
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    missing: &'static str,
+) -> Flag {
+    Flag { name, kind, default, category, state: State::NotServed(missing), meaning: missing }
+}

@@ -1,0 +1,136 @@
+//! The notice board of a node: what the range actors and the apply thread publish for everyone
+//! else to read without asking them.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use flotilla_core::mvcc::Head;
+use flotilla_core::proto::internal::Member;
+use flotilla_core::spine::Status;
+
+/// What changes together and seldom.
+#[derive(Clone, Debug, Default)]
+pub struct Notice {
+    /// Role, leader and term.
+    pub status: Status,
+    /// The members of the cluster.
+    pub members: Vec<Member>,
+    /// (kind, member) of every active alarm, kinds as in etcd's API.
+    pub alarms: BTreeSet<(i32, u64)>,
+    /// The version the cluster agreed on; empty until it is known.
+    pub cluster_version: String,
+}
+
+/// Read by many threads, written by few.
+#[derive(Debug)]
+pub struct Board {
+    cluster_id: AtomicU64,
+    member_id: u64,
+    revision: AtomicI64,
+    compact_revision: AtomicI64,
+    /// Committed and applied spine index.
+    commit_index: AtomicU64,
+    applied_index: AtomicU64,
+    term: AtomicU64,
+    leader: AtomicU64,
+    is_learner: AtomicBool,
+    notice: RwLock<Notice>,
+}
+
+impl Board {
+    /// A board of this member.
+    pub fn new(cluster_id: u64, member_id: u64) -> Self {
+        Self {
+            cluster_id: AtomicU64::new(cluster_id),
+            member_id,
+            revision: AtomicI64::new(1),
+            compact_revision: AtomicI64::new(-1),
+            commit_index: AtomicU64::new(0),
+            applied_index: AtomicU64::new(0),
+            term: AtomicU64::new(0),
+            leader: AtomicU64::new(0),
+            is_learner: AtomicBool::new(false),
+            notice: RwLock::new(Notice::default()),
+        }
+    }
+
+    /// Where the applied state stands. The compact revision is read first, so it may be older than
+    /// the revision's moment but never above it: whoever reads at the head asks again afterwards
+    /// whether the revision is still there.
+    pub fn head(&self) -> Head {
+        let compact_revision = self.compact_revision.load(Ordering::Acquire);
+        let revision = self.revision.load(Ordering::Acquire);
+        Head { revision, compact_revision }
+    }
+
+    /// The apply thread has put everything up to here into the store.
+    pub fn set_head(&self, head: Head, applied_index: u64) {
+        self.revision.store(head.revision, Ordering::Release);
+        self.compact_revision.store(head.compact_revision, Ordering::Release);
+        self.applied_index.store(applied_index, Ordering::Release);
+    }
+
+    /// The cluster's id.
+    pub fn cluster_id(&self) -> u64 {
+        self.cluster_id.load(Ordering::Relaxed)
+    }
+
+    /// A joining node learns the cluster's id from its peers.
+    pub fn set_cluster_id(&self, cluster_id: u64) {
+        self.cluster_id.store(cluster_id, Ordering::Relaxed);
+    }
+
+    /// This member's id.
+    pub fn member_id(&self) -> u64 {
+        self.member_id
+    }
+
+    /// The current term.
+    pub fn term(&self) -> u64 {
+        self.term.load(Ordering::Relaxed)
+    }
+
+    /// The leader's id; 0 when none is known.
+    pub fn leader(&self) -> u64 {
+        self.leader.load(Ordering::Relaxed)
+    }
+
+    /// Whether this member is a learner.
+    pub fn is_learner(&self) -> bool {
+        self.is_learner.load(Ordering::Relaxed)
+    }
+
+    /// Committed spine index.
+    pub fn commit_index(&self) -> u64 {
+        self.commit_index.load(Ordering::Relaxed)
+    }
+
+    /// Applied spine index.
+    pub fn applied_index(&self) -> u64 {
+        self.applied_index.load(Ordering::Acquire)
+    }
+
+    /// The spine's actor has seen this index committed.
+    pub fn set_commit_index(&self, index: u64) {
+        self.commit_index.store(index, Ordering::Relaxed);
+    }
+
+    /// Publishes a new role, leader or term.
+    pub fn set_status(&self, status: Status) {
+        self.term.store(status.term, Ordering::Relaxed);
+        self.leader.store(status.leader.map_or(0, |leader| leader.0), Ordering::Relaxed);
+        self.is_learner.store(status.is_learner, Ordering::Relaxed);
+        self.change(|notice| notice.status = status);
+    }
+
+    /// Changes the notice.
+    pub fn change(&self, change: impl FnOnce(&mut Notice)) {
+        change(&mut self.notice.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// A copy of the notice.
+    pub fn notice(&self) -> Notice {
+        self.notice.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,133 @@
+//! From a request of a client to where it can be answered: commands go to the actor that owns
+//! their range, reads take a ticket there and are then evaluated on the caller's own thread.
+//!
+//! It holds no decisions: the spine's machine decides what is refused, forwarded or answered.
+
+mod head;
+mod pending;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use actix::Recipient;
+use dashmap::DashMap;
+use flotilla_core::command::{Answer, Command, Outcome};
+use flotilla_core::mvcc::Head;
+use flotilla_core::{Error, GroupId};
+
+pub use head::{Board, Notice};
+pub use pending::Pending;
+
+use crate::store::Store;
+
+/// A request on its way to the actor of its range. The actor answers it through `Pending`.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub enum Request {
+    /// Something the leader must do; the number names it in `Pending`.
+    Command(u64, Command),
+    /// A read wants a ticket.
+    Ticket(u64),
+    /// The reader went away.
+    TicketUnwanted(u64),
+}
+
+/// A handle on the node's ranges. Cheap to clone.
+#[derive(Clone)]
+pub struct Router {
+    /// Which actor owns a group. The spine owns the whole keyspace while it is one range.
+    actors: Arc<DashMap<GroupId, Recipient<Request>>>,
+    pending: Arc<Pending>,
+    next: Arc<AtomicU64>,
+    board: Arc<Board>,
+    store: Store,
+}
+
+impl Router {
+    /// A router that knows no actor yet.
+    pub fn new(pending: Arc<Pending>, board: Arc<Board>, store: Store) -> Self {
+        let next = Arc::new(AtomicU64::new(1));
+        Self { actors: Arc::new(DashMap::new()), pending, next, board, store }
+    }
+
+    /// Makes an actor reachable.
+    pub fn register(&self, group: GroupId, actor: Recipient<Request>) {
+        self.actors.insert(group, actor);
+    }
+
+    /// Has the leader carry out a command.
+    ///
+    /// # Errors
+    /// What the leader answers, or a time-out when the outcome is unknown.
+    pub async fn submit(&self, command: Command) -> Outcome {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        let answer = self.pending.expect_outcome(n);
+        if let Err(error) = self.send(Request::Command(n, command)) {
+            self.pending.forget_outcome(n);
+            return Err(error);
+        }
+        // The machine answers every request, with a time-out if need be; only a stopping node
+        // drops the sender.
+        answer.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// Waits until this node's store has everything that was acknowledged before the call, and
+    /// returns where it stands.
+    ///
+    /// # Errors
+    /// No leader answered in time.
+    pub async fn ticket(&self) -> Result<Head, Error> {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        let answer = self.pending.expect_ticket(n);
+        let mut guard = TicketGuard { router: self, n, is_answered: false };
+        self.send(Request::Ticket(n))?;
+        let result = answer.await.unwrap_or(Err(Error::Stopped));
+        guard.is_answered = true;
+        result?;
+        Ok(self.board.head())
+    }
+
+    /// What is known of this node and the cluster.
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// The applied state. Reads of it must name a revision at or below `board().head()`.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn send(&self, request: Request) -> Result<(), Error> {
+        let actor = self.actors.get(&GroupId::SPINE).ok_or(Error::Stopped)?;
+        actor.try_send(request).map_err(|error| match error {
+            actix::prelude::SendError::Full(_) => Error::TooManyRequests,
+            actix::prelude::SendError::Closed(_) => Error::Stopped,
+        })
+    }
+}
+
+/// Tells the machine when a reader's future is dropped before its ticket came.
+struct TicketGuard<'a> {
+    router: &'a Router,
+    n: u64,
+    is_answered: bool,
+}
+
+impl Drop for TicketGuard<'_> {
+    fn drop(&mut self) {
+        if self.is_answered {
+            return;
+        }
+        self.router.pending.forget_ticket(self.n);
+        // A full mailbox loses only the hint: the ticket ends by its deadline.
+        let _ = self.router.send(Request::TicketUnwanted(self.n));
+    }
+}
+
+/// An answer of the kind that was asked for.
+///
+/// # Panics
+/// When the machine answers with another kind, which is a bug in it.
+pub fn expect_answer<T>(answer: Answer, take: impl FnOnce(Answer) -> Option<T>) -> T {
+    take(answer).expect("the answer is of the command's kind")
+}

@@ -1,0 +1,2 @@
+//! Tests.
+pub(super) mod crash { pub(in crate::store) fn point(_: &str) {} }

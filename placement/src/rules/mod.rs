@@ -1,0 +1,3 @@
+//! The rules of placement.
+
+pub mod hand_over;
