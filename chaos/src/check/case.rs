@@ -133,6 +133,23 @@ pub fn is_linearizable(request: &Request) -> bool {
     }
 }
 
+/// True for a read, or a transaction that only reads, whose answer must not be old.
+pub fn is_linearizable_read(request: &Request) -> bool {
+    let is_read = match request {
+        Request::Read(_) => true,
+        Request::Txn(request) => is_read_only(request),
+        Request::Put(_)
+        | Request::DeleteRange(_)
+        | Request::Compact(_)
+        | Request::LeaseGrant(_)
+        | Request::LeaseRevoke(_)
+        | Request::LeaseKeepAlive(_)
+        | Request::LeaseTimeToLive(_)
+        | Request::LeaseLeases(_) => false,
+    };
+    is_read && is_linearizable(request)
+}
+
 /// True if the header of the answer is the place of the operation. The headers of the others are
 /// filled in at some moment while they are served.
 pub fn is_placed(answer: &Answer) -> bool {

@@ -3,6 +3,8 @@
 //! never further than the store.
 //! Owns what is known of compactions over time.
 
+use std::collections::BTreeMap;
+
 use crate::check::case::{Case, Place, evaluate, is_linearizable};
 use crate::check::violation::Violation;
 use crate::history::{Answer, History, Request, Stamp};
@@ -16,6 +18,8 @@ pub struct Compactions {
     /// Moment of the acknowledgement, the highest compaction acknowledged by then, and the
     /// operation that asked for it.
     certain: Vec<(Stamp, i64, usize)>,
+    /// The first moment at which each revision was asked to be compacted.
+    asked: BTreeMap<i64, Stamp>,
 }
 
 impl Compactions {
@@ -36,6 +40,7 @@ impl Compactions {
         acknowledged.sort_unstable();
         let mut compactions = Compactions::default();
         for (at, revision) in asked {
+            compactions.asked.entry(revision).or_insert(at);
             if compactions.possible.last().is_none_or(|last| revision > last.1) {
                 compactions.possible.push((at, revision));
             }
@@ -52,6 +57,11 @@ impl Compactions {
     pub fn possible_by(&self, stamp: Stamp) -> i64 {
         let after = self.possible.partition_point(|(at, _)| *at <= stamp);
         self.possible[..after].last().map_or(NEVER_COMPACTED, |last| last.1)
+    }
+
+    /// True if exactly this revision was asked to be compacted by then.
+    pub fn was_asked_by(&self, revision: i64, stamp: Stamp) -> bool {
+        self.asked.get(&revision).is_some_and(|at| *at <= stamp)
     }
 
     /// The highest compaction acknowledged before a moment, and who asked for it.

@@ -40,7 +40,7 @@ fn check_refused(
     }
     let is_justified = match wrong {
         Some(wrong) => wrong == refusal,
-        None => held(case, operation, refusal),
+        None => held(case, index, refusal),
     };
     if is_justified {
         return Ok(());
@@ -50,7 +50,8 @@ fn check_refused(
 }
 
 /// True if the reason can have held at some moment of the operation.
-fn held(case: &Case<'_>, operation: &Operation, refusal: Refusal) -> bool {
+fn held(case: &Case<'_>, index: usize, refusal: Refusal) -> bool {
+    let operation = &case.history.operations[index];
     match refusal {
         Refusal::Compacted => case.rules.compacts_itself || was_compacted(case, operation),
         Refusal::FutureRevision => match &operation.request {
@@ -60,9 +61,9 @@ fn held(case: &Case<'_>, operation: &Operation, refusal: Refusal) -> bool {
         Refusal::KeyNotFound => was_refused_by_state(case, operation, refusal),
         Refusal::LeaseNotFound => named_leases(&operation.request)
             .iter()
-            .any(|&lease| !case.leases.is_certainly_alive(case, lease, operation)),
+            .any(|&lease| !case.leases.is_certainly_alive(case, lease, index)),
         Refusal::LeaseExists => match &operation.request {
-            Request::LeaseGrant(request) => case.leases.is_possible(request.id, operation),
+            Request::LeaseGrant(request) => case.leases.is_possible(case, request.id, index),
             _ => false,
         },
         // These depend on the request alone, which was found to be right.

@@ -15,13 +15,11 @@ pub struct WatchRecord {
     /// What was asked for.
     pub create: WatchCreateRequest,
     /// Every response of the stream that carries this watcher's id, and every one for the whole
-    /// stream (`watch_id` -1 without `created`), from the created reply on.
+    /// stream (`watch_id` -1 without `created`), from the created reply on. A client that lost
+    /// its stream and comes back for the rest is a new watcher.
     pub received: Vec<Received>,
     /// When the client sent its cancel request, if it did.
     pub cancel_sent: Option<Stamp>,
-    /// The place in [`crate::history::History::watches`] of the watcher that this one carries on,
-    /// if its client lost a stream and came back for the rest.
-    pub resumes: Option<usize>,
     /// True if the stream was still open, and read to its end, when the run was over.
     pub open_at_end: bool,
 }

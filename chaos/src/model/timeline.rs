@@ -105,6 +105,14 @@ impl Timeline {
             .cloned()
             .collect()
     }
+
+    /// The revisions that changed a key which was ever attached to the lease.
+    pub fn attachment_changes(&self, lease: i64) -> BTreeSet<i64> {
+        let keys = self.leased.get(&lease).into_iter().flatten();
+        keys.filter_map(|key| self.keys.get(key))
+            .flat_map(|versions| versions.iter().map(|version| version.revision))
+            .collect()
+    }
 }
 
 fn at(versions: &[Version], revision: i64) -> Option<&KeyValue> {

@@ -32,6 +32,8 @@ pub struct Board {
     /// Committed and applied spine index.
     commit_index: AtomicU64,
     applied_index: AtomicU64,
+    /// What is physically gone: everything that compaction at this revision makes useless.
+    compacted: AtomicI64,
     term: AtomicU64,
     leader: AtomicU64,
     is_learner: AtomicBool,
@@ -48,6 +50,7 @@ impl Board {
             compact_revision: AtomicI64::new(-1),
             commit_index: AtomicU64::new(0),
             applied_index: AtomicU64::new(0),
+            compacted: AtomicI64::new(-1),
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
             is_learner: AtomicBool::new(false),
@@ -69,6 +72,16 @@ impl Board {
         self.revision.store(head.revision, Ordering::Release);
         self.compact_revision.store(head.compact_revision, Ordering::Release);
         self.applied_index.store(applied_index, Ordering::Release);
+    }
+
+    /// Physical compaction is finished for this compact revision.
+    pub fn set_compacted(&self, compact_revision: i64) {
+        self.compacted.store(compact_revision, Ordering::Release);
+    }
+
+    /// The last compact revision whose physical compaction is finished; -1 before any.
+    pub fn compacted(&self) -> i64 {
+        self.compacted.load(Ordering::Acquire)
     }
 
     /// The cluster's id.

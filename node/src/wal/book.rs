@@ -86,6 +86,9 @@ impl Book {
         operation: &Operation,
         place: Place,
     ) -> Result<(), String> {
+        if matches!(operation, Operation::Entries(entries) if entries.is_empty()) {
+            return Ok(());
+        }
         if matches!(operation, Operation::Remove) {
             if let Some(mut book) = self.groups.remove(&group) {
                 book.clear(&mut self.pins);

@@ -82,7 +82,7 @@ impl Flusher {
                 Wake::Message(message) => self.gather(message),
                 Wake::ConfirmDue => {
                     self.flush(FrameKind::Confirm)?;
-                    false
+                    continue;
                 }
                 Wake::Abandoned => return Ok(()),
             };
@@ -141,7 +141,8 @@ impl Flusher {
         // Confirming a confirmation would go on forever.
         let is_confirm_wanted = kind == FrameKind::Data;
         self.confirm_at = is_confirm_wanted.then(|| self.confirm_time());
-        self.writer.free_oldest()?;
+        // Freeing takes time. When appends wait for the next flush, one segment must do.
+        while self.writer.free_oldest()? && kind == FrameKind::Confirm {}
         self.gauges.note_flush(&flush);
         self.gauges.note_extent(&self.writer);
         Ok(())

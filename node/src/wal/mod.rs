@@ -38,7 +38,7 @@ use flusher::{Flusher, Message};
 use format::{FrameKind, SegmentHeader};
 use gauges::Gauges;
 use recovery::Found;
-use segment::{Directory, Listing};
+use segment::Directory;
 use writer::{Segment, Writer};
 
 /// Opens the log in `options.dir`, creating it if there is none, and starts its thread.
@@ -55,7 +55,7 @@ pub fn open(
 }
 
 /// The log, for any thread. When the last clone is dropped without [`Handle::close`], the thread
-/// finishes what is queued and ends.
+/// finishes what is queued and needs a flush, and ends.
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Shared>,
@@ -163,13 +163,16 @@ fn open_writer(
     let directory = Directory::new(disk, options.dir.clone());
     let lock = directory.lock()?;
     let listing = directory.list()?;
+    for sequence in &listing.unfinished {
+        directory.delete_unfinished(*sequence)?;
+    }
     let Found { recovered, book, segments, active, number, prepared } =
         if listing.segments.is_empty() {
             create(&directory, &options, new_log_id)?
         } else {
             recovery::recover(&directory, &listing.segments)?
         };
-    let spares = tidy(&directory, &options, listing, prepared)?;
+    let spares = tidy(&directory, &options, &listing.spares, prepared)?;
     let mut writer = Writer {
         directory,
         options,
@@ -203,19 +206,16 @@ fn create(directory: &Directory, options: &Options, log_id: u64) -> Result<Found
     })
 }
 
-/// Makes what recovery saw of the directory durable, and files away what is not part of the log.
-/// Answers the spares.
+/// Makes what recovery saw of the directory durable and removes what is of no use. Answers the
+/// spares that are kept.
 fn tidy(
     directory: &Directory,
     options: &Options,
-    listing: Listing,
+    listed: &[u64],
     prepared: Option<u64>,
 ) -> Result<Vec<u64>, Error> {
-    for sequence in listing.unfinished {
-        directory.delete_unfinished(sequence)?;
-    }
     let mut spares = Vec::new();
-    for sequence in listing.spares {
+    for &sequence in listed {
         let is_fit = directory.spare_bytes(sequence)? == options.segment_bytes;
         if is_fit && spares.len() < options.recycled_segments_max {
             spares.push(sequence);

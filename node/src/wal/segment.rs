@@ -46,10 +46,6 @@ impl Directory {
         Directory { disk, path }
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub(super) fn segment_path(&self, sequence: u64) -> PathBuf {
         self.path_of(sequence, SEGMENT_SUFFIX)
     }

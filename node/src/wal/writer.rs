@@ -67,15 +67,14 @@ impl Writer {
         self.write_buffer()
     }
 
-    /// Frees the oldest segment if no group needs it. One at a time, because each takes a flush of
-    /// the directory. What the book knows must be durable, as it is after [`Writer::write`].
-    pub(super) fn free_oldest(&mut self) -> Result<(), Error> {
-        let Some(oldest) = self.segments.front().copied() else {
-            return Ok(());
-        };
+    /// Frees the oldest segment if no group needs it; answers whether it did. One at a time,
+    /// because each takes a flush of the directory. What the book knows must be durable, as it is
+    /// after [`Writer::write`].
+    pub(super) fn free_oldest(&mut self) -> Result<bool, Error> {
+        let oldest = self.segments[0];
         let is_active = oldest.sequence == self.active.header.sequence;
         if is_active || self.book.is_pinned(oldest.sequence) {
-            return Ok(());
+            return Ok(false);
         }
         self.copier = None;
         let is_spare_wanted = self.spares.len() < self.options.recycled_segments_max
@@ -87,7 +86,7 @@ impl Writer {
             self.directory.delete(oldest.sequence)?;
         }
         self.segments.pop_front();
-        Ok(())
+        Ok(true)
     }
 
     /// Length of all segments of the log, in bytes, spares not counted.
@@ -130,7 +129,11 @@ impl Writer {
         if self.is_room(payload_bytes + self.checkpoint_bytes()) {
             return Ok(());
         }
-        if !self.is_at_start() {
+        // An empty segment has too little room only if it was made when segments were shorter.
+        let is_next_better =
+            !self.is_at_start() || self.active.header.bytes < self.options.segment_bytes;
+        let seal_end = self.active.offset + frame_bytes(self.checkpoint_bytes());
+        if is_next_better && seal_end <= self.active.header.bytes {
             self.rotate()?;
         }
         if self.is_room(payload_bytes + self.checkpoint_bytes()) {

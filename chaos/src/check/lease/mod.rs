@@ -9,7 +9,7 @@ pub mod renewal;
 pub mod revocation;
 pub mod time_to_live;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::check::attribution::{Attribution, Maker};
 use crate::check::case::{Case, Place};
@@ -151,30 +151,277 @@ impl Book {
         }
     }
 
-    /// True if some grant of the lease can have happened before the operation returned.
-    pub fn is_possible(&self, lease: i64, operation: &Operation) -> bool {
-        let latest = operation.returned.unwrap_or(Stamp::MAX);
-        self.grants(lease).any(|grant| {
-            grant.invoked <= latest && !std::ptr::eq(grant, operation_grant(operation, grant))
-        })
+    /// True if some other operation can have granted the lease before `operation` returned.
+    pub fn is_possible(&self, case: &Case<'_>, lease: i64, operation: usize) -> bool {
+        let latest = case.history.operations[operation].returned.unwrap_or(Stamp::MAX);
+        self.grants(lease).any(|grant| grant.operation != operation && grant.invoked <= latest)
     }
 
     /// True if the lease was there from the invocation of the operation to its return: it had
-    /// been granted before, nothing can have ended it, and its time was not up. Without a
-    /// notion of time this is never known.
-    pub fn is_certainly_alive(&self, case: &Case<'_>, lease: i64, operation: &Operation) -> bool {
-        let (Some(life), Some(to)) = (self.lives.get(&lease), operation.returned) else {
+    /// been granted before, nothing else can have ended it, and its time was not up. Without a
+    /// notion of time this is never certain.
+    pub fn is_certainly_alive(&self, case: &Case<'_>, lease: i64, operation: usize) -> bool {
+        let subject = &case.history.operations[operation];
+        let (Some(life), Some(to)) = (self.lives.get(&lease), subject.returned) else {
             return false;
         };
         let Some(time) = &case.rules.lease_time else { return false };
-        let Some(grant) = life.last_known_grant(|known| known.returned < operation.invoked) else {
+        let Some(grant) = life.last_grant(|_, known| known.returned < subject.invoked) else {
             return false;
         };
         let can_have_ended = life.ends.iter().any(|end| {
-            !std::ptr::eq(operation, end_operation(case, end).unwrap_or(&NOBODY))
-                && !end.is_certainly_before(&grant)
+            end.operation != Some(operation)
+                && !end.is_before(&grant)
                 && end.is_possible_by(case, to)
         });
-        !can_have_ended && life.deadline(&grant, operation.invoked, time) > to
+        !can_have_ended && life.deadline(&grant, subject.invoked, time) > to
+    }
+
+    /// True if the lease was gone when the operation was invoked: it was never granted, or it
+    /// was seen to have ended, and nothing can have granted it again by the time the operation
+    /// returned.
+    pub fn is_certainly_gone(&self, case: &Case<'_>, lease: i64, operation: usize) -> bool {
+        let subject = &case.history.operations[operation];
+        let latest = subject.returned.unwrap_or(Stamp::MAX);
+        let possible: Vec<&Grant> =
+            self.grants(lease).filter(|grant| grant.invoked <= latest).collect();
+        if possible.is_empty() {
+            return true;
+        }
+        self.lives.get(&lease).is_some_and(|life| {
+            life.ends.iter().any(|end| {
+                end.certain
+                    && end.operation != Some(operation)
+                    && end.is_known_before(case, subject.invoked)
+                    && possible.iter().all(|grant| grant.is_before(end))
+            })
+        })
+    }
+
+    /// True if the lease can have been there right before `revision` was made.
+    fn is_possible_before(&self, case: &Case<'_>, lease: i64, revision: i64) -> bool {
+        let ends = self.lives.get(&lease).map_or(&[][..], |life| &life.ends);
+        self.grants(lease).any(|grant| {
+            let is_in_time = match grant.known {
+                Some(known) => known.after < revision,
+                None => case.seen.revision_before(grant.invoked) < revision,
+            };
+            let has_ended = |end: &End| {
+                end.certain && grant.is_before(end) && end.place.is_before_write(revision)
+            };
+            is_in_time && !ends.iter().any(has_ended)
+        })
+    }
+
+    /// When the end of the lease in `revision` was first seen, and the earliest moment its time
+    /// can have been up, if the first is before the second. The lease runs from the invocation
+    /// of its last acknowledged renewal at least, whenever the server carried that out.
+    pub(super) fn ended_too_early(
+        &self,
+        lease: i64,
+        revision: i64,
+        seen: &Seen,
+        rules: &Rules,
+    ) -> Option<(Stamp, Stamp)> {
+        let time = rules.lease_time.as_ref()?;
+        let life = self.lives.get(&lease)?;
+        let is_ambiguous =
+            !self.nameless.is_empty() || life.grants.iter().any(|grant| grant.known.is_none());
+        if is_ambiguous {
+            return None;
+        }
+        let grant = life.last_grant(|_, known| known.after < revision)?;
+        let seen_at = seen.first(revision)?.at;
+        let deadline = life.deadline(&grant, seen_at, time);
+        (seen_at < deadline).then_some((seen_at, deadline))
+    }
+
+    /// The last acknowledged grant of the lease that had returned before a moment.
+    fn grant_before(&self, lease: i64, stamp: Stamp) -> Option<usize> {
+        let life = self.lives.get(&lease)?;
+        life.last_grant(|_, known| known.returned < stamp).map(|grant| grant.operation)
+    }
+
+    /// The TTLs, in seconds, that the lease was or may have been granted.
+    fn granted_ttls(&self, case: &Case<'_>, lease: i64) -> BTreeSet<i64> {
+        self.grants(lease)
+            .filter_map(|grant| match grant.known {
+                Some(known) => Some(known.ttl_seconds),
+                None => match &case.history.operations[grant.operation].request {
+                    Request::LeaseGrant(request) => {
+                        Some(request.ttl.max(case.rules.limits.lease_ttl_min_seconds))
+                    }
+                    _ => None,
+                },
+            })
+            .collect()
+    }
+
+    /// True if something can have renewed the lease, or granted it, between two moments.
+    fn can_be_renewed(&self, lease: i64, from: Stamp, until: Stamp) -> bool {
+        let is_between = |invoked: Stamp, returned: Option<Stamp>| {
+            invoked <= until && returned.is_none_or(|at| at >= from)
+        };
+        let renewals = self.lives.get(&lease).map_or(&[][..], |life| &life.renewals);
+        self.grants(lease)
+            .any(|grant| is_between(grant.invoked, grant.known.map(|known| known.returned)))
+            || renewals
+                .iter()
+                .any(|renewal| is_between(renewal.invoked, renewal.known.map(|known| known.0)))
+    }
+
+    /// For each lease the latest moment its time can be up in a cluster that is healthy from a
+    /// moment on. Leases of which a grant or renewal has an unknown outcome are left out: it may
+    /// still come.
+    fn latest_ends(&self, healthy_from: Stamp, time: &LeaseTime) -> Vec<(i64, Stamp)> {
+        let mut ends = Vec::new();
+        for (&lease, life) in &self.lives {
+            let granted = life.grants.iter().map(|grant| {
+                grant.known.map(|known| (known.returned, known.ttl_seconds))
+            });
+            let renewed = life.renewals.iter().map(|renewal| renewal.known);
+            let Some(all) = granted.chain(renewed).collect::<Option<Vec<_>>>() else { continue };
+            let latest = all.into_iter().map(|(returned, ttl_seconds)| {
+                latest_end(returned.max(healthy_from), ttl_seconds, time)
+            });
+            if let Some(latest) = latest.max() {
+                ends.push((lease, latest));
+            }
+        }
+        ends
+    }
+
+    fn grants(&self, lease: i64) -> impl Iterator<Item = &Grant> {
+        let named = self.lives.get(&lease).map_or(&[][..], |life| &life.grants);
+        named.iter().chain(&self.nameless)
+    }
+
+    fn add_grant(&mut self, index: usize, operation: &Operation, lease: i64) {
+        let mut grant = Grant { operation: index, invoked: operation.invoked, known: None };
+        match &operation.outcome {
+            Outcome::Answered(Answer::LeaseGrant(answer)) => {
+                grant.known = operation.returned.map(|returned| KnownGrant {
+                    returned,
+                    after: answer.header.as_ref().map_or(0, |header| header.revision),
+                    ttl_seconds: answer.ttl,
+                });
+                self.lives.entry(answer.id).or_default().grants.push(grant);
+            }
+            Outcome::Unknown if lease == 0 => self.nameless.push(grant),
+            Outcome::Unknown => self.lives.entry(lease).or_default().grants.push(grant),
+            Outcome::Answered(_) | Outcome::Refused(_) => {}
+        }
+    }
+
+    fn add_renewal(&mut self, operation: &Operation, lease: i64) {
+        let known = match (&operation.outcome, operation.returned) {
+            (Outcome::Answered(Answer::LeaseKeepAlive(answer)), Some(at)) if answer.ttl > 0 => {
+                Some((at, answer.ttl))
+            }
+            (Outcome::Unknown, _) => None,
+            (Outcome::Answered(_) | Outcome::Refused(_), _) => return,
+        };
+        let renewal = Renewal { invoked: operation.invoked, known };
+        self.lives.entry(lease).or_default().renewals.push(renewal);
+    }
+}
+
+impl Life {
+    /// The last acknowledged grant, by revision, of those that `is_wanted` picks.
+    fn last_grant(&self, is_wanted: impl Fn(&Grant, &KnownGrant) -> bool) -> Option<Grant> {
+        self.grants
+            .iter()
+            .filter(|grant| grant.known.is_some_and(|known| is_wanted(grant, &known)))
+            .max_by_key(|grant| (grant.known.map(|known| known.after), grant.invoked))
+            .copied()
+    }
+
+    /// The earliest moment at which the time of the grant can have been up, going by the
+    /// renewals acknowledged until `at`.
+    fn deadline(&self, grant: &Grant, at: Stamp, time: &LeaseTime) -> Stamp {
+        let Some(known) = grant.known else { return 0 };
+        let granted = earliest_end(grant.invoked, known.ttl_seconds, time);
+        self.renewals
+            .iter()
+            .filter(|renewal| renewal.invoked > known.returned)
+            .filter_map(|renewal| {
+                let (returned, ttl_seconds) = renewal.known?;
+                (returned <= at).then(|| earliest_end(renewal.invoked, ttl_seconds, time))
+            })
+            .fold(granted, Stamp::max)
+    }
+}
+
+/// The moment a lease renewed at `from` can end, if the clock that ends it runs as fast as is
+/// allowed.
+fn earliest_end(from: Stamp, ttl_seconds: i64, time: &LeaseTime) -> Stamp {
+    let ttl = u128::try_from(ttl_seconds).unwrap_or(0) * u128::from(time.stamps_per_second);
+    let drifted = ttl * (MILLION - u128::from(time.drift_ppm).min(MILLION)) / MILLION;
+    from.saturating_add(Stamp::try_from(drifted).unwrap_or(Stamp::MAX))
+}
+
+/// The moment a lease renewed at `from` ends, if the clock that ends it runs as slowly as is
+/// allowed.
+fn latest_end(from: Stamp, ttl_seconds: i64, time: &LeaseTime) -> Stamp {
+    let ttl = u128::try_from(ttl_seconds).unwrap_or(0) * u128::from(time.stamps_per_second);
+    let drifted = ttl * (MILLION + u128::from(time.drift_ppm)) / MILLION;
+    from.saturating_add(Stamp::try_from(drifted).unwrap_or(Stamp::MAX))
+}
+
+impl Grant {
+    /// True if it certainly came before the end.
+    fn is_before(&self, end: &End) -> bool {
+        let Some(known) = self.known else { return false };
+        match end.place {
+            EndPlace::Write(revision) => known.after < revision,
+            EndPlace::After(revision) => {
+                known.after < revision
+                    || (known.after == revision && known.returned < end.invoked)
+            }
+            EndPlace::Somewhere => known.returned < end.invoked,
+        }
+    }
+}
+
+impl End {
+    /// True if it certainly came before the grant.
+    fn is_before(&self, grant: &Grant) -> bool {
+        let Some(known) = grant.known else { return false };
+        match self.place {
+            EndPlace::Write(revision) => revision <= known.after,
+            EndPlace::After(revision) => {
+                revision < known.after
+                    || (revision == known.after
+                        && self.returned.is_some_and(|at| at < grant.invoked))
+            }
+            EndPlace::Somewhere => false,
+        }
+    }
+
+    /// True if it can have happened by then.
+    fn is_possible_by(&self, case: &Case<'_>, stamp: Stamp) -> bool {
+        match self.place {
+            EndPlace::Write(revision) => revision <= case.frontier.by(stamp),
+            EndPlace::After(_) | EndPlace::Somewhere => self.invoked <= stamp,
+        }
+    }
+
+    /// True if someone knew of it before then.
+    fn is_known_before(&self, case: &Case<'_>, stamp: Stamp) -> bool {
+        match self.place {
+            EndPlace::Write(revision) => case.seen.revision_before(stamp) >= revision,
+            EndPlace::After(_) | EndPlace::Somewhere => {
+                self.returned.is_some_and(|at| at < stamp)
+            }
+        }
+    }
+}
+
+impl EndPlace {
+    fn is_before_write(self, revision: i64) -> bool {
+        match self {
+            EndPlace::Write(at) | EndPlace::After(at) => at < revision,
+            EndPlace::Somewhere => false,
+        }
     }
 }

@@ -507,14 +507,21 @@ impl Group {
             message.term = self.role.term;
         }
         admit::snapshot(&message, &mark, &self.standing())?;
-        if mark.index <= self.commit() {
-            return Err(Ignored::Stale);
+        let place = Position { index: mark.index, term: mark.term };
+        let is_old = place.index <= self.commit();
+        if is_old && self.log().position(place.index).is_some_and(|known| known != place) {
+            return Err(Ignored::Malformed);
         }
+        // An old one is handed over as well: the answer tells the leader how far this node is.
         message.snapshot = Some(mark);
         self.raft
             .step(message::to_raft(message, Kind::Snapshot))
             .expect("an admitted snapshot is not refused");
-        if self.raft.snap().is_some() { Ok(()) } else { Err(Ignored::NotNeeded) }
+        match self.raft.snap() {
+            Some(_) => Ok(()),
+            None if is_old => Err(Ignored::Stale),
+            None => Err(Ignored::NotNeeded),
+        }
     }
 
     fn on_installed(&mut self, out: &mut Vec<Effect>) {

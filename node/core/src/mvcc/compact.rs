@@ -107,11 +107,12 @@ pub fn compact_slice(
     Ok(Slice { batch, is_finished })
 }
 
-/// The revision below which rows may already be gone; -1 before the first compaction.
+/// The revision below which rows may already be gone; -1 before the first compaction. Never above
+/// the compact revision. What was read before asking is complete at it and above.
 ///
 /// # Errors
 /// The store cannot be read.
-pub(super) fn floor(view: &dyn View) -> Result<i64, ViewError> {
+pub fn compaction_floor(view: &dyn View) -> Result<i64, ViewError> {
     Ok(read_cursor(view)?.target)
 }
 

@@ -134,3 +134,11 @@ fn range_at<'a>(txn: &'a mut pb::TxnResponse, place: &[usize]) -> &'a mut pb::Ra
         _ => unreachable!("the place of a late read is that of a read"),
     }
 }
+
+#[cfg(test)]
+impl Draft {
+    /// True if a read among the operations could not be finished without the revision.
+    pub(super) fn has_late_reads(&self) -> bool {
+        !self.late_reads.is_empty()
+    }
+}

@@ -142,7 +142,7 @@ pub(super) fn count_live(view: &dyn View, span: &Span, revision: i64) -> Result<
 /// # Errors
 /// The store cannot be read, or compaction has overtaken the revision.
 pub(super) fn ensure_not_overtaken(view: &dyn View, revision: i64) -> Result<(), Failure> {
-    if compact::floor(view)? > revision { Err(Failure::Overtaken) } else { Ok(()) }
+    if compact::compaction_floor(view)? > revision { Err(Failure::Overtaken) } else { Ok(()) }
 }
 
 /// Part of the keys of a span, in order, with what belongs to `revision` where a scan can see it.

@@ -40,7 +40,7 @@ mod tests;
 
 pub use apply::Applier;
 pub use check::{check_delete, check_put, check_range, check_range_stream, check_txn};
-pub use compact::{Slice, check_compact, compact_slice};
+pub use compact::{Slice, check_compact, compact_slice, compaction_floor};
 pub use draft::Draft;
 pub use evaluate::{Evaluated, LeaseTable, evaluate, outcome_without_effect};
 pub use event::Event;

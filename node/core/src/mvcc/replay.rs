@@ -87,7 +87,7 @@ pub fn events_from(
         let before = if wants_prev { before(view, &record)? } else { None };
         events.push(Event::new(&record, before)?);
     }
-    if compact::floor(view)? > from {
+    if compact::compaction_floor(view)? > from {
         return Err(Error::Compacted.into());
     }
     Ok(Replay { events, next })

@@ -126,15 +126,10 @@ impl Sender {
         room: &mut usize,
         rows: &mut Vec<SnapshotRow>,
     ) -> Result<bool, SenderError> {
-        let from = self.key.take().unwrap_or_default();
-        // An empty key can only be the first, and would be read twice if it were excluded never.
-        let bound = if self.is_started(&from, rows, column) {
-            Bound::Excluded(&from[..])
-        } else {
-            Bound::Unbounded
-        };
+        let mut last = self.key.take();
+        let from = last.clone();
+        let bound = from.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut checksum = self.checksum;
-        let mut last = None;
         let mut is_full = false;
         let mut too_large = None;
         view.scan(column, bound, Bound::Unbounded, &mut |key, value| {

@@ -10,5 +10,5 @@ pub mod replica;
 pub mod state;
 
 pub use apply::{Applied, Task};
-pub use replica::{Config, Effect, Input, Limits, Replica, Status};
+pub use replica::{Cluster, Config, Effect, Input, Limits, Parcel, Replica, Status, encode_answer};
 pub use state::{Member, State};

@@ -5,11 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use super::history::{Block, History};
+use super::Event;
 use super::hub::{Effect, Hub};
 use super::slab::Slot;
-use super::watcher::Phase;
-use crate::view::ViewError;
+use super::watcher::{Phase, Watcher};
+use crate::Error;
+use crate::mvcc::{self, Failure, Head, Replay, ReplayLimits};
+use crate::proto::Span;
+use crate::view::{View, ViewError};
 
 /// Whose turn it is.
 #[derive(Debug, Default)]
@@ -20,6 +23,16 @@ pub(super) struct Turn {
     sweep: i64,
 }
 
+/// Consecutive revisions with all their events on a span.
+struct Block {
+    events: Vec<Event>,
+    /// The last revision it covers.
+    through: i64,
+}
+
+/// A watcher to be served, with the first revision it was not sent.
+type Chosen = (i64, Slot);
+
 impl Hub {
     /// Whether `catch_up` has work.
     pub fn is_behind(&self) -> bool {
@@ -27,34 +40,37 @@ impl Hub {
     }
 
     /// Reads one block of history for the hub's own gap, and one for watchers that are behind.
-    /// To be called again, with other work of the thread in between, while `is_behind`.
+    /// To be called again, with other work of the thread in between, while `is_behind`. `head` is
+    /// the newest one, taken before the call; with an older one the call may achieve nothing.
     ///
     /// # Errors
-    /// The store cannot be read; the hub has not changed since the last effect it returned, and
-    /// the process must stop.
-    pub fn catch_up(&mut self, history: &dyn History) -> Result<Vec<Effect>, ViewError> {
+    /// The store cannot be read. The process must stop.
+    pub fn catch_up(&mut self, view: &dyn View, head: Head) -> Result<Vec<Effect>, ViewError> {
+        self.frontier.on_seen(head.revision);
+        self.frontier.on_compacted(head.compact_revision);
         if self.frontier.has_gap() {
-            self.fill_gap(history)?;
+            self.fill_gap(view)?;
         }
         self.cancel_ready_compacted();
         if !self.ready.is_empty() {
-            self.scan(history)?;
+            self.scan(view)?;
         }
         Ok(self.take_effects())
     }
 
     /// Brings the frontier closer to what is applied, for the live watchers.
-    fn fill_gap(&mut self, history: &dyn History) -> Result<(), ViewError> {
+    fn fill_gap(&mut self, view: &dyn View) -> Result<(), ViewError> {
         let from = self.frontier.delivered() + 1;
-        let block = Block::read(history, from, self.frontier.published(), true, &self.config.limits)?;
-        self.frontier.on_compacted(block.compact_revision);
-        if self.frontier.compact_revision() <= from {
-            self.deliver(&block.events, block.through);
+        let first = self.frontier.compact_revision();
+        if first <= from {
+            let to = self.frontier.published();
+            if let Some(block) = self.read_block(view, &Span::all(), from, to, true)? {
+                self.deliver(&block.events, block.through);
+            }
             return Ok(());
         }
         // Nobody can tell what happened below the compacted revision: whoever wanted it is lost.
-        let first = self.frontier.compact_revision();
-        let is_lost = |watcher: &super::watcher::Watcher| {
+        let is_lost = |watcher: &Watcher| {
             watcher.phase == Phase::Live && watcher.next.max(from) < first
         };
         let lost: Vec<Slot> = self
@@ -83,30 +99,24 @@ impl Hub {
         }
     }
 
-    fn scan(&mut self, history: &dyn History) -> Result<(), ViewError> {
+    fn scan(&mut self, view: &dyn View) -> Result<(), ViewError> {
         let (is_near, from) = self.next_turn();
-        let chosen: Vec<(i64, Slot)> =
-            self.ready.range((from, 0)..).take(self.config.limits.block_watchers_max).copied().collect();
+        let watchers_max = self.config.limits.block_watchers_max;
+        let chosen: Vec<Chosen> =
+            self.ready.range((from, 0)..).take(watchers_max).copied().collect();
         let from = chosen[0].0;
-        let is_all = chosen.len() < self.config.limits.block_watchers_max;
         let wants_prev = chosen.iter().any(|(_, slot)| self.watchers[*slot].options.wants_prev);
+        let span = self.span_over(&chosen);
 
-        let block = Block::read(
-            history,
-            from,
-            self.frontier.delivered(),
-            wants_prev,
-            &self.config.limits,
-        )?;
-        self.frontier.on_compacted(block.compact_revision);
-        if self.frontier.compact_revision() > from {
-            // The block may have holes. The next call cancels who is concerned and reads again.
+        let to = self.frontier.delivered();
+        let Some(block) = self.read_block(view, &span, from, to, wants_prev)? else {
             return Ok(());
-        }
+        };
         let through = self.gather_block(&block, &chosen);
         self.scan.was_near = is_near;
         if !is_near {
-            self.scan.sweep = if is_all { through + 1 } else { from };
+            // More may wait at the same revisions than one block may serve.
+            self.scan.sweep = if chosen.len() < watchers_max { through + 1 } else { from };
         }
         self.send_block(&chosen, through);
         Ok(())
@@ -115,8 +125,9 @@ impl Hub {
     /// Which watchers are served, given as the lowest cursor among them.
     fn next_turn(&self) -> (bool, i64) {
         let first_from = |from: i64| self.ready.range((from, 0)..).next().map(|(next, _)| *next);
-        // One block brings those there that are fewer revisions behind than it has events, mostly.
-        let near_revisions = self.config.limits.block_events_max as i64;
+        // A block brings those up to date that have no more revisions to go than it has rows,
+        // unless revisions have many events.
+        let near_revisions = self.config.limits.block_rows_max as i64;
         let near = first_from(self.frontier.delivered() - near_revisions + 1);
         match near {
             Some(near) if !self.scan.was_near => (true, near),
@@ -124,8 +135,47 @@ impl Hub {
         }
     }
 
+    /// The smallest span that holds the spans of all chosen watchers.
+    fn span_over(&self, chosen: &[Chosen]) -> Span {
+        let spans = chosen.iter().map(|(_, slot)| {
+            let bucket = self.watchers[*slot].place.bucket;
+            self.index.bucket(bucket).span()
+        });
+        let over = spans.reduce(|one, other| Span {
+            start: one.start.min(other.start),
+            end: one.end.zip(other.end).map(|(one, other)| one.max(other)),
+        });
+        over.expect("a watcher is chosen")
+    }
+
+    /// Reads from `from` up to `to`, or up to a limit, but at least one whole revision. `None` when
+    /// some of it is compacted, which the next head will tell.
+    fn read_block(
+        &self,
+        view: &dyn View,
+        span: &Span,
+        from: i64,
+        to: i64,
+        wants_prev: bool,
+    ) -> Result<Option<Block>, ViewError> {
+        let limits = ReplayLimits {
+            events_max: self.config.limits.block_events_max,
+            bytes_max: self.config.limits.block_bytes_max,
+            rows_max: self.config.limits.block_rows_max,
+        };
+        match mvcc::events_from(view, span, from, to, wants_prev, limits) {
+            Ok(Replay { events, next }) => {
+                let events = events.into_iter().map(Event::from).collect();
+                Ok(Some(Block { events, through: next - 1 }))
+            }
+            Err(Failure::Overtaken | Failure::Client(Error::Compacted)) => Ok(None),
+            Err(Failure::View(error)) => Err(error),
+            Err(Failure::Client(error)) => Err(ViewError(format!("history refused: {error}"))),
+        }
+    }
+
     /// Gathers for the chosen watchers. Returns the revision up to which that is complete.
-    fn gather_block(&mut self, block: &Block, chosen: &[(i64, Slot)]) -> i64 {
+    fn gather_block(&mut self, block: &Block, chosen: &[Chosen]) -> i64 {
         let mut takers: BTreeMap<Slot, Vec<Slot>> = BTreeMap::new();
         for &(_, slot) in chosen {
             takers.entry(self.watchers[slot].place.bucket).or_default().push(slot);
@@ -156,7 +206,7 @@ impl Hub {
 
     /// Sends what was gathered, and moves on the chosen watchers that the revisions up to
     /// `through` concern.
-    fn send_block(&mut self, chosen: &[(i64, Slot)], through: i64) {
+    fn send_block(&mut self, chosen: &[Chosen], through: i64) {
         let revision = self.frontier.seen();
         for entry in self.gather.take() {
             let slot = entry.watcher;

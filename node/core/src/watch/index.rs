@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::slab::{Slab, Slot};
 use super::span_tree::SpanTree;
 use crate::proto::Span;
@@ -41,6 +43,15 @@ impl Bucket {
     /// Watchers that are sent events as they are published.
     pub(super) fn live(&self) -> &[Slot] {
         &self.watchers[..self.live_count as usize]
+    }
+
+    pub(super) fn span(&self) -> Span {
+        let start = Bytes::copy_from_slice(&self.start);
+        match &self.extent {
+            Extent::Key => Span::key(start),
+            Extent::Below(end) => Span { start, end: Some(Bytes::copy_from_slice(end)) },
+            Extent::Open => Span { start, end: None },
+        }
     }
 
     /// The first key above the span, or `None` if there is none.
@@ -91,6 +102,14 @@ impl Index {
             found.push(*bucket);
         }
         self.spans.find(&self.buckets, key, found);
+    }
+
+    /// As `find`, and how many spans were looked at.
+    #[cfg(test)]
+    pub(super) fn count_visits(&self, key: &[u8], found: &mut Vec<Slot>) -> usize {
+        let before = self.spans.visits.get();
+        self.find(key, found);
+        self.spans.visits.get() - before
     }
 
     /// Makes a watcher live or not. `moved` is told the new place of every watcher that changes

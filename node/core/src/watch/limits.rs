@@ -21,10 +21,12 @@ pub struct Limits {
     /// Bytes of events in one response, unless a single revision has more: many clients refuse
     /// messages above 4 MiB.
     pub response_bytes_max: usize,
-    /// Events after which a block of history ends, at the end of their revision. A watcher fewer
-    /// revisions behind than this is served in every second block.
+    /// Events looked at after which a block of history ends, at the end of their revision. A
+    /// watcher fewer revisions behind than this is served in every second block.
+    pub block_rows_max: usize,
+    /// Events some watcher may want after which a block of history ends, likewise.
     pub block_events_max: usize,
-    /// Bytes of keys and values after which a block of history ends, at the end of their revision.
+    /// Bytes of their keys and values after which a block of history ends, likewise.
     pub block_bytes_max: usize,
     /// Watchers served from one block of history.
     pub block_watchers_max: usize,
@@ -45,6 +47,7 @@ impl Default for Limits {
             fragment_bytes: REQUEST_BYTES_MAX + MESSAGE_SLACK_BYTES,
             response_revisions_max: 1_000,
             response_bytes_max: 1 << 20,
+            block_rows_max: 8_000,
             block_events_max: 4_000,
             block_bytes_max: 1 << 20,
             block_watchers_max: 512,

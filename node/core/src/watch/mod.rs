@@ -10,7 +10,6 @@ mod limits;
 mod live;
 
 mod catch_up;
-mod history;
 mod progress;
 
 mod event;
@@ -24,7 +23,6 @@ mod stream;
 mod watcher;
 
 pub use event::Event;
-pub use history::{History, Visit};
 pub use hub::{
     Config, Counts, Effect, Hub, Input, PROGRESS_INTERVAL, PROGRESS_INTERVAL_MIN, Published,
     StreamId,

@@ -13,6 +13,9 @@ pub(super) struct SpanTree {
     root: Slot,
     /// Nodes ever made, from which the next one's priority follows.
     made: u64,
+    /// Nodes looked at by `find`.
+    #[cfg(test)]
+    pub(super) visits: std::cell::Cell<usize>,
 }
 
 #[derive(Debug)]
@@ -30,7 +33,13 @@ type Buckets = Slab<Bucket>;
 
 impl SpanTree {
     pub(super) fn new() -> Self {
-        Self { nodes: Slab::new(), root: NONE, made: 0 }
+        Self {
+            nodes: Slab::new(),
+            root: NONE,
+            made: 0,
+            #[cfg(test)]
+            visits: std::cell::Cell::new(0),
+        }
     }
 
     /// The bucket of exactly this span.
@@ -86,6 +95,8 @@ impl SpanTree {
         if at == NONE {
             return;
         }
+        #[cfg(test)]
+        self.visits.set(self.visits.get() + 1);
         let node = &self.nodes[at];
         if is_ended(&buckets[node.widest], key) {
             return;

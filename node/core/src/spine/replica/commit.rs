@@ -182,8 +182,15 @@ impl Replica {
         }
         let body = record.body.expect("an empty record is not proposed");
         self.follow_leases(&body, &verdict);
-        if matches!(body, Body::MemberAttributes(_) | Body::MemberUrls(_)) {
-            self.out.push(Effect::Members(self.state.members().values().cloned().collect()));
+        let is_cluster_changed = matches!(
+            body,
+            Body::MemberAttributes(_)
+                | Body::MemberUrls(_)
+                | Body::Alarm(_)
+                | Body::ClusterVersion(_)
+        );
+        if is_cluster_changed {
+            self.publish_cluster();
         }
         if let Some(proposed) = self.proposed.remove(&id) {
             guards.extend(proposed.guard);
@@ -227,7 +234,7 @@ impl Replica {
         }
         self.state.fold_change(&member_change, conf, rows);
         let reply = self.finish_change(&member_change, change.is_some());
-        self.out.push(Effect::Members(self.state.members().values().cloned().collect()));
+        self.publish_cluster();
         let is_gone = self.state.is_removed(self.node());
         if is_gone {
             self.out.push(Effect::Removed);
@@ -311,7 +318,7 @@ impl Replica {
         self.flushed = self.applied.index;
         self.unflushed_bytes = 0;
         self.drive(group::Input::SnapshotInstalled);
-        self.out.push(Effect::Members(self.state.members().values().cloned().collect()));
+        self.publish_cluster();
         if self.state.is_removed(self.node()) {
             self.out.push(Effect::Removed);
         }

@@ -335,7 +335,7 @@ fn command_of(kind: Kind, member: Member) -> crate::command::Command {
 }
 
 /// A member in etcd's form.
-pub fn to_etcd(member: &Member) -> pb::Member {
+fn to_etcd(member: &Member) -> pb::Member {
     pb::Member {
         id: member.id,
         name: member.name.clone(),

@@ -132,6 +132,8 @@ pub enum Input {
     Unsent(Vec<Forward>),
     /// The node is stopping: hand leadership over.
     HandOver,
+    /// Do not wait for the election timeout: there is nobody to wait for.
+    Campaign,
 }
 
 /// What the driver must do. Appends, sends and tasks are carried out in the order they come.
@@ -159,8 +161,8 @@ pub enum Effect {
     Reply(u64, Outcome),
     /// Answer a ticket of this node: the store has everything the read must see.
     TicketReady(u64, Result<(), Error>),
-    /// The members have changed.
-    Members(Vec<internal::Member>),
+    /// Members, alarms or the cluster's version have changed.
+    Cluster(Cluster),
     /// This node was removed from the cluster.
     Removed,
     /// Role, leader or term have changed.
@@ -176,6 +178,17 @@ pub enum Parcel {
     Forward(Forward),
     /// Its answer.
     Answer(ForwardAnswer),
+}
+
+/// What the state says of the cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cluster {
+    /// The members by id.
+    pub members: Vec<internal::Member>,
+    /// (kind, member) of every active alarm, kinds as in etcd's API.
+    pub alarms: BTreeSet<(i32, u64)>,
+    /// The version the cluster agreed on; empty until it is known.
+    pub version: String,
 }
 
 /// What others on the node may know.
@@ -342,6 +355,7 @@ impl Replica {
             Input::Disconnected(peer) => self.on_disconnected(peer),
             Input::Unsent(forwards) => self.on_unsent(forwards),
             Input::HandOver => self.on_hand_over(view)?,
+            Input::Campaign => self.drive(group::Input::Campaign),
         }
         self.turn(view)?;
         out.append(&mut self.out);
@@ -508,6 +522,20 @@ impl Replica {
             };
             self.out.push(Effect::Send(to.node, Parcel::Answer(answer)));
         }
+    }
+
+    /// What the folded state says of the cluster.
+    pub fn cluster(&self) -> Cluster {
+        Cluster {
+            members: self.state.members().values().cloned().collect(),
+            alarms: self.state.alarms().clone(),
+            version: self.state.cluster_version().to_owned(),
+        }
+    }
+
+    fn publish_cluster(&mut self) {
+        let cluster = self.cluster();
+        self.out.push(Effect::Cluster(cluster));
     }
 
     fn requester(&self, n: u64) -> Requester {

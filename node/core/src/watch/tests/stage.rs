@@ -2,22 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
 
-use crate::mvcc;
-use crate::proto::Span;
+use crate::memory::MemoryView;
+use crate::mvcc::{self, Applier, Head, compact_slice};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
-use crate::proto::mvccpb;
+use crate::proto::{Span, internal, mvccpb};
 use crate::time::{Length, Time};
-use crate::view::ViewError;
-use crate::watch::{
-    Config, Effect, Event, History, Hub, Input, Limits, Published, Response, StreamId, Visit,
-};
+use crate::view::Batch;
+use crate::watch::{Config, Effect, Event, Hub, Input, Limits, Published, Response, StreamId};
 
 pub(super) const CLUSTER: u64 = 0xc1;
 pub(super) const MEMBER: u64 = 0x3e;
@@ -48,95 +45,65 @@ pub(super) fn delete(key: &'static str) -> Change {
     Change::Delete(key)
 }
 
-/// A store that forgets only when it is compacted.
+/// Rows in memory under the code that writes, reads and compacts them in a node.
 #[derive(Debug)]
 pub(super) struct Store {
-    pub(super) revision: i64,
-    pub(super) compact_revision: i64,
-    live: BTreeMap<&'static str, mvccpb::KeyValue>,
-    events: BTreeMap<i64, Vec<mvcc::Event>>,
+    pub(super) head: Head,
+    view: MemoryView,
+    live: BTreeSet<&'static str>,
 }
 
 impl Store {
     pub(super) fn new() -> Self {
-        Self { revision: 1, compact_revision: -1, live: BTreeMap::new(), events: BTreeMap::new() }
+        let head = Head { revision: 1, compact_revision: -1 };
+        Self { head, view: MemoryView::new(), live: BTreeSet::new() }
     }
 
-    /// Commits changes as one revision and returns its events.
+    /// Commits changes as one revision and returns its events. Deletes of keys that are not there
+    /// change nothing.
     pub(super) fn commit(&mut self, changes: &[Change]) -> Vec<mvcc::Event> {
-        let revision = self.revision + 1;
-        let before = self.live.clone();
-        let mut events: Vec<mvcc::Event> = Vec::new();
+        let mut effects = Vec::new();
         for change in changes {
-            let (key, is_delete, kv) = match change {
-                Change::Put(key, value) => {
-                    let old = self.live.get(key);
-                    let kv = mvccpb::KeyValue {
-                        key: Bytes::from_static(key.as_bytes()),
-                        create_revision: old.map_or(revision, |old| old.create_revision),
-                        mod_revision: revision,
-                        version: old.map_or(1, |old| old.version + 1),
-                        value: value.clone().into(),
-                        lease: 0,
-                    };
-                    self.live.insert(key, kv.clone());
-                    (key, false, kv)
-                }
-                Change::Delete(key) => {
-                    if self.live.remove(key).is_none() {
-                        continue;
-                    }
-                    let key_bytes = Bytes::from_static(key.as_bytes());
-                    let kv = mvccpb::KeyValue {
-                        key: key_bytes,
-                        mod_revision: revision,
-                        ..Default::default()
-                    };
-                    (key, true, kv)
-                }
+            let (key, value, is_delete) = match change {
+                Change::Put(key, value) => (key, value.clone(), false),
+                Change::Delete(key) => (key, String::new(), true),
             };
-            events.push(mvcc::Event {
-                revision,
-                sub: events.len() as i64,
-                key: Bytes::from_static(key.as_bytes()),
-                is_delete,
-                is_create: !is_delete && kv.version == 1,
-                kv: kv.encode_to_vec().into(),
-                prev: before.get(key).map(|prev| prev.encode_to_vec().into()),
-            });
+            let is_changed = if is_delete { self.live.remove(key) } else { true };
+            if is_changed {
+                if !is_delete {
+                    self.live.insert(key);
+                }
+                let key = Bytes::from_static(key.as_bytes());
+                effects.push(internal::Effect { key, value: value.into(), lease: 0, is_delete });
+            }
         }
-        if !events.is_empty() {
-            self.revision = revision;
-            self.events.insert(revision, events.clone());
+        if effects.is_empty() {
+            return Vec::new();
         }
+        self.head.revision += 1;
+        let (mut batch, mut events) = (Batch::default(), Vec::new());
+        Applier::new(&self.view)
+            .apply(self.head.revision, &effects, false, &mut batch, &mut events)
+            .expect("memory can be read");
+        self.view.apply(&batch);
         events
     }
 
-    pub(super) fn compact(&mut self, revision: i64) {
-        self.compact_revision = revision;
-        self.events = self.events.split_off(&revision);
+    /// One call of the hub's `catch_up`.
+    pub(super) fn catch_up(&self, hub: &mut Hub) -> Vec<Effect> {
+        hub.catch_up(&self.view, self.head).expect("memory can be read")
     }
-}
 
-impl History for Store {
-    fn visit(
-        &self,
-        from: i64,
-        to: i64,
-        wants_prev: bool,
-        visit: Visit<'_>,
-    ) -> Result<(), ViewError> {
-        for event in self.events.range(from..=to).flat_map(|(_, events)| events) {
-            let prev = event.prev.clone().filter(|_| wants_prev);
-            if visit(mvcc::Event { prev, ..event.clone() }) == ControlFlow::Break(()) {
-                break;
+    /// Compacts, rows included.
+    pub(super) fn compact(&mut self, revision: i64) {
+        self.head.compact_revision = revision;
+        loop {
+            let slice = compact_slice(&self.view, revision, 3).expect("memory can be read");
+            self.view.apply(&slice.batch);
+            if slice.is_finished {
+                return;
             }
         }
-        Ok(())
-    }
-
-    fn compact_revision(&self) -> Result<i64, ViewError> {
-        Ok(self.compact_revision)
     }
 }
 
@@ -211,14 +178,14 @@ impl Stage {
     }
 
     pub(super) fn request(&mut self, stream: u64, union: RequestUnion) {
-        let revision = self.store.revision;
+        let revision = self.store.head.revision;
         let request = request(union);
         self.step(Input::Request { stream: StreamId(stream), request, revision });
     }
 
     /// Commits one revision and publishes it.
     pub(super) fn commit(&mut self, changes: &[Change]) {
-        let after = self.store.revision;
+        let after = self.store.head.revision;
         let events = self.store.commit(changes);
         self.publish(after, events);
     }
@@ -229,8 +196,8 @@ impl Stage {
         let events: Vec<Event> = events.into_iter().map(Event::from).collect();
         self.step(Input::Published(Published {
             after,
-            revision: self.store.revision,
-            compact_revision: self.store.compact_revision,
+            revision: self.store.head.revision,
+            compact_revision: self.store.head.compact_revision,
             events: Arc::from(events),
         }));
     }
@@ -238,7 +205,7 @@ impl Stage {
     /// Compacts and tells the hub.
     pub(super) fn compact(&mut self, revision: i64) {
         self.store.compact(revision);
-        self.publish(self.store.revision, Vec::new());
+        self.publish(self.store.head.revision, Vec::new());
     }
 
     pub(super) fn tick(&mut self, now: Time) {
@@ -253,7 +220,7 @@ impl Stage {
 
     /// One call of `catch_up`.
     pub(super) fn catch_up_once(&mut self) {
-        let effects = self.hub.catch_up(&self.store).expect("the store can be read");
+        let effects = self.store.catch_up(&mut self.hub);
         self.carry_out(effects);
     }
 

@@ -1,0 +1,189 @@
+//! The fold: what each record does to the state, and that its rows give the same state back.
+
+use super::*;
+use crate::memory::MemoryView;
+
+fn member(id: u64) -> Member {
+    Member {
+        id,
+        name: format!("m{id}"),
+        peer_urls: vec![format!("http://127.0.0.1:{id}")],
+        ..Member::default()
+    }
+}
+
+/// A state with the rows it has written, and the index of its last entry.
+struct Fixture {
+    state: State,
+    view: MemoryView,
+    n: u64,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let state = State::bootstrap(7, vec![member(1), member(2), member(3)]);
+        let mut batch = Batch::default();
+        state.write_all(&mut batch);
+        let mut view = MemoryView::default();
+        view.apply(&batch);
+        Self { state, view, n: 0 }
+    }
+
+    fn fold(&mut self, body: Body) -> Verdict {
+        self.n += 1;
+        self.fold_as(9, self.n, body)
+    }
+
+    fn fold_as(&mut self, origin: u64, n: u64, body: Body) -> Verdict {
+        let before = self.state.position();
+        self.state.enter(before.index + 1, before.term);
+        let mut batch = Batch::default();
+        let verdict =
+            self.state.fold(&internal::Record { origin, n, body: Some(body) }, &mut batch);
+        self.state.write_windows(before.index, &mut batch);
+        self.state.position().write(&mut batch);
+        self.view.apply(&batch);
+        let stored = State::load(&self.view).expect("readable").expect("stored");
+        assert_eq!(stored, self.state, "the rows are the state");
+        verdict
+    }
+}
+
+fn put(lease: i64) -> Body {
+    let effect = internal::Effect { key: "k".into(), lease, ..Default::default() };
+    Body::Write(internal::Write { effects: vec![effect] })
+}
+
+fn grant(id: i64) -> Body {
+    Body::LeaseGrant(internal::LeaseGrant { id, ttl: 10 })
+}
+
+fn revoke(id: i64, keys: &[&'static str], expired_in_term: u64) -> Body {
+    let keys = keys.iter().map(|key| Bytes::from_static(key.as_bytes())).collect();
+    Body::LeaseRevoke(internal::LeaseRevoke { id, keys, expired_in_term })
+}
+
+#[test]
+fn bootstrap_leaves_revision_one_and_each_write_takes_the_next() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.state.position().revision, 1);
+    assert_eq!(fixture.fold(put(0)), Verdict::Numbered(2));
+    assert_eq!(fixture.fold(put(0)), Verdict::Numbered(3));
+}
+
+#[test]
+fn a_write_that_names_a_missing_lease_is_void() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.fold(put(5)), Verdict::Rejected(Error::LeaseNotFound));
+    assert_eq!(fixture.fold(grant(5)), Verdict::Done);
+    assert_eq!(fixture.fold(grant(5)), Verdict::Rejected(Error::LeaseExist));
+    assert_eq!(fixture.fold(put(5)), Verdict::Numbered(2));
+    assert_eq!(fixture.fold(revoke(5, &["k"], 0)), Verdict::Numbered(3));
+    assert_eq!(fixture.fold(put(5)), Verdict::Rejected(Error::LeaseNotFound));
+    assert_eq!(fixture.state.position().revision, 3);
+}
+
+#[test]
+fn revoking_a_lease_without_keys_takes_no_revision() {
+    let mut fixture = Fixture::new();
+    fixture.fold(grant(5));
+    assert_eq!(fixture.fold(revoke(5, &[], 0)), Verdict::Done);
+    assert_eq!(fixture.fold(revoke(5, &[], 0)), Verdict::Rejected(Error::LeaseNotFound));
+}
+
+#[test]
+fn an_expiry_counts_only_in_the_term_of_the_leader_that_saw_it() {
+    let mut fixture = Fixture::new();
+    fixture.fold(grant(5));
+    assert_eq!(fixture.fold(revoke(5, &[], 2)), Verdict::Rejected(Error::LeaseNotFound));
+    assert!(fixture.state.leases().contains_key(&5));
+    assert_eq!(fixture.fold(revoke(5, &[], 1)), Verdict::Done);
+}
+
+#[test]
+fn a_request_is_folded_once_however_often_it_is_logged() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.fold_as(4, 10, put(0)), Verdict::Numbered(2));
+    assert_eq!(fixture.fold_as(4, 10, put(0)), Verdict::Duplicate);
+    assert_eq!(fixture.fold_as(4, 7, put(0)), Verdict::Numbered(3), "late, but new");
+    assert_eq!(fixture.fold_as(5, 10, put(0)), Verdict::Numbered(4), "another origin");
+    let far = 10 + WINDOW_REQUESTS_MAX;
+    assert_eq!(fixture.fold_as(4, far, put(0)), Verdict::Numbered(5));
+    assert_eq!(fixture.fold_as(4, 10, put(0)), Verdict::Duplicate, "too old to tell");
+    assert_eq!(fixture.fold_as(4, 11, put(0)), Verdict::Numbered(6), "just inside the window");
+    assert_eq!(fixture.fold_as(4, far, put(0)), Verdict::Duplicate);
+    assert_eq!(fixture.fold_as(4, far + 3 * WINDOW_REQUESTS_MAX, put(0)), Verdict::Numbered(7));
+    assert_eq!(fixture.fold_as(4, far, put(0)), Verdict::Duplicate);
+}
+
+#[test]
+fn the_origin_that_was_silent_longest_is_forgotten() {
+    let mut fixture = Fixture::new();
+    for origin in 1..=WINDOW_ORIGINS_MAX as u64 + 1 {
+        fixture.fold_as(origin, 1, put(0));
+    }
+    assert_eq!(fixture.state.windows.len(), WINDOW_ORIGINS_MAX);
+    assert!(!fixture.state.windows.contains_key(&1));
+}
+
+#[test]
+fn compaction_moves_forward_only_and_not_beyond_the_revision() {
+    let mut fixture = Fixture::new();
+    let compact = |revision| Body::Compact(internal::Compact { revision });
+    assert_eq!(fixture.fold(compact(2)), Verdict::Rejected(Error::FutureRevision));
+    assert_eq!(fixture.fold(compact(0)), Verdict::Done, "once on a store never compacted");
+    assert_eq!(fixture.fold(compact(0)), Verdict::Rejected(Error::Compacted));
+    assert_eq!(fixture.fold(compact(1)), Verdict::Done);
+    assert_eq!(fixture.state.position().compact_revision, 1);
+}
+
+#[test]
+fn alarms_and_members_are_kept() {
+    let mut fixture = Fixture::new();
+    let alarm = |is_active| {
+        Body::Alarm(internal::Alarm { kind: ALARM_NOSPACE, member: 2, is_active })
+    };
+    fixture.fold(alarm(true));
+    assert!(fixture.state.has_alarm(ALARM_NOSPACE) && !fixture.state.has_alarm(ALARM_CORRUPT));
+    fixture.fold(alarm(false));
+    assert!(!fixture.state.has_alarm(ALARM_NOSPACE));
+
+    let urls = |id, url: &str| {
+        Body::MemberUrls(internal::MemberUrls { id, peer_urls: vec![url.to_owned()] })
+    };
+    let taken = fixture.fold(urls(2, "http://127.0.0.1:1"));
+    assert_eq!(taken, Verdict::Rejected(Error::PeerUrlExist));
+    assert_eq!(fixture.fold(urls(9, "http://a:1")), Verdict::Rejected(Error::MemberNotFound));
+    assert_eq!(fixture.fold(urls(2, "http://a:1")), Verdict::Done);
+    let name = internal::MemberAttributes {
+        id: 3,
+        name: "new".to_owned(),
+        client_urls: vec!["http://c:1".to_owned()],
+    };
+    assert_eq!(fixture.fold(Body::MemberAttributes(name)), Verdict::Done);
+    assert_eq!(fixture.state.members()[&3].name, "new");
+}
+
+#[test]
+fn a_removed_member_never_comes_back_and_takes_its_alarms_along() {
+    use internal::member_change::Kind;
+    let mut fixture = Fixture::new();
+    let alarm = internal::Alarm { kind: ALARM_NOSPACE, member: 2, is_active: true };
+    fixture.fold(Body::Alarm(alarm));
+    let index = fixture.state.position().index + 1;
+    fixture.state.enter(index, 1);
+    let change = internal::MemberChange {
+        kind: Kind::Remove.into(),
+        member: Some(member(2)),
+        ..Default::default()
+    };
+    let conf = internal::ConfState { voters: vec![1, 3], ..Default::default() };
+    let mut batch = Batch::default();
+    fixture.state.fold_change(&change, conf.clone(), &mut batch);
+    fixture.state.position().write(&mut batch);
+    fixture.view.apply(&batch);
+    assert!(fixture.state.is_removed(NodeId(2)) && fixture.state.alarms().is_empty());
+    assert_eq!(fixture.state.conf(), &conf);
+    let stored = State::load(&fixture.view).expect("readable").expect("stored");
+    assert_eq!(stored, fixture.state);
+}

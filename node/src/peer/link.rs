@@ -1,0 +1,197 @@
+//! The stream to one peer: a task that keeps it connected and writes what is queued. While it is
+//! down, messages are dropped and forwards given back.
+
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use flotilla_core::NodeId;
+use flotilla_core::proto::internal::{Forward, PeerFrame, PeerHello};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::{Identity, PROTOCOL, QUEUE_FRAMES_MAX, STREAM, dial, frame};
+use crate::range::Completion;
+
+/// Pauses between attempts to connect, shortest and longest.
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+/// Frames are written together up to about so many bytes.
+const WRITE_BYTES: usize = 1 << 20;
+
+pub(super) struct Link {
+    urls: Vec<String>,
+    gathering: PeerFrame,
+    queue: mpsc::Sender<PeerFrame>,
+    is_connected: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+impl Link {
+    pub(super) fn open(
+        node: NodeId,
+        urls: Vec<String>,
+        identity: Arc<Identity>,
+        completions: mpsc::Sender<Completion>,
+    ) -> Self {
+        let (queue, frames) = mpsc::channel(QUEUE_FRAMES_MAX);
+        let is_connected = Arc::new(AtomicBool::new(false));
+        let task = Task {
+            node,
+            urls: urls.clone(),
+            identity,
+            completions,
+            frames,
+            is_connected: is_connected.clone(),
+        };
+        let task = actix::spawn(task.run());
+        Self { urls, gathering: PeerFrame::default(), queue, is_connected, task }
+    }
+
+    pub(super) fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
+    pub(super) fn gathering(&mut self) -> &mut PeerFrame {
+        &mut self.gathering
+    }
+
+    /// Queues what was gathered. Returns it when there is no connection or no room.
+    pub(super) fn flush(&mut self) -> Option<PeerFrame> {
+        let is_empty = self.gathering.raft.is_empty()
+            && self.gathering.forwards.is_empty()
+            && self.gathering.answers.is_empty();
+        if is_empty {
+            return None;
+        }
+        let frame = mem::take(&mut self.gathering);
+        if !self.is_connected.load(Ordering::Acquire) {
+            return Some(frame);
+        }
+        match self.queue.try_send(frame) {
+            Ok(()) => None,
+            Err(mpsc::error::TrySendError::Full(frame) | mpsc::error::TrySendError::Closed(frame)) => {
+                metrics::counter!(crate::metrics::PEER_FRAMES_DROPPED).increment(1);
+                Some(frame)
+            }
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Task {
+    node: NodeId,
+    urls: Vec<String>,
+    identity: Arc<Identity>,
+    completions: mpsc::Sender<Completion>,
+    frames: mpsc::Receiver<PeerFrame>,
+    is_connected: Arc<AtomicBool>,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut pause = RETRY_MIN;
+        let mut last_error = String::new();
+        for attempt in 0.. {
+            let url = &self.urls[attempt % self.urls.len().max(1)];
+            match self.connect(url).await {
+                Ok(stream) => {
+                    pause = RETRY_MIN;
+                    last_error.clear();
+                    tracing::info!(peer = %self.node, %url, "connected to a peer");
+                    self.report(Completion::Connected(self.node)).await;
+                    self.is_connected.store(true, Ordering::Release);
+                    let error = self.write(stream).await;
+                    self.is_connected.store(false, Ordering::Release);
+                    tracing::warn!(peer = %self.node, %error, "lost a peer");
+                    let unsent = self.drain();
+                    self.report(Completion::Disconnected(self.node, unsent)).await;
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    // The same failure over and over says nothing new.
+                    if text != last_error {
+                        tracing::warn!(peer = %self.node, %url, %error, "cannot reach a peer");
+                        last_error = text;
+                    }
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    async fn connect(&self, url: &str) -> io::Result<Box<dyn dial::Stream>> {
+        let mut stream = dial::upgrade(url, STREAM).await?;
+        let hello = PeerHello {
+            protocol: PROTOCOL,
+            cluster_id: self.identity.cluster_id.load(Ordering::Relaxed),
+            from: self.identity.node.0,
+            to: self.node.0,
+        };
+        frame::write(&mut stream, &hello).await?;
+        let answer: Option<PeerHello> = frame::Reader::new(&mut stream).next().await?;
+        let is_accepted = answer.is_some_and(|answer| {
+            answer.protocol == hello.protocol
+                && answer.cluster_id == hello.cluster_id
+                && answer.from == hello.to
+        });
+        if !is_accepted {
+            return Err(io::Error::other("the peer belongs to another cluster or is another member"));
+        }
+        Ok(Box::new(stream))
+    }
+
+    /// Writes frames until the connection breaks.
+    async fn write(&mut self, stream: Box<dyn dial::Stream>) -> io::Error {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let mut buffer = BytesMut::new();
+        let mut nothing = [0; 1];
+        loop {
+            let first = tokio::select! {
+                frame = self.frames.recv() => frame,
+                // A peer never writes here: anything but silence is the end.
+                end = reader.read(&mut nothing) => {
+                    return end.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+                }
+            };
+            let Some(first) = first else { return io::ErrorKind::NotConnected.into() };
+            buffer.clear();
+            frame::put(&first, &mut buffer);
+            while buffer.len() < WRITE_BYTES
+                && let Ok(next) = self.frames.try_recv()
+            {
+                frame::put(&next, &mut buffer);
+            }
+            metrics::counter!(crate::metrics::PEER_SENT_BYTES).increment(buffer.len() as u64);
+            if let Err(error) = writer.write_all(&buffer).await {
+                return error;
+            }
+            if let Err(error) = writer.flush().await {
+                return error;
+            }
+        }
+    }
+
+    fn drain(&mut self) -> Vec<Forward> {
+        let mut unsent = Vec::new();
+        while let Ok(frame) = self.frames.try_recv() {
+            unsent.extend(frame.forwards);
+        }
+        unsent
+    }
+
+    async fn report(&self, completion: Completion) {
+        // The actor ends only with the process.
+        let _ = self.completions.send(completion).await;
+    }
+}

@@ -1,0 +1,200 @@
+//! A snapshot from store to store: read on a thread of its own from one fixed moment, sent in
+//! bounded chunks at a bounded rate, staged by the receiver and only then told to its machine.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crossbeam::channel;
+use flotilla_core::NodeId;
+use flotilla_core::proto::internal::{
+    PeerHello, RaftMessage, SnapshotAck, SnapshotChunk, SnapshotHeader, SnapshotMark, SnapshotRow,
+};
+use flotilla_core::snapshot::{Limits, Receiver, Sender};
+use flotilla_core::spine::State;
+use flotilla_core::view::View;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::listen::Port;
+use super::{Identity, PROTOCOL, SNAPSHOT, dial, frame, listen};
+use crate::range::Completion;
+use crate::store::Store;
+use crate::supervise::fatal;
+
+/// Bytes a second of one snapshot, so that it does not take the network from the log.
+pub const SNAPSHOT_BYTES_PER_SECOND_MAX: u64 = 100 << 20;
+/// A receiver that says nothing for this long is given up.
+const ACK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Chunks read ahead of the network.
+const CHUNKS_AHEAD_MAX: usize = 4;
+
+enum Read {
+    Header(SnapshotMark),
+    Chunk(SnapshotChunk),
+    Failed(String),
+}
+
+/// Sends the store to a peer. Returns the bytes sent.
+pub(super) async fn send(
+    id: u64,
+    to: NodeId,
+    urls: &[String],
+    identity: &Arc<Identity>,
+    store: Store,
+    message: RaftMessage,
+) -> io::Result<u64> {
+    let url = urls.first().ok_or_else(|| io::Error::other("the peer has no URL"))?;
+    let stream = dial::upgrade(url, SNAPSHOT).await?;
+    let (reader, mut writer) = tokio::io::split(stream);
+    let mut reader = frame::Reader::new(reader);
+    let hello = PeerHello {
+        protocol: PROTOCOL,
+        cluster_id: identity.cluster_id.load(Ordering::Relaxed),
+        from: identity.node.0,
+        to: to.0,
+    };
+    frame::write(&mut writer, &hello).await?;
+    let greeting = reader.next::<PeerHello>().await?;
+    if greeting.is_none_or(|other| other.cluster_id != hello.cluster_id) {
+        return Err(io::Error::other("the peer belongs to another cluster"));
+    }
+
+    let (chunks, mut incoming) = mpsc::channel(CHUNKS_AHEAD_MAX);
+    let (acks, acked) = channel::unbounded();
+    std::thread::Builder::new()
+        .name("snapshot".to_owned())
+        .spawn(move || store.with_snapshot(|view| read(id, view, &chunks, &acked)))?;
+
+    let began = Instant::now();
+    let mut sent_bytes = 0_u64;
+    loop {
+        tokio::select! {
+            read = incoming.recv() => {
+                let bytes = match read {
+                    Some(Read::Header(mark)) => {
+                        let header =
+                            SnapshotHeader { id, message: Some(message.clone()), mark: Some(mark) };
+                        frame::write(&mut writer, &header).await?
+                    }
+                    Some(Read::Chunk(chunk)) => frame::write(&mut writer, &chunk).await?,
+                    Some(Read::Failed(reason)) => return Err(io::Error::other(reason)),
+                    // Everything is sent and acknowledged.
+                    None => return Ok(sent_bytes),
+                };
+                sent_bytes += bytes as u64;
+                let due = sent_bytes.saturating_mul(1_000_000) / SNAPSHOT_BYTES_PER_SECOND_MAX;
+                sleep_until(began + Duration::from_micros(due)).await;
+            }
+            ack = timeout(ACK_TIMEOUT, reader.next::<SnapshotAck>()) => {
+                let ack = ack.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+                let ack = ack.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+                // The thread has gone only after a failure, which comes through the other arm.
+                let _ = acks.send(ack);
+            }
+        }
+    }
+}
+
+fn read(
+    id: u64,
+    view: &dyn View,
+    chunks: &mpsc::Sender<Read>,
+    acked: &channel::Receiver<SnapshotAck>,
+) {
+    let fail = |reason: String| {
+        // Nobody listens when the connection has ended already.
+        let _ = chunks.blocking_send(Read::Failed(reason));
+    };
+    let state = match State::load(view) {
+        Ok(Some(state)) => state,
+        Ok(None) => return fail("the store is empty".to_owned()),
+        Err(error) => fatal(&error.to_string()),
+    };
+    let position = state.position();
+    let mark = SnapshotMark {
+        index: position.index,
+        term: position.term,
+        conf: Some(state.conf().clone()),
+    };
+    if chunks.blocking_send(Read::Header(mark)).is_err() {
+        return;
+    }
+    let mut sender = Sender::new(id, Limits::default());
+    while !sender.is_finished() {
+        match sender.next(view) {
+            Ok(Some(chunk)) => {
+                if chunks.blocking_send(Read::Chunk(chunk)).is_err() {
+                    return;
+                }
+            }
+            Ok(None) => match acked.recv_timeout(ACK_TIMEOUT) {
+                Ok(ack) => {
+                    if let Err(error) = sender.on_ack(&ack) {
+                        return fail(error.to_string());
+                    }
+                }
+                Err(_) => return fail("the receiver is silent".to_owned()),
+            },
+            Err(error) => return fail(error.to_string()),
+        }
+    }
+}
+
+/// Takes a snapshot from a peer and hands it to the machine.
+pub(super) async fn receive<S: dial::Stream>(port: Port, stream: S) {
+    if let Err(error) = receive_all(&port, stream).await {
+        tracing::warn!(%error, "a snapshot was not received");
+    }
+}
+
+async fn receive_all<S: dial::Stream>(port: &Port, stream: S) -> io::Result<()> {
+    let (reader, mut writer) = tokio::io::split(stream);
+    let mut reader = frame::Reader::new(reader);
+    let Some(from) = listen::greet(port, &mut reader, &mut writer).await? else { return Ok(()) };
+    let header = reader.next::<SnapshotHeader>().await?;
+    let header = header.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+    let mut receiver = Receiver::new(&header, Limits::default()).map_err(io::Error::other)?;
+    let message = header.message.clone().unwrap_or_default();
+    tracing::info!(%from, index = receiver.mark().index, "receiving a snapshot");
+    let store = port.store.clone();
+    let mut staging = blocking(move || store.stage()).await?;
+    while !receiver.is_complete() {
+        let chunk = timeout(ACK_TIMEOUT, reader.next::<SnapshotChunk>()).await;
+        let chunk = chunk.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let chunk = chunk.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        let received = match receiver.on_chunk(chunk) {
+            Ok(received) => received,
+            Err(error) => {
+                frame::write(&mut writer, &receiver.refuse()).await?;
+                return Err(io::Error::other(error));
+            }
+        };
+        let rows: Vec<SnapshotRow> = received
+            .rows
+            .into_iter()
+            .map(|row| SnapshotRow { column: row.column as u32, key: row.key, value: row.value })
+            .collect();
+        staging = blocking(move || staging.append(&rows).map(|()| staging)).await?;
+        if receiver.is_complete() {
+            let sealed = blocking(move || staging.finish()).await?;
+            frame::write(&mut writer, &received.ack).await?;
+            let mark = receiver.mark().clone();
+            // The actor ends only with the process.
+            let _ = port
+                .completions
+                .send(Completion::SnapshotReceived(message, mark, sealed))
+                .await;
+            return Ok(());
+        }
+        frame::write(&mut writer, &received.ack).await?;
+    }
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, crate::store::Error> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?.map_err(io::Error::other)
+}

@@ -1,0 +1,133 @@
+//! Carrying out what the machine asks for.
+
+use flotilla_core::group::Position;
+use flotilla_core::spine::{Cluster, Effect, Status};
+
+use super::{ApplyMessage, Completion, GROUP, SpineActor, to_wal};
+use crate::supervise::fatal;
+use crate::wal;
+
+impl SpineActor {
+    pub(super) fn carry_out(&mut self, effects: &mut Vec<Effect>) {
+        for effect in effects.drain(..) {
+            self.carry_out_one(effect);
+        }
+        self.parts.peers.flush();
+        self.parts.board.set_commit_index(self.parts.replica.group().commit());
+    }
+
+    fn carry_out_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::Append(append) => {
+                let now = self.now();
+                self.unflushed.push_back((append.token, now));
+                self.unsent_appends.push_back(to_wal(GROUP, append));
+                self.send_appends();
+            }
+            Effect::Truncate(Position { index, term }) => {
+                self.unsent_appends.push_back(wal::Append {
+                    group: GROUP,
+                    token: 0,
+                    is_flush_needed: false,
+                    operations: vec![wal::Operation::Truncate { index, term }],
+                });
+                self.send_appends();
+            }
+            Effect::Send(to, parcel) => self.parts.peers.gather(to, parcel),
+            Effect::SendSnapshot(to, message) => self.parts.peers.send_snapshot(to, message),
+            Effect::Install(mark) => {
+                let staged = self.staged.take().expect("a snapshot is staged before its install");
+                tracing::info!(index = mark.index, "installing a snapshot from the leader");
+                self.unsent_tasks.push_back(ApplyMessage::Install(staged));
+                self.send_tasks();
+            }
+            Effect::SnapshotRefused(reason) => {
+                tracing::info!(%reason, "a received snapshot is not needed");
+                self.staged = None;
+            }
+            Effect::Ignored(from, kind, reason) => {
+                tracing::debug!(%from, kind, %reason, "ignored a message of a peer");
+            }
+            Effect::Apply(task) => {
+                self.unsent_tasks.push_back(ApplyMessage::Task(task));
+                self.send_tasks();
+            }
+            Effect::FlushStore => self.flush_store(),
+            Effect::Reply(n, outcome) => self.parts.pending.answer(n, outcome),
+            Effect::TicketReady(n, result) => self.parts.pending.answer_ticket(n, result),
+            Effect::Cluster(cluster) => self.publish_cluster(cluster),
+            Effect::Removed => self.on_removed(),
+            Effect::Status(status) => self.publish_status(status),
+        }
+    }
+
+    pub(super) fn send_appends(&mut self) {
+        while let Some(append) = self.unsent_appends.pop_front() {
+            match self.parts.wal.try_append(append) {
+                Ok(()) => {}
+                Err(wal::Refused { append, reason: wal::RefusedReason::Full }) => {
+                    self.unsent_appends.push_front(append);
+                    return;
+                }
+                Err(wal::Refused { reason: wal::RefusedReason::Closed, .. }) => return,
+                Err(refused) => fatal(&format!("the log refused an append: {}", refused.reason)),
+            }
+        }
+    }
+
+    pub(super) fn send_tasks(&mut self) {
+        use crossbeam::channel::TrySendError;
+        while let Some(message) = self.unsent_tasks.pop_front() {
+            match self.parts.applier.try_send(message) {
+                Ok(()) => {}
+                Err(TrySendError::Full(message)) => {
+                    self.unsent_tasks.push_front(message);
+                    return;
+                }
+                Err(TrySendError::Disconnected(_)) => fatal("the apply thread has ended"),
+            }
+        }
+    }
+
+    fn flush_store(&self) {
+        let index = self.parts.replica.applied().index;
+        let store = self.parts.store.clone();
+        let completions = self.parts.completions.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = store.flush() {
+                fatal(&format!("the store cannot be made durable: {error}"));
+            }
+            // The actor ends only with the process.
+            let _ = completions.blocking_send(Completion::Flushed(index));
+        });
+    }
+
+    fn publish_cluster(&mut self, cluster: Cluster) {
+        self.parts.peers.set_members(&cluster.members);
+        self.parts.board.change(|notice| {
+            notice.members = cluster.members;
+            notice.alarms = cluster.alarms;
+            notice.cluster_version = cluster.version;
+        });
+    }
+
+    fn publish_status(&self, status: Status) {
+        let before = self.parts.board.notice().status;
+        if before.leader != status.leader || before.term != status.term {
+            match status.leader {
+                Some(leader) => tracing::info!(%leader, term = status.term, "leader is known"),
+                None => tracing::info!(term = status.term, "no leader is known"),
+            }
+        }
+        self.parts.board.set_status(status);
+    }
+
+    fn on_removed(&mut self) {
+        if !self.is_removed {
+            self.is_removed = true;
+            tracing::warn!("this member was removed from the cluster; the process will stop");
+            let stop = std::mem::replace(&mut self.parts.on_removed, Box::new(|| {}));
+            stop();
+        }
+    }
+}

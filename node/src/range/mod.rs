@@ -1,0 +1,293 @@
+//! The actor of a replica: it drives the machine of the core and carries out its effects. Here is
+//! the one place where log, store, peers and clients meet; what happens after a commit has this
+//! address and no other.
+//!
+//! A handler never waits for IO. The log's thread, the apply thread and the peers' tasks report
+//! back as completions.
+
+mod apply;
+mod effects;
+mod entry;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use flotilla_core::command::Outcome;
+use flotilla_core::proto::internal::{Forward, PeerFrame, RaftMessage, SnapshotMark};
+use flotilla_core::spine::apply::Requester;
+use flotilla_core::spine::state::Position;
+use flotilla_core::spine::{self, Input, Replica};
+use flotilla_core::time::{Length, Time};
+use flotilla_core::{GroupId, NodeId};
+use tokio::sync::mpsc;
+
+pub use apply::{ApplyMessage, Applier};
+pub use entry::{from_wal, to_wal};
+
+use crate::peer::Peers;
+use crate::router::{Board, Pending, Request};
+use crate::store::{Sealed, Store};
+use crate::supervise::fatal;
+use crate::wal;
+
+/// Completions that may wait for the actor; beyond it threads wait and connections are not read.
+pub const COMPLETIONS_MAX: usize = 4_096;
+/// Requests that may wait in the mailbox; beyond it clients are told so.
+pub const MAILBOX_REQUESTS_MAX: usize = 16_384;
+/// Requests gathered into a turn before it is ended early.
+const TURN_REQUESTS_MAX: usize = 1_024;
+/// Ticks made up for at once after the actor was kept from its timer.
+const TICKS_LATE_MAX: u64 = 3;
+
+/// What other threads and tasks tell the actor.
+pub enum Completion {
+    /// The log has everything up to this token.
+    Persisted(u64),
+    /// Applied to the store, and what is owed to clients of other nodes.
+    Applied(Position, Vec<(Requester, Outcome)>),
+    /// The store is durable up to this index.
+    Flushed(u64),
+    /// From a peer.
+    Frame(NodeId, PeerFrame),
+    /// There is a live connection to this peer.
+    Connected(NodeId),
+    /// It is gone, and these forwards were not sent.
+    Disconnected(NodeId, Vec<Forward>),
+    /// A snapshot has arrived.
+    SnapshotReceived(RaftMessage, SnapshotMark, Sealed),
+    /// The store was replaced by it.
+    SnapshotInstalled,
+    /// A peer has taken a snapshot, or not.
+    SnapshotSent(NodeId, bool),
+}
+
+/// What the actor works with.
+pub struct Parts {
+    /// The machine.
+    pub replica: Replica,
+    /// Length of a tick.
+    pub tick: Duration,
+    /// The applied state.
+    pub store: Store,
+    /// The shared log.
+    pub wal: wal::Handle,
+    /// The thread that applies.
+    pub applier: crossbeam::channel::Sender<ApplyMessage>,
+    /// The network.
+    pub peers: Peers,
+    /// Clients that wait.
+    pub pending: Arc<Pending>,
+    /// What everyone may read.
+    pub board: Arc<Board>,
+    /// For tasks that report back.
+    pub completions: mpsc::Sender<Completion>,
+    /// When the machine's time began.
+    pub started: Instant,
+    /// Called once when this node was removed from the cluster.
+    pub on_removed: Box<dyn FnOnce() + Send>,
+}
+
+/// The spine's replica on this node.
+pub struct SpineActor {
+    parts: Parts,
+    reports: Option<mpsc::Receiver<Completion>>,
+    out: Vec<spine::Effect>,
+    gathered_count: usize,
+    is_turn_due: bool,
+    ticked: Instant,
+    /// Appends the log had no room for, in order.
+    unsent_appends: VecDeque<wal::Append>,
+    /// Tasks the apply thread had no room for, in order.
+    unsent_tasks: VecDeque<ApplyMessage>,
+    /// Appends that wait for the disk, with the time each was handed over.
+    unflushed: VecDeque<(u64, Time)>,
+    staged: Option<Sealed>,
+    is_removed: bool,
+}
+
+impl SpineActor {
+    /// An actor around its parts. `reports` is the other end of `parts.completions`.
+    pub fn new(parts: Parts, reports: mpsc::Receiver<Completion>) -> Self {
+        let ticked = Instant::now();
+        Self {
+            parts,
+            reports: Some(reports),
+            out: Vec::new(),
+            gathered_count: 0,
+            is_turn_due: false,
+            ticked,
+            unsent_appends: VecDeque::new(),
+            unsent_tasks: VecDeque::new(),
+            unflushed: VecDeque::new(),
+            staged: None,
+            is_removed: false,
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time(u64::try_from(self.parts.started.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn step(&mut self, input: Input) {
+        let now = self.now();
+        let mut out = std::mem::take(&mut self.out);
+        self.gathered_count = 0;
+        if let Err(error) = self.parts.replica.step(now, &self.parts.store, input, &mut out) {
+            fatal(&format!("{error}"));
+        }
+        self.carry_out(&mut out);
+        self.out = out;
+    }
+
+    fn on_request(&mut self, request: Request, ctx: &mut Context<Self>) {
+        let now = self.now();
+        match request {
+            Request::Command(n, command) => {
+                let result = self.parts.replica.gather(now, &self.parts.store, n, command);
+                if let Err(error) = result {
+                    fatal(&format!("{error}"));
+                }
+            }
+            Request::Ticket(n) => self.parts.replica.gather_ticket(now, n),
+            Request::TicketUnwanted(n) => self.step(Input::TicketUnwanted(n)),
+        }
+        self.gathered_count += 1;
+        if self.gathered_count >= TURN_REQUESTS_MAX {
+            self.step(Input::Turn);
+        } else if !self.is_turn_due {
+            // Comes after everything that is in the mailbox already.
+            self.is_turn_due = true;
+            ctx.notify(Turn);
+        }
+    }
+
+    fn on_completion(&mut self, completion: Completion) {
+        match completion {
+            Completion::Persisted(token) => {
+                while self.unflushed.front().is_some_and(|(waiting, _)| *waiting <= token) {
+                    self.unflushed.pop_front();
+                }
+                self.send_appends();
+                self.step(Input::Persisted(token));
+            }
+            Completion::Applied(position, answers) => {
+                self.send_tasks();
+                for (to, outcome) in answers {
+                    let answer = spine::encode_answer(to.id, &outcome);
+                    self.parts.peers.send_one(to.node, spine::Parcel::Answer(answer));
+                }
+                self.step(Input::Applied(position));
+            }
+            Completion::Flushed(index) => self.step(Input::Flushed(index)),
+            Completion::Frame(from, frame) => self.step(Input::Frame(from, frame)),
+            Completion::Connected(peer) => self.step(Input::Connected(peer)),
+            Completion::Disconnected(peer, forwards) => {
+                if !forwards.is_empty() {
+                    self.step(Input::Unsent(forwards));
+                }
+                self.step(Input::Disconnected(peer));
+            }
+            Completion::SnapshotReceived(message, mark, sealed) => {
+                self.staged = Some(sealed);
+                self.step(Input::SnapshotReceived(message, mark));
+            }
+            Completion::SnapshotInstalled => self.step(Input::SnapshotInstalled),
+            Completion::SnapshotSent(to, is_ok) => self.step(Input::SnapshotSent(to, is_ok)),
+        }
+    }
+
+    fn on_tick(&mut self) {
+        let tick = self.parts.tick;
+        let elapsed = self.ticked.elapsed();
+        let due_count =
+            u64::try_from(elapsed.as_nanos() / tick.as_nanos().max(1)).unwrap_or(u64::MAX);
+        if due_count == 0 {
+            return;
+        }
+        self.ticked = Instant::now();
+        let now = self.now();
+        let stalled = self.unflushed.front().map_or(Length(0), |(_, since)| now.since(*since));
+        self.step(Input::DiskStalled(stalled));
+        for _ in 0..due_count.min(TICKS_LATE_MAX) {
+            self.step(Input::Tick);
+        }
+    }
+}
+
+/// Everything that was in the mailbox has been gathered.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Turn;
+
+/// The node is stopping: hand leadership over.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct HandOver;
+
+/// Ask to campaign at once: the only member has nobody to wait for.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Campaign;
+
+impl Actor for SpineActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX_REQUESTS_MAX);
+        let reports = self.reports.take().expect("an actor is started once");
+        ctx.add_stream(tokio_stream::wrappers::ReceiverStream::new(reports));
+        ctx.run_interval(self.parts.tick / 2, |actor, _| actor.on_tick());
+        let cluster = self.parts.replica.cluster();
+        let status = self.parts.replica.status();
+        let mut first = vec![spine::Effect::Cluster(cluster), spine::Effect::Status(status)];
+        self.carry_out(&mut first);
+    }
+}
+
+impl Handler<Request> for SpineActor {
+    type Result = ();
+
+    fn handle(&mut self, request: Request, ctx: &mut Self::Context) {
+        self.on_request(request, ctx);
+    }
+}
+
+impl Handler<Turn> for SpineActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Turn, _: &mut Self::Context) {
+        self.is_turn_due = false;
+        self.step(Input::Turn);
+    }
+}
+
+impl Handler<HandOver> for SpineActor {
+    type Result = ();
+
+    fn handle(&mut self, _: HandOver, _: &mut Self::Context) {
+        self.step(Input::HandOver);
+    }
+}
+
+impl Handler<Campaign> for SpineActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Campaign, _: &mut Self::Context) {
+        self.step(Input::Campaign);
+    }
+}
+
+impl StreamHandler<Completion> for SpineActor {
+    fn handle(&mut self, completion: Completion, _: &mut Self::Context) {
+        self.on_completion(completion);
+    }
+
+    fn finished(&mut self, _: &mut Self::Context) {
+        fatal("every thread that reports to the spine has ended");
+    }
+}
+
+/// The group whose completions this actor takes.
+pub const GROUP: GroupId = GroupId::SPINE;
