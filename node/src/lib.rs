@@ -3,8 +3,25 @@
 //! Read `start` for the wiring, then follow a request down: `api` → `router` → `range` → `wal`,
 //! `store`, `watch`, `peer`.
 
-pub mod config;
-pub mod io;
+pub mod start;
+
+pub mod api;
 pub mod router;
-pub mod store;
+pub mod range;
 pub mod wal;
+pub mod store;
+pub mod watch;
+pub mod peer;
+pub mod cluster;
+pub mod io;
+
+pub mod config;
+pub mod logging;
+pub mod metrics;
+pub mod runtime;
+pub mod supervise;
+
+/// The version of etcd whose API and behaviour this node speaks.
+pub const ETCD_VERSION: &str = "3.7.1";
+/// The cluster version that goes with it.
+pub const CLUSTER_VERSION: &str = "3.7.0";

@@ -152,6 +152,22 @@ impl Answer {
         }
     }
 
+    /// The header, to be changed.
+    pub fn header_mut(&mut self) -> &mut Option<ResponseHeader> {
+        match self {
+            Answer::Read(answer) => &mut answer.header,
+            Answer::Put(answer) => &mut answer.header,
+            Answer::DeleteRange(answer) => &mut answer.header,
+            Answer::Txn(answer) => &mut answer.header,
+            Answer::Compact(answer) => &mut answer.header,
+            Answer::LeaseGrant(answer) => &mut answer.header,
+            Answer::LeaseRevoke(answer) => &mut answer.header,
+            Answer::LeaseKeepAlive(answer) => &mut answer.header,
+            Answer::LeaseTimeToLive(answer) => &mut answer.header,
+            Answer::LeaseLeases(answer) => &mut answer.header,
+        }
+    }
+
     /// The revision in the header; zero if there is no header.
     pub fn revision(&self) -> i64 {
         self.header().map_or(0, |header| header.revision)

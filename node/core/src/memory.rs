@@ -137,16 +137,17 @@ mod tests {
         batch.put(Column::Meta, "x", "other column");
         view.apply(&batch);
 
-        let cases: [(Bound<&[u8]>, Bound<&[u8]>, &str); 7] = [
+        let cases = [
             (Bound::Unbounded, Bound::Unbounded, "abc"),
-            (Bound::Included(b"a"), Bound::Included(b"b"), "ab"),
-            (Bound::Excluded(b"a"), Bound::Included(b"d"), "bc"),
-            (Bound::Included(b"a"), Bound::Excluded(b"c"), "ab"),
-            (Bound::Excluded(b"b"), Bound::Excluded(b"b"), ""),
-            (Bound::Included(b"c"), Bound::Excluded(b"a"), ""),
-            (Bound::Included(b"c"), Bound::Included(b"a"), ""),
+            (Bound::Included("a"), Bound::Included("b"), "ab"),
+            (Bound::Excluded("a"), Bound::Included("d"), "bc"),
+            (Bound::Included("a"), Bound::Excluded("c"), "ab"),
+            (Bound::Excluded("b"), Bound::Excluded("b"), ""),
+            (Bound::Included("c"), Bound::Excluded("a"), ""),
+            (Bound::Included("c"), Bound::Included("a"), ""),
         ];
         for (from, to, want) in cases {
+            let (from, to) = (from.map(str::as_bytes), to.map(str::as_bytes));
             let (forward, back) = keys(&view, from, to);
             assert_eq!(forward, want, "{from:?} {to:?}");
             assert_eq!(back, want.chars().rev().collect::<String>(), "{from:?} {to:?}");

@@ -139,6 +139,10 @@ impl SpineActor {
         }
         self.carry_out(&mut out);
         self.out = out;
+        let unsent = self.parts.peers.take_unsent();
+        if !unsent.is_empty() {
+            self.step(Input::Unsent(unsent));
+        }
     }
 
     fn on_request(&mut self, request: Request, ctx: &mut Context<Self>) {
@@ -239,9 +243,12 @@ impl Actor for SpineActor {
         let reports = self.reports.take().expect("an actor is started once");
         ctx.add_stream(tokio_stream::wrappers::ReceiverStream::new(reports));
         ctx.run_interval(self.parts.tick / 2, |actor, _| actor.on_tick());
+        let mut first = vec![spine::Effect::Status(self.parts.replica.status())];
         let cluster = self.parts.replica.cluster();
-        let status = self.parts.replica.status();
-        let mut first = vec![spine::Effect::Cluster(cluster), spine::Effect::Status(status)];
+        // A node that joins has no members yet but those it was told of.
+        if !cluster.members.is_empty() {
+            first.push(spine::Effect::Cluster(cluster));
+        }
         self.carry_out(&mut first);
     }
 }

@@ -289,27 +289,32 @@ impl GroupBook {
         pins.remove(&run);
         self.runs.remove(at);
 
-        let bytes = share(&run, 1, last_index);
+        let before = entry.index - run.first_index;
+        let after = last_index - entry.index;
         let mut pieces = Vec::with_capacity(3);
-        if run.first_index < entry.index {
-            let bytes = share(&run, entry.index - run.first_index, last_index);
-            pieces.push(Run { bytes, ..run });
+        if before > 0 {
+            pieces.push(Run { bytes: share(&run, before, last_index), ..run });
         }
+        let bytes = share(&run, 1, last_index);
         pieces.push(Run { first_index: entry.index, segment: to, bytes, ..run });
-        if last_index > entry.index {
-            let bytes = share(&run, last_index - entry.index, last_index);
+        if after > 0 {
+            let bytes = share(&run, after, last_index);
             pieces.push(Run { first_index: entry.index + 1, bytes, ..run });
         }
+        let moved = at + usize::from(before > 0);
         for (position, piece) in pieces.into_iter().enumerate() {
             pins.add(&piece);
             self.runs.insert(at + position, piece);
         }
-        self.join(at, pins);
+        self.join(moved + 1, pins);
+        self.join(moved, pins);
     }
 
-    /// Makes one run of this run and the one before it if they are of one kind.
+    /// Makes one run of this one, if there is one, and the one before, if they are of one kind.
     fn join(&mut self, at: usize, pins: &mut Pins) {
-        let run = self.runs[at];
+        let Some(run) = self.runs.get(at).copied() else {
+            return;
+        };
         let Some(before) = at.checked_sub(1).map(|before| self.runs[before]) else {
             return;
         };

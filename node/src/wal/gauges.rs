@@ -26,6 +26,8 @@ pub struct Stats {
     pub flushes: u64,
     /// Bytes of those frames.
     pub flushed_bytes: u64,
+    /// Of those, entries of idle groups that were copied forward.
+    pub copied_bytes: u64,
     pub last_flush: Flush,
 }
 
@@ -38,6 +40,7 @@ pub(super) struct Gauges {
     groups: AtomicU64,
     flushes: AtomicU64,
     flushed_bytes: AtomicU64,
+    copied_bytes: AtomicU64,
     last_bytes: AtomicU64,
     last_write_nanos: AtomicU64,
     last_sync_nanos: AtomicU64,
@@ -49,6 +52,7 @@ impl Gauges {
         self.retained_bytes.store(writer.retained_bytes(), Relaxed);
         self.live_bytes.store(writer.book.live_bytes(), Relaxed);
         self.groups.store(writer.book.groups_count() as u64, Relaxed);
+        self.copied_bytes.store(writer.copied_bytes, Relaxed);
     }
 
     pub(super) fn note_flush(&self, flush: &Flush) {
@@ -69,6 +73,7 @@ impl Gauges {
             groups: self.groups.load(Relaxed),
             flushes: self.flushes.load(Relaxed),
             flushed_bytes: self.flushed_bytes.load(Relaxed),
+            copied_bytes: self.copied_bytes.load(Relaxed),
             last_flush: Flush {
                 bytes: self.last_bytes.load(Relaxed),
                 write_duration: Duration::from_nanos(self.last_write_nanos.load(Relaxed)),

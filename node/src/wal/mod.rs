@@ -182,6 +182,7 @@ fn open_writer(
         spares,
         number,
         copier: None,
+        copied_bytes: 0,
         buffer: Vec::new(),
         _lock: lock,
     };

@@ -39,6 +39,8 @@ pub(super) struct Writer {
     /// Of the next frame.
     pub(super) number: u64,
     pub(super) copier: Option<Copier>,
+    /// Entries copied forward so far, as recorded.
+    pub(super) copied_bytes: u64,
     pub(super) buffer: Vec<u8>,
     /// Held until the log is no longer used.
     pub(super) _lock: Box<dyn Send>,
@@ -59,9 +61,11 @@ impl Writer {
         batch: &[Append],
         batch_bytes: u64,
     ) -> Result<Flush, Error> {
-        let copies = self.copies()?;
+        // Only appends make the log longer, so only they need to make it shorter.
+        let copies = if kind == FrameKind::Data { self.copies()? } else { Vec::new() };
         let copies_bytes: u64 =
             copies.iter().map(|copy| record::entries_bytes(&copy.entries)).sum();
+        self.copied_bytes += copies_bytes;
         self.make_room(batch_bytes + copies_bytes)?;
         self.encode(kind, &copies, batch)?;
         self.write_buffer()

@@ -123,14 +123,6 @@ pub enum Fault {
         /// The first event that was due by then.
         missed: Event,
     },
-    /// An event was sent after progress beyond it.
-    #[error("{event} was sent after progress to {progress}")]
-    EventAfterProgress {
-        /// The event.
-        event: Event,
-        /// The revision announced before.
-        progress: i64,
-    },
     /// Progress went back.
     #[error("progress to {later} was announced after {earlier}")]
     ProgressWentBack {

@@ -56,7 +56,8 @@ impl<'a> Applier<'a> {
         for (sub, effect) in (0..).zip(effects) {
             let (old, before) = self.find(&effect.key, revision)?;
             if sub == 0 && wants_prev {
-                prev = live(&old).map(|old| layout::decode_key_value(old.kv.clone())).transpose()?;
+                prev =
+                    live(&old).map(|old| layout::decode_key_value(old.kv.clone())).transpose()?;
             }
             let revision = Revision { main: revision, sub };
             let change = Change { revision, effect, old, before };

@@ -9,9 +9,7 @@ use std::ops::{Bound, ControlFlow};
 use bytes::{Bytes, BytesMut};
 
 use super::Head;
-use super::layout::{
-    self, COMPACTION_ROW, CompactionCursor, KeyValueFields, RecordHead, Revision,
-};
+use super::layout::{self, COMPACTION_ROW, CompactionCursor, KeyValueFields, RecordHead, Revision};
 use crate::Error;
 use crate::view::{Batch, Column, View, ViewError};
 

@@ -5,9 +5,9 @@ use super::draft::{Draft, REVISION_BEFORE};
 use super::txn::{self, Execution};
 use super::{Failure, Head};
 use super::{delete, put};
+use crate::LeaseId;
 use crate::command::{Answer, Command};
 use crate::proto::internal::Effect;
-use crate::LeaseId;
 use crate::view::{View, ViewError};
 
 /// Which leases exist in the state being read.
@@ -27,6 +27,7 @@ impl LeaseTable for NoLeases {
 
 /// What becomes of a write.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "made once for a request and taken apart at once")]
 pub enum Evaluated {
     /// It changes keys.
     Effects {

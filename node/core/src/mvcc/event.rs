@@ -42,11 +42,8 @@ impl Event {
         let is_delete = record.head.is_tombstone;
         let is_create = !is_delete && fields.create_revision == revision.main;
         let kv = if is_delete {
-            let kv = KeyValue {
-                key: key.clone(),
-                mod_revision: revision.main,
-                ..Default::default()
-            };
+            let kv =
+                KeyValue { key: key.clone(), mod_revision: revision.main, ..Default::default() };
             kv.encode_to_vec().into()
         } else {
             record.kv.clone()

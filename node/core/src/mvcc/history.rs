@@ -15,8 +15,8 @@ use crate::proto::Span;
 use crate::proto::mvccpb::KeyValue;
 use crate::view::{Column, View, ViewError};
 
-/// Rows of one scan; a longer walk is made of several.
-const PAGE_ROWS_MAX: usize = 1024;
+/// Rows of one scan; a longer walk is made of several. Few under test, so that most walks are.
+const PAGE_ROWS_MAX: usize = if cfg!(test) { 3 } else { 1024 };
 /// Bytes of keys and values gathered by one scan, exceeded by at most one row.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 
@@ -113,16 +113,21 @@ pub(super) fn count_live(view: &dyn View, span: &Span, revision: i64) -> Result<
         // Keys changed since are looked up after the scan, a bounded number at a time.
         let mut newer: Vec<Bytes> = Vec::new();
         let mut damage = None;
-        view.scan(Column::Key, start_of(span, resume.as_deref()), end_of(span), &mut |key, row| {
-            match RecordHead::decode(row) {
-                Ok(head) if head.revision.main > revision => {
-                    newer.push(Bytes::copy_from_slice(key));
+        view.scan(
+            Column::Key,
+            start_of(span, resume.as_deref()),
+            end_of(span),
+            &mut |key, row| {
+                match RecordHead::decode(row) {
+                    Ok(head) if head.revision.main > revision => {
+                        newer.push(Bytes::copy_from_slice(key));
+                    }
+                    Ok(head) => count += i64::from(!head.is_tombstone),
+                    Err(error) => damage = Some(error),
                 }
-                Ok(head) => count += i64::from(!head.is_tombstone),
-                Err(error) => damage = Some(error),
-            }
-            stop_if(damage.is_some() || newer.len() == PAGE_ROWS_MAX)
-        })?;
+                stop_if(damage.is_some() || newer.len() == PAGE_ROWS_MAX)
+            },
+        )?;
         if let Some(error) = damage {
             return Err(error.into());
         }

@@ -28,7 +28,10 @@ pub(super) struct Keyspace<'a> {
 /// A change that has no revision yet.
 enum Pending {
     /// A put over whatever the applied state has, which is only looked up when it is read back.
-    Put { value: Bytes, lease: i64 },
+    Put {
+        value: Bytes,
+        lease: i64,
+    },
     /// A put over an earlier change of the same transaction.
     Known(KeyValue),
     Deleted,

@@ -111,11 +111,7 @@ fn choose(keys: &Keyspace<'_>, request: &pb::TxnRequest) -> Result<Path, Failure
     Ok(Path { succeeded, nested })
 }
 
-fn check(
-    execution: &Execution<'_>,
-    request: &pb::TxnRequest,
-    path: &Path,
-) -> Result<(), Failure> {
+fn check(execution: &Execution<'_>, request: &pb::TxnRequest, path: &Path) -> Result<(), Failure> {
     let mut nested = path.nested.iter();
     for op in branch(request, path.succeeded) {
         match &op.request {

@@ -70,9 +70,7 @@ impl Hub {
             return Ok(());
         }
         // Nobody can tell what happened below the compacted revision: whoever wanted it is lost.
-        let is_lost = |watcher: &Watcher| {
-            watcher.phase == Phase::Live && watcher.next.max(from) < first
-        };
+        let is_lost = |watcher: &Watcher| watcher.phase == Phase::Live && watcher.next < first;
         let lost: Vec<Slot> = self
             .watchers
             .iter()
@@ -115,8 +113,7 @@ impl Hub {
         let through = self.gather_block(&block, &chosen);
         self.scan.was_near = is_near;
         if !is_near {
-            // More may wait at the same revisions than one block may serve.
-            self.scan.sweep = if chosen.len() < watchers_max { through + 1 } else { from };
+            self.scan.sweep = through + 1;
         }
         self.send_block(&chosen, through);
         Ok(())

@@ -313,9 +313,7 @@ impl Hub {
         let mut response = Response::new(self.header(current), id);
         response.is_created = true;
         self.send(stream, response);
-        if next < self.frontier.compact_revision() {
-            self.cancel_compacted(slot);
-        } else if next > self.frontier.delivered() {
+        if next > self.frontier.delivered() {
             self.set_phase(slot, Phase::Live, next);
             self.begin_waiting(slot);
         } else {

@@ -43,12 +43,7 @@ impl SpanTree {
     }
 
     /// The bucket of exactly this span.
-    pub(super) fn get(
-        &self,
-        buckets: &Buckets,
-        start: &[u8],
-        end: Option<&[u8]>,
-    ) -> Option<Slot> {
+    pub(super) fn get(&self, buckets: &Buckets, start: &[u8], end: Option<&[u8]>) -> Option<Slot> {
         let mut at = self.root;
         while at != NONE {
             let node = &self.nodes[at];
@@ -70,13 +65,8 @@ impl SpanTree {
     pub(super) fn insert(&mut self, buckets: &Buckets, bucket: Slot) {
         self.made += 1;
         let priority = scatter(self.made);
-        let node = self.nodes.insert(Node {
-            bucket,
-            left: NONE,
-            right: NONE,
-            priority,
-            widest: bucket,
-        });
+        let node =
+            self.nodes.insert(Node { bucket, left: NONE, right: NONE, priority, widest: bucket });
         let (left, right) = self.split(buckets, self.root, bucket);
         let left = self.join(buckets, left, node);
         self.root = self.join(buckets, left, right);

@@ -108,11 +108,8 @@ pub(super) fn read_request(request: &WatchCreateRequest) -> Result<(Span, Option
     if request.start_revision < 0 {
         return Err(Refusal::NegativeStart);
     }
-    let key = if request.key.is_empty() {
-        bytes::Bytes::from_static(b"\0")
-    } else {
-        request.key.clone()
-    };
+    let key =
+        if request.key.is_empty() { bytes::Bytes::from_static(b"\0") } else { request.key.clone() };
     let span = Span::from_request(key, request.range_end.clone());
     if span.is_empty() {
         return Err(Refusal::EmptySpan);

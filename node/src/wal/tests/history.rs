@@ -152,7 +152,8 @@ impl<'a> History<'a> {
         let is_attempt_possible = !self.states.contains_key(&last);
         let is_attempted = is_attempt_possible && attempted.as_ref() == Some(&found);
         if !is_attempted {
-            assert_eq!(found, known, "seed {seed}, frame {last}");
+            let difference = difference(&found, &known);
+            assert_eq!(difference, None, "seed {seed}, frame {last}, found and expected");
         }
         self.durable = writer.number - 1;
         self.states = BTreeMap::from([(self.durable, found)]);
@@ -166,10 +167,11 @@ impl<'a> History<'a> {
         let kind = if appends.is_empty() { FrameKind::Confirm } else { FrameKind::Data };
         let spares = writer.spares.len();
         let sequence = writer.active.header.sequence;
+        let copied_bytes = writer.copied_bytes;
         let outcome = write_kind(writer, kind, &appends);
         let is_rotated = writer.active.header.sequence > sequence;
         self.seen.recycled += u64::from(is_rotated && spares > writer.spares.len());
-        self.seen.copied += u64::from(writer.copier.is_some());
+        self.seen.copied += u64::from(writer.copied_bytes > copied_bytes);
         let state = (model, writer.book.essence(0));
         match outcome {
             Ok(()) => {
@@ -250,6 +252,22 @@ impl<'a> History<'a> {
         };
         Operation::Entries((first..first + count).map(make).collect())
     }
+}
+
+/// The first thing that differs, in few words.
+fn difference(found: &(Model, Essence), known: &(Model, Essence)) -> Option<String> {
+    for group in found.0.keys().chain(known.0.keys()) {
+        let (found, known) = (found.0.get(group), known.0.get(group));
+        if found != known {
+            let tell = |log: Option<&GroupLog>| {
+                log.map(|log| (log.hard_state, log.truncated, last_index(log)))
+            };
+            return Some(format!("group {group}: {:?}, {:?}", tell(found), tell(known)));
+        }
+    }
+    let mut pairs = found.1.iter().zip(&known.1);
+    let pair = pairs.find(|(found, known)| found != known);
+    pair.map(|(found, known)| format!("book: {found:?}, {known:?}"))
 }
 
 /// What a restart cannot know, because the segments that told it are gone.

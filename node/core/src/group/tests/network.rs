@@ -376,6 +376,13 @@ impl Network {
         panic!("the network does not come to rest");
     }
 
+    /// Delivers in order until the newest message is of this kind.
+    pub(super) fn settle_until_sent(&mut self, kind: Kind) {
+        while self.wire.back().is_some_and(|message| message.kind != kind as u32) {
+            self.deliver(0);
+        }
+    }
+
     pub(super) fn tick_all(&mut self) {
         for id in self.ids() {
             if self.is_up(id) {
@@ -432,6 +439,7 @@ impl Network {
                     self.check_send(id, message);
                     let before = Position { index: message.index, term: message.log_term };
                     if message.kind == Kind::Append as u32 {
+                        self.check_leader(id, message.term);
                         let entries = message.entries.iter().cloned();
                         let entries: Option<Vec<_>> = entries.map(Entry::from_proto).collect();
                         self.check_entries(before, &entries.unwrap());
@@ -494,14 +502,21 @@ impl Network {
         if role.part != Part::Leader {
             return;
         }
-        let leader = *self.leaders.entry(role.term).or_insert(id);
-        assert_eq!(leader, id, "two leaders in term {}", role.term);
+        // The only voter may lead, crash and forget a term that nobody heard of.
+        if role.term <= self.nodes[&id].disk.hard_state.term {
+            self.check_leader(id, role.term);
+        }
         self.see("leader");
         let log = self.group(id).log();
         for (index, (term, _)) in self.history.range(log.truncated().index..) {
             let place = Position { index: *index, term: *term };
             assert_eq!(log.position(*index), Some(place), "leader {id} lacks a committed entry");
         }
+    }
+
+    fn check_leader(&mut self, id: u64, term: u64) {
+        let leader = *self.leaders.entry(term).or_insert(id);
+        assert_eq!(leader, id, "two leaders in term {term}");
     }
 
     /// Nothing is promised before it is on disk.

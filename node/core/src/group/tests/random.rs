@@ -6,7 +6,7 @@ use super::network::State;
 use super::*;
 
 const EVENTS: u64 = 3000;
-const SEEDS: u64 = if cfg!(debug_assertions) { 20000 } else { 1500 };
+const SEEDS: u64 = if cfg!(debug_assertions) { 100 } else { 1000 };
 
 #[test]
 fn every_promise_holds_under_faults() {

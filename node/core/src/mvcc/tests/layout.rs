@@ -120,14 +120,14 @@ fn fields_are_those_of_the_message() {
     let mut chance = Chance::new(1);
     let numbers = [0, 1, 127, 128, 1 << 35, i64::MAX, i64::MIN, -1];
     for _ in 0..2_000 {
-        let blob = |chance: &mut Chance| Bytes::from(vec![7; *chance.pick(&[0, 1, 127, 128, 300])]);
+        let blob = |chance: &mut Chance| Bytes::from(vec![7; chance.pick(&[0, 1, 127, 128, 300])]);
         let kv = KeyValue {
             key: blob(&mut chance),
-            create_revision: *chance.pick(&numbers),
-            mod_revision: *chance.pick(&numbers),
-            version: *chance.pick(&numbers),
+            create_revision: chance.pick(&numbers),
+            mod_revision: chance.pick(&numbers),
+            version: chance.pick(&numbers),
             value: blob(&mut chance),
-            lease: *chance.pick(&numbers),
+            lease: chance.pick(&numbers),
         };
         let encoded = kv.encode_to_vec();
         let fields = KeyValueFields::decode(&encoded).unwrap();
@@ -200,12 +200,17 @@ fn rows_have_these_bytes() {
     store.put(pb::PutRequest { lease: 5, ..put("k\0", "v") }).unwrap();
     store.delete(delete("k\0", "")).unwrap();
     let rows = |column| -> Vec<String> {
-        let hex = |bytes: &Bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        store.view.rows(column).map(|(key, value)| format!("{}: {}", hex(key), hex(value))).collect()
+        let hex =
+            |bytes: &Bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        store
+            .view
+            .rows(column)
+            .map(|(key, value)| format!("{}: {}", hex(key), hex(value)))
+            .collect()
     };
-    let one = "0000000000000002" .to_owned() + "0000000000000000";
+    let one = "0000000000000002".to_owned() + "0000000000000000";
     let two = "0000000000000003".to_owned() + "0000000000000000";
-    let put_kv = "0a026b00100218022001" .to_owned() + "2a01763005";
+    let put_kv = "0a026b00100218022001".to_owned() + "2a01763005";
     let tombstone = format!("03{two}{one}0a026b00");
     assert_eq!(rows(crate::view::Column::Key), [format!("6b00: {tombstone}")]);
     assert_eq!(

@@ -76,8 +76,7 @@ impl Store {
                 Ok(draft.settle(self.head.revision, prev))
             }
             Evaluated::NoEffect => {
-                let outcome =
-                    outcome_without_effect(&self.view, self.head, &self.leases, command);
+                let outcome = outcome_without_effect(&self.view, self.head, &self.leases, command);
                 match outcome {
                     Ok(Some(answer)) => Ok(answer),
                     Ok(None) => panic!("has an effect at the same head: {command:?}"),

@@ -27,8 +27,7 @@ const KEYS: [&[u8]; 14] = [
 const VALUES: [&[u8]; 4] = [b"", b"x", b"y", b"a longer value \0\xff"];
 const LEASES: [i64; 4] = [1, 7, -3, i64::MIN];
 
-const COLUMNS: [Column; 4] =
-    [Column::Key, Column::Revision, Column::History, Column::LeaseKey];
+const COLUMNS: [Column; 4] = [Column::Key, Column::Revision, Column::History, Column::LeaseKey];
 
 struct Run {
     chance: Chance,
@@ -60,7 +59,7 @@ struct Seen {
 #[test]
 fn random_commands_agree_with_the_naive_model() {
     let mut seen = Seen::default();
-    for seed in 0..60 {
+    for seed in 0..80 {
         let mut run = Run::new(seed);
         for _ in 0..120 {
             run.step();
@@ -72,7 +71,7 @@ fn random_commands_agree_with_the_naive_model() {
     assert!(seen.no_effects > 500, "{seen:?}");
     assert!(seen.errors > 200, "{seen:?}");
     assert!(seen.pipelined > 500, "{seen:?}");
-    assert!(seen.late_reads > 20, "{seen:?}");
+    assert!(seen.late_reads > 30, "{seen:?}");
     assert!(seen.twice_in_one_revision > 50, "{seen:?}");
     assert!(seen.old_reads > 2_000, "{seen:?}");
     assert!(seen.compacted_while_running > 100, "{seen:?}");
@@ -109,7 +108,7 @@ impl Run {
     fn step(&mut self) {
         match self.chance.below(20) {
             0 => {
-                let lease = *self.chance.pick(&LEASES);
+                let lease = self.chance.pick(&LEASES);
                 self.store.leases.0.insert(lease);
                 self.naive.leases.insert(lease);
             }
@@ -216,7 +215,7 @@ impl Run {
     }
 
     fn revoke(&mut self) {
-        let lease = *self.chance.pick(&LEASES);
+        let lease = self.chance.pick(&LEASES);
         self.naive.revoke(lease);
         self.store.leases.0.remove(&lease);
         let keys = lease_keys(&self.store.view, LeaseId(lease)).unwrap();
@@ -357,8 +356,11 @@ impl Run {
         let now = self.store.head;
         // Also from a head that the view has left behind, as long as nothing it needs is gone.
         let oldest = now.compact_revision.max(1);
-        let revision =
-            if self.chance.one_in(2) { now.revision } else { self.chance.between(oldest, now.revision) };
+        let revision = if self.chance.one_in(2) {
+            now.revision
+        } else {
+            self.chance.between(oldest, now.revision)
+        };
         let head = Head { revision, ..now };
         let want = self.naive.range_at(head, &request);
         let got = client(read(&self.store.view, head, &request));
@@ -429,14 +431,13 @@ impl Run {
         for main in from..=to {
             let events = self.naive_events(main);
             for (place, want) in events.iter().enumerate() {
-                let is_superseded =
-                    events[place + 1..].iter().any(|later| later.key == want.key);
+                let is_superseded = events[place + 1..].iter().any(|later| later.key == want.key);
                 if !span.contains(&want.key) {
                     continue;
                 }
-                if main <= now.compact_revision && is_superseded && got.peek().map(|event| {
-                    (event.revision, event.sub)
-                }) != Some((main, want.sub))
+                if main <= now.compact_revision
+                    && is_superseded
+                    && got.peek().map(|event| (event.revision, event.sub)) != Some((main, want.sub))
                 {
                     // Changed again at the compact revision itself: compaction may remove it.
                     continue;
@@ -491,7 +492,7 @@ impl Run {
             request.value = Bytes::from_static(self.chance.pick(&VALUES));
         }
         if !request.ignore_lease && self.chance.one_in(3) {
-            request.lease = *self.chance.pick(&LEASES);
+            request.lease = self.chance.pick(&LEASES);
         }
         request
     }
@@ -548,11 +549,16 @@ impl Run {
     }
 
     fn ops(&mut self, depth: usize) -> Vec<pb::RequestOp> {
-        let ops = self.chance.below(4);
+        let ops = self.chance.below(5);
         let op = |run: &mut Self| match run.chance.below(10) {
             0..=2 => op(Request::RequestRange(run.range_request(false))),
             3..=5 => op(Request::RequestPut(run.put_request())),
-            6 | 7 => op(Request::RequestDeleteRange(run.delete_request())),
+            6 => op(Request::RequestDeleteRange(run.delete_request())),
+            // An open-ended delete may stand beside puts of the same keys.
+            7 => op(Request::RequestDeleteRange(pb::DeleteRangeRequest {
+                range_end: Bytes::from_static(b"\0"),
+                ..run.delete_request()
+            })),
             _ if depth > 0 => op(Request::RequestTxn(run.txn_request(depth - 1))),
             _ => op(Request::RequestPut(run.put_request())),
         };
@@ -566,7 +572,7 @@ impl Run {
             1 => Some(TargetUnion::CreateRevision(self.chance.between(0, now))),
             2 => Some(TargetUnion::ModRevision(self.chance.between(0, now))),
             3 => Some(TargetUnion::Value(Bytes::from_static(self.chance.pick(&VALUES)))),
-            4 => Some(TargetUnion::Lease(*self.chance.pick(&LEASES))),
+            4 => Some(TargetUnion::Lease(self.chance.pick(&LEASES))),
             _ => None,
         };
         let target = match union {
@@ -588,13 +594,7 @@ impl Run {
 }
 
 /// Applies the writes above `from` up to `to` in batches of any size.
-fn replay_log(
-    view: &mut MemoryView,
-    from: i64,
-    to: i64,
-    log: &[Vec<Effect>],
-    chance: &mut Chance,
-) {
+fn replay_log(view: &mut MemoryView, from: i64, to: i64, log: &[Vec<Effect>], chance: &mut Chance) {
     let mut revision = from;
     while revision < to {
         let mut batch = Batch::default();
@@ -707,7 +707,9 @@ fn a_read_overtaken_by_compaction_is_not_wrong() {
         }
         for key in ["a", "b", "c", "none"] {
             match read(&moving(), old, &range(key, "")) {
-                Ok(got) => assert_eq!(got, client(read(&store.view, old, &range(key, ""))).unwrap()),
+                Ok(got) => {
+                    assert_eq!(got, client(read(&store.view, old, &range(key, ""))).unwrap())
+                }
                 Err(failure) => assert_eq!(failure, Failure::Overtaken),
             }
         }

@@ -187,11 +187,7 @@ impl Naive {
         Ok(())
     }
 
-    fn do_txn(
-        &self,
-        work: &mut Work,
-        request: &pb::TxnRequest,
-    ) -> Result<pb::TxnResponse, Error> {
+    fn do_txn(&self, work: &mut Work, request: &pb::TxnRequest) -> Result<pb::TxnResponse, Error> {
         let (succeeded, ops) = self.branch(request);
         let mut responses = Vec::new();
         for op in ops {
@@ -337,9 +333,7 @@ fn compare_kv(compare: &pb::Compare, kv: &KeyValue) -> bool {
             number(kv.create_revision, Some(n))
         }
         (CompareTarget::Create, _) => number(kv.create_revision, None),
-        (CompareTarget::Mod, Some(TargetUnion::ModRevision(n))) => {
-            number(kv.mod_revision, Some(n))
-        }
+        (CompareTarget::Mod, Some(TargetUnion::ModRevision(n))) => number(kv.mod_revision, Some(n)),
         (CompareTarget::Mod, _) => number(kv.mod_revision, None),
         (CompareTarget::Lease, Some(TargetUnion::Lease(n))) => number(kv.lease, Some(n)),
         (CompareTarget::Lease, _) => number(kv.lease, None),
@@ -392,9 +386,11 @@ fn select(keys: &Keys, request: &pb::RangeRequest) -> pb::RangeResponse {
         SortTarget::Create => by_number(&mut kvs, |kv| kv.create_revision),
         SortTarget::Mod => by_number(&mut kvs, |kv| kv.mod_revision),
         SortTarget::Value => {
-            kvs.sort_by(|a, b| {
-                if is_descending { b.value.cmp(&a.value) } else { a.value.cmp(&b.value) }
-            });
+            kvs.sort_by(
+                |a, b| {
+                    if is_descending { b.value.cmp(&a.value) } else { a.value.cmp(&b.value) }
+                },
+            );
         }
     }
     let more = kvs.len() > limit;

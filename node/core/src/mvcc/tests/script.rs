@@ -40,7 +40,8 @@ fn say(store: &mut Store, line: &str) -> Result<String, Error> {
         }
         "lease-keys" => {
             let keys = lease_keys(&store.view, LeaseId(words.number())).unwrap();
-            Ok(keys.iter().map(text).collect::<Vec<_>>().join(" "))
+            let shown = keys.iter().map(text).collect::<Vec<_>>().join(" ");
+            Ok(if keys.is_empty() { "none".into() } else { shown })
         }
         "put" => Ok(show_put(&store.put(words.put())?)),
         "delete" => Ok(show_delete(&store.delete(words.delete())?)),

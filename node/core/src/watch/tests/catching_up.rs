@@ -1,6 +1,7 @@
 //! History: starts in the past, slow clients, missed batches, compaction.
 
 use crate::proto::etcdserverpb as pb;
+use crate::time::Time;
 use crate::watch::Limits;
 
 use super::stage::{Stage, delete, on_key, on_prefix, put};
@@ -266,12 +267,15 @@ fn a_missed_batch_is_read_from_the_history() {
     stage.open(1);
     stage.create(1, on_key("a"));
     stage.create(1, since(4, on_key("a")));
+    stage.open(2);
+    stage.create(2, pb::WatchCreateRequest { progress_notify: true, ..on_key("c") });
     stage.take_log();
     stage.store.commit(&[put("a", "2")]);
     stage.store.commit(&[put("a", "3"), put("b", "3")]);
     let late = stage.store.commit(&[put("a", "4")]);
     stage.publish(3, late);
-    stage.ask_progress(1);
+    stage.ask_progress(2);
+    stage.tick(Time(600_000_000));
     stage.commit(&[put("a", "5")]);
     stage.expect("");
     stage.catch_up();
@@ -311,8 +315,12 @@ fn a_jump_past_the_compact_revision_cancels_who_missed_something() {
 /// Many watchers far behind and one near the end: the one does not wait for the many.
 #[test]
 fn a_short_way_does_not_wait_for_a_long_one() {
-    let limits =
-        Limits { block_rows_max: 10, block_watchers_max: 4, stream_ready_max: 4, ..Limits::default() };
+    let limits = Limits {
+        block_rows_max: 10,
+        block_watchers_max: 4,
+        stream_ready_max: 4,
+        ..Limits::default()
+    };
     let mut stage = Stage::with_limits(limits);
     for n in 2..=1_000 {
         stage.commit(&[put("a", &n.to_string())]);

@@ -14,9 +14,14 @@ fn ids_are_counted_from_zero_and_skip_those_in_use() {
     stage.open(1);
     stage.open(2);
     let with_id = |watch_id| pb::WatchCreateRequest { watch_id, ..on_key("a") };
-    for (stream, create) in
-        [(1, with_id(0)), (1, with_id(1)), (1, with_id(-7)), (1, with_id(0)), (1, with_id(0)), (2, with_id(0))]
-    {
+    for (stream, create) in [
+        (1, with_id(0)),
+        (1, with_id(1)),
+        (1, with_id(-7)),
+        (1, with_id(0)),
+        (1, with_id(0)),
+        (2, with_id(0)),
+    ] {
         stage.create(stream, create);
     }
     stage.expect(

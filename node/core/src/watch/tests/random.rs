@@ -355,9 +355,7 @@ impl Run {
                 position: self.history.partition_point(|event| event.revision < start),
                 pieces: Vec::new(),
                 is_compacted: false,
-                may_be_behind: start <= self.published
-                    || start < self.store.head.compact_revision
-                    || self.hub.is_behind(),
+                may_be_behind: start <= self.published || self.hub.is_behind(),
                 request: create,
             };
             client.watched.insert(message.watch_id, watched);
@@ -562,11 +560,9 @@ impl Run {
                 assert_eq!(prev, expected.prev, "{context}");
             }
             revisions.push(expected.revision);
-            watched.position = self
-                .history
-                .partition_point(|event| {
-                    (event.revision, event.sub) <= (expected.revision, expected.sub)
-                });
+            watched.position = self.history.partition_point(|event| {
+                (event.revision, event.sub) <= (expected.revision, expected.sub)
+            });
         }
         let last = *revisions.last().expect("there are events");
         revisions.dedup();
@@ -587,7 +583,8 @@ impl Run {
         assert!((client.progress..=head).contains(&revision), "seed {seed} step {step}");
         client.progress = revision;
         // A client may have chosen -1 as an id: then it may be progress of that one only.
-        let is_for_all = id == -1 && !client.watched.get(&-1).is_some_and(|it| it.request.progress_notify);
+        let is_for_all =
+            id == -1 && !client.watched.get(&-1).is_some_and(|it| it.request.progress_notify);
         for (watch_id, watched) in &client.watched {
             if !is_for_all && *watch_id != id {
                 continue;

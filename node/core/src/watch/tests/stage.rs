@@ -288,14 +288,13 @@ impl Stage {
     /// Compares what was sent since the last call.
     #[track_caller]
     pub(super) fn expect(&mut self, lines: &str) {
-        let expected: String =
-            lines.lines().map(str::trim).filter(|line| !line.is_empty()).fold(
-                String::new(),
-                |mut text, line| {
-                    let _ = writeln!(text, "{line}");
-                    text
-                },
-            );
+        let expected: String = lines.lines().map(str::trim).filter(|line| !line.is_empty()).fold(
+            String::new(),
+            |mut text, line| {
+                let _ = writeln!(text, "{line}");
+                text
+            },
+        );
         let found = std::mem::take(&mut self.log);
         assert_eq!(found, expected, "\nfound:\n{found}\nexpected:\n{expected}");
     }

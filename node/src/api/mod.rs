@@ -1,0 +1,36 @@
+//! etcd's gRPC API and the pages beside it, for the connections of one worker: check a request,
+//! hand it to the router or read the store, fill in the header.
+//!
+//! Nothing is decided here that another node would have to agree with.
+
+mod serve;
+mod service;
+
+mod method;
+mod policy;
+
+mod cluster;
+mod health;
+mod kv;
+mod lease;
+mod maintenance;
+mod range_stream;
+mod read;
+mod snapshot;
+mod watch;
+
+mod http;
+
+mod call;
+mod codec;
+mod context;
+mod header;
+mod quota;
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+pub use context::Context;
+pub use method::{Method, Streaming};
+pub use serve::serve;

@@ -1,0 +1,200 @@
+//! From a data directory and a configuration to a member: the same as before, a founder of a new
+//! cluster, or one that joins a running cluster.
+
+use std::io;
+
+use bytes::Bytes;
+use flotilla_core::group::{Position, Recovered};
+use flotilla_core::membership::identity;
+use flotilla_core::proto::internal::Member;
+use flotilla_core::snapshot::NODE_LOCAL;
+use flotilla_core::spine::State;
+use flotilla_core::view::{Batch, Column, View, ViewError};
+use flotilla_core::{GroupId, NodeId};
+
+use crate::config::{Config, InitialClusterState};
+use crate::peer::{self, RemoteMembers};
+use crate::store::{self, Store};
+use crate::{range, wal};
+
+/// Meta row, local to the node, that says which member of which cluster the directory belongs to.
+const IDENTITY_ROW: [u8; 2] = [NODE_LOCAL, b'i'];
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// It cannot be read.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// Log and store do not belong together.
+    #[error("the data directory is damaged: {0}")]
+    Damaged(String),
+    /// This node's peer URLs are not among the initial members.
+    #[error("couldn't find local name \"{0}\" in the initial cluster configuration")]
+    NotInitialMember(String),
+    /// What `--initial-cluster` says of this node is not what it announces.
+    #[error(
+        "--initial-cluster has {0}={1} but missing from --initial-advertise-peer-urls={2}"
+    )]
+    PeerUrlsDiffer(String, String, String),
+    /// No member of the running cluster answers.
+    #[error("cannot fetch cluster info from peer urls: {0}")]
+    NoPeerAnswers(String),
+    /// The running cluster does not expect this node.
+    #[error(
+        "no member of cluster {0:x} has the peer urls {1}: add the member first, \
+         then start it with --initial-cluster-state existing"
+    )]
+    NotExpected(u64, String),
+    /// The configuration contradicts itself.
+    #[error(transparent)]
+    Config(#[from] crate::config::Error),
+}
+
+/// A member, ready to run.
+pub struct Bootstrapped {
+    /// Its id.
+    pub node: NodeId,
+    /// Its cluster's id.
+    pub cluster_id: u64,
+    /// Where its store stands.
+    pub state: State,
+    /// What its log remembers.
+    pub recovered: Recovered,
+    /// Members as peers described them; empty unless the node joins.
+    pub remote_members: Vec<Member>,
+}
+
+/// Works out who this node is, and writes it down on its first start.
+///
+/// # Errors
+/// See `Error`.
+pub async fn bootstrap(
+    config: &Config,
+    store: &Store,
+    wal: &mut wal::Recovered,
+) -> Result<Bootstrapped, Error> {
+    let log = wal.groups.remove(&GroupId::SPINE);
+    let identity = store.get(Column::Meta, &IDENTITY_ROW)?;
+    match identity {
+        Some(identity) => restart(config, store, &identity, log).await,
+        None if log.is_some() => {
+            Err(Error::Damaged("there is a log, but the store is empty".to_owned()))
+        }
+        None => match config.initial_cluster_state {
+            InitialClusterState::New => found(config, store),
+            InitialClusterState::Existing => join(config, store).await,
+        },
+    }
+}
+
+async fn restart(
+    config: &Config,
+    store: &Store,
+    identity: &[u8],
+    log: Option<wal::GroupLog>,
+) -> Result<Bootstrapped, Error> {
+    let damaged = || Error::Damaged("the row that names this member is malformed".to_owned());
+    let word = |at: usize| identity.get(at..at + 8).and_then(|word| word.try_into().ok());
+    let node = NodeId(u64::from_be_bytes(word(0).ok_or_else(damaged)?));
+    let cluster_id = u64::from_be_bytes(word(8).ok_or_else(damaged)?);
+    let stored = State::load(store)?;
+    let has_state = stored.is_some();
+    let state = stored.unwrap_or_else(|| State::empty(cluster_id));
+    if state.cluster_id() != cluster_id {
+        let text = format!("it names clusters {cluster_id:x} and {:x}", state.cluster_id());
+        return Err(Error::Damaged(text));
+    }
+    // Without its log the member has forgotten its votes and must not take part.
+    if log.is_none() && state.position().index > Recovered::FIRST.index {
+        return Err(Error::Damaged("the store holds a state, but the log is missing".to_owned()));
+    }
+    let mut recovered = match log {
+        Some(log) => range::from_wal(log).map_err(Error::Damaged)?,
+        None => Recovered::default(),
+    };
+    let Position { index, term } = {
+        let position = state.position();
+        Position { index: position.index, term: position.term }
+    };
+    recovered.applied = Position { index, term };
+    recovered.conf = if has_state { state.conf().clone() } else { Default::default() };
+    // A node that was stopped while it joined knows its peers from the command line only.
+    let remote_members = if has_state { Vec::new() } else { fetch(config).await?.members };
+    tracing::info!(member = %node, cluster = format_args!("{cluster_id:x}"), index, "restarting");
+    Ok(Bootstrapped { node, cluster_id, state, recovered, remote_members })
+}
+
+/// A founder: all founders write the same state, so that none has to speak to another first.
+fn found(config: &Config, store: &Store) -> Result<Bootstrapped, Error> {
+    config.check_first_start()?;
+    let mut members: Vec<Member> = Vec::new();
+    let mut me = None;
+    for (name, urls) in config.initial_members() {
+        let peer_urls: Vec<String> = urls.iter().map(|url| url.as_str().to_owned()).collect();
+        let id = identity::member_id(&peer_urls, &config.initial_cluster_token);
+        if name == config.name {
+            me = Some(id);
+        }
+        members.push(Member { id: id.0, peer_urls, ..Member::default() });
+    }
+    let node = me.ok_or_else(|| Error::NotInitialMember(config.name.clone()))?;
+    let ids: Vec<NodeId> = members.iter().map(|member| NodeId(member.id)).collect();
+    let cluster_id = identity::cluster_id(&ids);
+    let state = State::bootstrap(cluster_id, members);
+    let mut batch = Batch::default();
+    state.write_all(&mut batch);
+    write_identity(&mut batch, node, cluster_id);
+    store.apply(&batch)?;
+    store.flush()?;
+    tracing::info!(member = %node, cluster = format_args!("{cluster_id:x}"), "founding a cluster");
+    let recovered = Recovered::first(state.conf().clone());
+    Ok(Bootstrapped { node, cluster_id, state, recovered, remote_members: Vec::new() })
+}
+
+async fn join(config: &Config, store: &Store) -> Result<Bootstrapped, Error> {
+    let RemoteMembers { cluster_id, members } = fetch(config).await?;
+    let mut own_urls: Vec<String> =
+        config.initial_advertise_peer_urls.iter().map(|url| url.as_str().to_owned()).collect();
+    own_urls.sort();
+    let me = members.iter().find(|member| {
+        let mut urls = member.peer_urls.clone();
+        urls.sort();
+        urls == own_urls
+    });
+    let Some(me) = me else {
+        return Err(Error::NotExpected(cluster_id, own_urls.join(",")));
+    };
+    let node = NodeId(me.id);
+    let mut batch = Batch::default();
+    write_identity(&mut batch, node, cluster_id);
+    store.apply(&batch)?;
+    store.flush()?;
+    tracing::info!(member = %node, cluster = format_args!("{cluster_id:x}"), "joining a cluster");
+    let state = State::empty(cluster_id);
+    let recovered = Recovered::joining();
+    Ok(Bootstrapped { node, cluster_id, state, recovered, remote_members: members })
+}
+
+async fn fetch(config: &Config) -> Result<RemoteMembers, Error> {
+    let own = &config.initial_advertise_peer_urls;
+    let mut last_error = io::Error::from(io::ErrorKind::NotFound).to_string();
+    for (_, url) in config.initial_cluster.iter().filter(|(_, url)| !own.contains(url)) {
+        match peer::fetch(url.as_str()).await {
+            Ok(remote) if !remote.members.is_empty() => return Ok(remote),
+            Ok(_) => last_error = format!("{url} has no members yet"),
+            Err(error) => last_error = format!("{url}: {error}"),
+        }
+    }
+    Err(Error::NoPeerAnswers(last_error))
+}
+
+fn write_identity(batch: &mut Batch, node: NodeId, cluster_id: u64) {
+    let mut value = Vec::with_capacity(16);
+    value.extend_from_slice(&node.0.to_be_bytes());
+    value.extend_from_slice(&cluster_id.to_be_bytes());
+    batch.put(Column::Meta, Bytes::copy_from_slice(&IDENTITY_ROW), value);
+}

@@ -1,0 +1,6 @@
+//! Becoming and staying a member: the first start, joining, and announcing oneself.
+
+pub mod announce;
+pub mod bootstrap;
+
+pub use bootstrap::{Bootstrapped, bootstrap};

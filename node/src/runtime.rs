@@ -1,0 +1,211 @@
+//! The threads of a node: which worker runs what, and how connections come to them. The only file
+//! that starts workers; the log, the apply thread and snapshots start their own.
+//!
+//! Each worker is one thread with a current-thread runtime. A client's connection stays on one
+//! worker with all of its requests and watchers. The spine's actor and the peers run on the main
+//! thread.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use flotilla_core::membership::url::{Endpoint, Url};
+use flotilla_core::watch::Published;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::api;
+use crate::config::Config;
+use crate::peer;
+use crate::router::Router;
+use crate::watch::HubHandle;
+
+/// Connections that may wait for a worker.
+const CONNECTIONS_WAITING_MAX: usize = 1_024;
+/// Pause after a connection could not be accepted: descriptors come back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection on its way to a worker.
+pub enum Connection {
+    /// Over TCP.
+    Tcp(std::net::TcpStream, SocketAddr),
+    /// Over a Unix socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// Where clients come in.
+pub enum ClientListener {
+    /// A TCP port.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+/// All ports of a node.
+pub struct Listeners {
+    /// For clients.
+    pub clients: Vec<ClientListener>,
+    /// For peers.
+    pub peers: Vec<peer::Listener>,
+}
+
+impl Listeners {
+    /// Takes the ports, before anything is done to the data.
+    ///
+    /// # Errors
+    /// A port is taken or not allowed.
+    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let mut clients = Vec::new();
+        let http = config.listen_client_urls.iter().chain(&config.listen_client_http_urls);
+        for url in http.chain(&config.listen_metrics_urls) {
+            clients.push(match bind(url).await.with_context(|| format!("listen on {url}"))? {
+                Bound::Tcp(listener) => ClientListener::Tcp(listener),
+                Bound::Unix(listener) => ClientListener::Unix(listener),
+            });
+        }
+        let mut peers = Vec::new();
+        for url in &config.listen_peer_urls {
+            peers.push(match bind(url).await.with_context(|| format!("listen on {url}"))? {
+                Bound::Tcp(listener) => peer::Listener::Tcp(listener),
+                Bound::Unix(listener) => peer::Listener::Unix(listener),
+            });
+        }
+        Ok(Self { clients, peers })
+    }
+}
+
+enum Bound {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+async fn bind(url: &Url) -> io::Result<Bound> {
+    Ok(match url.endpoint() {
+        Endpoint::Tcp { host, port } => {
+            let host = if host.is_empty() { "0.0.0.0" } else { host };
+            Bound::Tcp(TcpListener::bind((host, *port)).await?)
+        }
+        Endpoint::Unix { path } => {
+            // A socket file that a killed process left behind is in nobody's use.
+            if std::os::unix::net::UnixStream::connect(path).is_err() {
+                let _ = std::fs::remove_file(path);
+            }
+            Bound::Unix(UnixListener::bind(path)?)
+        }
+    })
+}
+
+/// The workers that serve clients.
+pub struct Workers {
+    connections: Vec<mpsc::Sender<Connection>>,
+    hubs: Vec<HubHandle>,
+    arbiters: Vec<actix::Arbiter>,
+}
+
+impl Workers {
+    /// Starts the configured number of workers, one a core if none is given.
+    ///
+    /// # Errors
+    /// The operating system refuses a thread.
+    pub fn start(
+        config: &Arc<Config>,
+        router: &Router,
+        metrics: PrometheusHandle,
+    ) -> anyhow::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = if config.workers == 0 { cores } else { config.workers };
+        let mut workers = Self { connections: Vec::new(), hubs: Vec::new(), arbiters: Vec::new() };
+        for _ in 0..count {
+            let (sender, receiver) = mpsc::channel(CONNECTIONS_WAITING_MAX);
+            let (hub, hub_receiver) = HubHandle::channel();
+            let context =
+                api::Context::new(config.clone(), router.clone(), metrics.clone(), hub.clone());
+            let arbiter = actix::Arbiter::new();
+            let is_started = arbiter.spawn_fn(move || {
+                actix::spawn(api::serve(context, hub_receiver, receiver));
+            });
+            anyhow::ensure!(is_started, "a worker did not start");
+            workers.connections.push(sender);
+            workers.hubs.push(hub);
+            workers.arbiters.push(arbiter);
+        }
+        Ok(workers)
+    }
+
+    /// Hands every batch to the watchers of every worker.
+    pub fn publisher(&self) -> Box<dyn Fn(&Published) + Send> {
+        let hubs = self.hubs.clone();
+        Box::new(move |published| {
+            for hub in &hubs {
+                hub.publish(published);
+            }
+        })
+    }
+
+    /// Accepts connections and deals them out in turn, until what it returns is dropped.
+    pub fn accept(&self, listeners: Vec<ClientListener>) -> Accepting {
+        let tasks = listeners
+            .into_iter()
+            .map(|listener| actix::spawn(accept(listener, self.connections.clone())))
+            .collect();
+        Accepting { tasks }
+    }
+
+    /// Ends the workers.
+    pub fn stop(self) {
+        for arbiter in self.arbiters {
+            arbiter.stop();
+            // A worker that panicked has ended the process already.
+            let _ = arbiter.join();
+        }
+    }
+}
+
+/// Accepts connections until it is dropped.
+pub struct Accepting {
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+async fn accept(listener: ClientListener, workers: Vec<mpsc::Sender<Connection>>) {
+    let mut turn = 0;
+    loop {
+        match accept_one(&listener).await {
+            Ok(connection) => {
+                turn = (turn + 1) % workers.len();
+                if workers[turn].send(connection).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn accept_one(listener: &ClientListener) -> io::Result<Connection> {
+    match listener {
+        ClientListener::Tcp(listener) => {
+            let (stream, address): (TcpStream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok(Connection::Tcp(stream.into_std()?, address))
+        }
+        ClientListener::Unix(listener) => {
+            let (stream, _): (UnixStream, _) = listener.accept().await?;
+            Ok(Connection::Unix(stream.into_std()?))
+        }
+    }
+}

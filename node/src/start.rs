@@ -1,0 +1,257 @@
+//! The wiring of a node, and nothing else: open the disk, find out who this node is, start the
+//! threads and actors, hand them to each other, wait for a signal, take everything down in order.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use anyhow::Context as _;
+use flotilla_core::group::{self, Chance};
+use flotilla_core::membership::Policy;
+use flotilla_core::spine::{self, Replica};
+use flotilla_core::time::{Length, Time};
+use flotilla_core::{GroupId, NodeId};
+use tokio::sync::{Notify, mpsc};
+
+use crate::cluster::{Bootstrapped, announce, bootstrap};
+use crate::config::Config;
+use crate::peer::{self, Identity, Peers};
+use crate::range::{self, Applier, Completion, Parts, SpineActor};
+use crate::router::{Board, Pending, Router};
+use crate::runtime::{Listeners, Workers};
+use crate::store::{self, Store};
+use crate::supervise::fatal;
+use crate::{CLUSTER_VERSION, ETCD_VERSION, metrics, wal};
+
+/// How long a stopping leader waits for its successor.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Ticks in one heartbeat interval: elections are drawn in finer steps than heartbeats.
+const TICKS_PER_HEARTBEAT: u32 = 5;
+
+/// What `--version` prints.
+pub fn version() -> String {
+    format!("flotilla Version: {}\netcd API: {ETCD_VERSION}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Runs a node until it is told to stop.
+///
+/// # Errors
+/// It cannot start.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    System::new().block_on(run_on_system(config))
+}
+
+async fn run_on_system(config: Config) -> anyhow::Result<()> {
+    let metrics_handle = metrics::install().context("metrics cannot be set up")?;
+    // Ports first: a second process on the same ports must not touch the data.
+    let listeners = Listeners::bind(&config).await?;
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("cannot create {}", config.data_dir.display()))?;
+
+    let (completions, reports) = mpsc::channel(range::COMPLETIONS_MAX);
+    let store = store::open(&store::Options::new(config.data_dir.join("member").join("store")))?;
+    let (wal, mut logs) = open_wal(&config, completions.clone())?;
+    if let Some(torn) = &logs.torn_tail {
+        tracing::warn!(?torn, "the log ended in an unfinished write, which was cut off");
+    }
+    let Bootstrapped { node, cluster_id, state, recovered, remote_members } =
+        bootstrap(&config, &store, &mut logs).await?;
+
+    let identity = Arc::new(Identity { node, cluster_id: AtomicU64::new(cluster_id) });
+    let board = Arc::new(Board::new(cluster_id, node.0));
+    let pending = Arc::new(Pending::default());
+    let router = Router::new(pending.clone(), board.clone(), store.clone());
+    let config = Arc::new(config);
+    let workers = Workers::start(&config, &router, metrics_handle)?;
+
+    let applier = Applier {
+        store: store.clone(),
+        node,
+        position: state.position(),
+        board: board.clone(),
+        pending: pending.clone(),
+        completions: completions.clone(),
+        publish: workers.publisher(),
+        compaction_rows_max: config.compaction_batch_limit,
+        compaction_pause: config.compaction_sleep_interval,
+        warn_after: config.warning_apply_duration,
+    }
+    .start()?;
+
+    let started = Instant::now();
+    let is_alone = state.conf().voters == [node.0];
+    let replica = Replica::new(
+        replica_config(&config, node),
+        Time(0),
+        state,
+        recovered,
+        Box::new(OperatingSystem),
+    )
+    .context("the data directory is damaged")?;
+    let mut peers = Peers::new(identity.clone(), board.clone(), store.clone(), completions.clone());
+    peers.set_members(&remote_members);
+    let removed = Arc::new(Notify::new());
+    let on_removed = {
+        let removed = removed.clone();
+        Box::new(move || removed.notify_one())
+    };
+    let parts = Parts {
+        replica,
+        tick: tick(&config),
+        store: store.clone(),
+        wal: wal.clone(),
+        applier,
+        peers,
+        pending: pending.clone(),
+        board: board.clone(),
+        completions: completions.clone(),
+        started,
+        on_removed,
+    };
+    let actor = SpineActor::new(parts, reports).start();
+    router.register(GroupId::SPINE, actor.clone().recipient());
+    if is_alone {
+        actor.try_send(range::Campaign).context("the spine's actor did not start")?;
+    }
+
+    for listener in listeners.peers {
+        actix::spawn(peer::serve(
+            listener,
+            identity.clone(),
+            board.clone(),
+            store.clone(),
+            completions.clone(),
+        ));
+    }
+    let accepting = workers.accept(listeners.clients);
+    announce_when_ready(&config, &router, node);
+
+    wait_for_stop(&removed).await;
+    tracing::info!("stopping");
+    drop(accepting);
+    hand_over(&actor, &board, node).await;
+    pending.stop();
+    workers.stop();
+    let wal_closed = tokio::task::spawn_blocking(move || wal.close());
+    close_store(store).await;
+    wal_closed.await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn open_wal(
+    config: &Config,
+    completions: mpsc::Sender<Completion>,
+) -> anyhow::Result<(wal::Handle, wal::Recovered)> {
+    let mut options = wal::Options::new(config.wal_dir.clone());
+    options.flush_delay = config.wal_flush_delay;
+    options.is_flushed = !config.unsafe_no_fsync;
+    let on_done = move |report: wal::Report| {
+        if let Some(flush) = &report.flush {
+            ::metrics::histogram!(metrics::WAL_FSYNC_SECONDS).record(flush.sync_duration);
+        }
+        // A later token stands for all before it; truncations have none.
+        let newest = report.done.iter().map(|done| done.token).max().unwrap_or(0);
+        if newest != 0 {
+            // The actor ends only with the process.
+            let _ = completions.blocking_send(Completion::Persisted(newest));
+        }
+    };
+    let on_failure = |error: wal::Error| fatal(&format!("the log failed: {error}"));
+    Ok(wal::open(options, Box::new(on_done), Box::new(on_failure))?)
+}
+
+fn tick(config: &Config) -> Duration {
+    config.heartbeat_interval / TICKS_PER_HEARTBEAT
+}
+
+fn replica_config(config: &Config, node: NodeId) -> spine::Config {
+    let length = |duration: Duration| {
+        Length(u64::try_from(duration.as_micros()).expect("configured times are short"))
+    };
+    let limits = config.limits();
+    let mut group = group::Config::new(node, GroupId::SPINE);
+    let per_heartbeat = TICKS_PER_HEARTBEAT as usize;
+    group.heartbeat_ticks = per_heartbeat;
+    group.election_ticks = limits.election_ticks as usize * per_heartbeat;
+    group.is_pre_vote = config.pre_vote;
+    spine::Config {
+        node,
+        origin: rand::random_range(1..u64::MAX),
+        tick: length(tick(config)),
+        group,
+        election_timeout: length(config.election_timeout),
+        request_timeout: length(limits.request_timeout),
+        policy: Policy {
+            learners_max: config.max_learners,
+            is_strict: config.strict_reconfig_check,
+        },
+        limits: spine::Limits {
+            request_bytes_max: config.max_request_bytes,
+            flush_entries: config.snapshot_count,
+            catch_up_entries: config.snapshot_catchup_entries,
+            ..spine::Limits::default()
+        },
+        cluster_version: CLUSTER_VERSION.to_owned(),
+    }
+}
+
+/// Chance from the operating system.
+struct OperatingSystem;
+
+impl Chance for OperatingSystem {
+    fn below(&mut self, bound: u64) -> u64 {
+        rand::random_range(0..bound)
+    }
+}
+
+fn announce_when_ready(config: &Arc<Config>, router: &Router, node: NodeId) {
+    let (config, router) = (config.clone(), router.clone());
+    actix::spawn(async move {
+        announce::announce(&router, node, &config).await;
+        tracing::info!(
+            member = %node,
+            name = config.name,
+            cluster = format_args!("{:x}", router.board().cluster_id()),
+            "ready to serve client requests"
+        );
+    });
+}
+
+async fn wait_for_stop(removed: &Notify) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        fatal("signals cannot be received");
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        () = removed.notified() => {}
+    }
+}
+
+/// A leader that stops on purpose leaves no gap in leadership, if anyone can take over.
+async fn hand_over(actor: &Addr<SpineActor>, board: &Board, node: NodeId) {
+    if board.leader() != node.0 || board.notice().members.len() < 2 {
+        return;
+    }
+    // A full mailbox means that clients come first; they will see an election.
+    if actor.try_send(range::HandOver).is_err() {
+        return;
+    }
+    let deadline = Instant::now() + HAND_OVER_TIMEOUT;
+    while board.leader() == node.0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn close_store(store: Store) {
+    let closed = tokio::task::spawn_blocking(move || store.close()).await;
+    if let Ok(Err(error)) = closed {
+        // The log has everything that was acknowledged.
+        tracing::error!(%error, "the store was not closed in order");
+    }
+}
