@@ -122,8 +122,7 @@ impl Workers {
         for _ in 0..count {
             let (sender, receiver) = mpsc::channel(CONNECTIONS_WAITING_MAX);
             let (hub, hub_receiver) = HubHandle::channel();
-            let context =
-                api::Context::new(config.clone(), router.clone(), metrics.clone(), hub.clone());
+            let context = api::Context::new(config.clone(), router.clone(), metrics.clone());
             let arbiter = actix::Arbiter::new();
             let is_started = arbiter.spawn_fn(move || {
                 actix::spawn(api::serve(context, hub_receiver, receiver));

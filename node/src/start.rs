@@ -14,7 +14,7 @@ use flotilla_core::time::{Length, Time};
 use flotilla_core::{GroupId, NodeId};
 use tokio::sync::{Notify, mpsc};
 
-use crate::cluster::{Bootstrapped, announce, bootstrap};
+use crate::cluster::{Bootstrapped, announce, auto_compact, bootstrap};
 use crate::config::Config;
 use crate::peer::{self, Identity, Peers};
 use crate::range::{self, Applier, Completion, Parts, SpineActor};
@@ -126,6 +126,9 @@ async fn run_on_system(config: Config) -> anyhow::Result<()> {
     }
     let accepting = workers.accept(listeners.clients);
     announce_when_ready(&config, &router, node);
+    if let Some(policy) = config.auto_compaction {
+        actix::spawn(auto_compact::run(router.clone(), policy));
+    }
 
     wait_for_stop(&removed).await;
     tracing::info!("stopping");

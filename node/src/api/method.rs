@@ -114,7 +114,7 @@ methods! {
 }
 
 /// What a client is told of a path that names no method, in the words of grpc-go.
-pub fn unknown(path: &str) -> String {
+pub(super) fn unknown(path: &str) -> String {
     let Some((service, name)) = path.strip_prefix('/').unwrap_or(path).rsplit_once('/') else {
         return format!("malformed method name: {path:?}");
     };

@@ -63,9 +63,9 @@ pub trait File: Send {
     /// Makes content and metadata durable.
     fn sync_all(&self) -> io::Result<()>;
 
-    /// Lets go of what memory holds of these bytes, so that the next read asks the disk. A hint:
+    /// Lets go of what memory holds of the file, so that the next read asks the disk. A hint:
     /// bytes not yet flushed stay in memory.
-    fn forget_cache(&self, offset: u64, bytes: u64) -> io::Result<()>;
+    fn forget_cache(&self) -> io::Result<()>;
 
     /// Writes all of `bytes`.
     fn write_all_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
@@ -193,8 +193,8 @@ impl File for fs::File {
         fs::File::sync_all(self)
     }
 
-    fn forget_cache(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        let bytes = std::num::NonZeroU64::new(bytes);
-        fadvise(self, offset, bytes, Advice::DontNeed).map_err(io::Error::from)
+    fn forget_cache(&self) -> io::Result<()> {
+        // All of the file: memory is kept in pieces larger than a frame, and only whole pieces go.
+        fadvise(self, 0, None, Advice::DontNeed).map_err(io::Error::from)
     }
 }

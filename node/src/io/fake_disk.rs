@@ -124,8 +124,7 @@ impl FakeDisk {
     pub(crate) fn tamper(&self, path: &Path, bytes: Vec<u8>) {
         let mut state = self.state();
         let file = state.names[path];
-        state.files[file] =
-            Content { memory: bytes.clone(), durable: bytes, pending: Vec::new() };
+        state.files[file] = Content { memory: bytes.clone(), durable: bytes, pending: Vec::new() };
     }
 
     /// Deletes a file behind the back of whoever uses it, durably.
@@ -432,13 +431,11 @@ impl File for FakeFile {
         self.sync()
     }
 
-    fn forget_cache(&self, offset: u64, bytes: u64) -> io::Result<()> {
+    fn forget_cache(&self) -> io::Result<()> {
         let mut state = self.disk.state();
         let Content { memory, durable, pending } = &mut state.files[self.file];
         if pending.is_empty() {
-            let end = (offset + bytes).min(durable.len() as u64).min(memory.len() as u64) as usize;
-            let offset = (offset as usize).min(end);
-            memory[offset..end].copy_from_slice(&durable[offset..end]);
+            memory.clone_from(durable);
         }
         Ok(())
     }

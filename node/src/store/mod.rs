@@ -104,6 +104,7 @@ pub fn open(options: &Options) -> Result<Store, Error> {
     }
     let database = if head.generation == 0 {
         let database = Database::create(&dir, 1, &tuning)?;
+        crash_point("created");
         database.flush()?;
         head = Head { generation: 1, flushed: database.sequence() };
         head.write(path)?;
@@ -198,7 +199,6 @@ impl Store {
         let next = Head { generation: new.generation, flushed: new.sequence() };
         new.keep();
         next.write(&self.shared.dir.path).map_err(|error| self.stop(error))?;
-        crash_point("replaced on disk");
         *head = next;
         *self.shared.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         drop(head);

@@ -5,17 +5,18 @@ use std::path::PathBuf;
 
 use flotilla_core::view::Column;
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType,
-    DataBlockIndexType, InfoLogger, LogLevel, WriteBufferManager,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, InfoLogger, LogLevel,
+    WriteBufferManager,
 };
 
 /// Bytes of memory for blocks read from disk and for rows that are not flushed yet, together.
-pub const MEMORY_BYTES_DEFAULT: usize = 192 << 20;
-/// Bytes of it that rows not flushed yet may take. Writers wait for the disk above that.
-pub const WRITE_BUFFER_BYTES_DEFAULT: usize = 96 << 20;
+pub const MEMORY_BYTES_DEFAULT: usize = 256 << 20;
+/// Bytes of it that rows not flushed yet may take. Writers wait for the disk at about that.
+pub const WRITE_BUFFER_BYTES_DEFAULT: usize = 128 << 20;
 /// Bytes a second that flushes and compactions may write at most.
 pub const WRITE_RATE_BYTES_DEFAULT: u64 = 256 << 20;
-/// Files held open.
+/// Files held open. Each holds its index and filter in memory beside `memory_bytes`: about 0.4 %
+/// of the data in it, 1 MiB at most.
 pub const OPEN_FILES_MAX_DEFAULT: u32 = 512;
 
 /// Threads for flushes and compactions, for all stores of the process.
@@ -26,6 +27,18 @@ const SUBCOMPACTIONS_MAX: u32 = 1;
 const RATE_PERIOD_US: i64 = 100_000;
 /// How often compaction may go before a waiting flush: once in so many times.
 const RATE_FAIRNESS: i32 = 10;
+/// A column begins to flush, and all others with it, when it takes this part of the budget for
+/// unflushed rows. The two large columns fill alike, so two thirds of the budget are left for what
+/// arrives meanwhile.
+const FLUSH_SHARE: usize = 6;
+/// So many such parts of a column waiting for the disk stop writers: the budget is used up.
+const FLUSHES_WAITING_MAX: i32 = 2;
+/// Flushed files that wait before they are merged into the sorted levels, which rewrites what they
+/// overlap with. More make writing cheaper and reading dearer.
+const UNSORTED_FILES: i32 = 8;
+/// So many unsorted files slow writers down, and so many stop them.
+const UNSORTED_FILES_SLOW: i32 = 24;
+const UNSORTED_FILES_STOP: i32 = 40;
 /// A file being written is pushed to the disk in pieces, or the log's small flushes would wait
 /// behind the whole of it.
 const SYNC_EVERY_BYTES: u64 = 1 << 20;
@@ -83,11 +96,12 @@ pub(super) struct Tuning {
 
 impl Tuning {
     pub(super) fn new(options: &Options) -> Self {
-        let cache = Cache::new_lru_cache(options.memory_bytes);
-        // Unflushed rows are charged to the cache: together they never exceed `memory_bytes`.
+        let cache = Cache::new_hyper_clock_cache(options.memory_bytes, 0);
+        // Unflushed rows are charged to the cache, which then holds fewer blocks. This must not be
+        // what stops writers: a generation that waits for its next rows could stop them for good.
         let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
             options.write_buffer_bytes,
-            true,
+            false,
             cache.clone(),
         );
         let columns = Column::ALL
@@ -139,7 +153,8 @@ fn database_options(options: &Options, buffers: &WriteBufferManager) -> rocksdb:
     database.set_max_background_jobs(BACKGROUND_JOBS_MAX);
     database.set_max_subcompactions(SUBCOMPACTIONS_MAX);
     let rate = i64::try_from(options.write_rate_bytes).unwrap_or(i64::MAX);
-    database.set_auto_tuned_ratelimiter(rate, RATE_PERIOD_US, RATE_FAIRNESS);
+    // A fixed rate: one that tunes itself was seen to hold flushes back for seconds.
+    database.set_ratelimiter(rate, RATE_PERIOD_US, RATE_FAIRNESS);
     database.set_bytes_per_sync(SYNC_EVERY_BYTES);
     database.set_max_open_files(i32::try_from(options.open_files_max).unwrap_or(i32::MAX));
     // A start must not read every file for figures that only steer compaction.
@@ -162,9 +177,11 @@ fn database_options(options: &Options, buffers: &WriteBufferManager) -> rocksdb:
 
 fn column_options(column: Column, options: &Options, cache: &Cache) -> rocksdb::Options {
     let mut family = rocksdb::Options::default();
-    // The largest columns begin to flush at a quarter of the budget each, which leaves half of it
-    // for what arrives until the flush is done.
-    family.set_write_buffer_size(options.write_buffer_bytes / 4);
+    family.set_write_buffer_size(options.write_buffer_bytes / FLUSH_SHARE);
+    family.set_max_write_buffer_number(FLUSHES_WAITING_MAX);
+    family.set_level_zero_file_num_compaction_trigger(UNSORTED_FILES);
+    family.set_level_zero_slowdown_writes_trigger(UNSORTED_FILES_SLOW);
+    family.set_level_zero_stop_writes_trigger(UNSORTED_FILES_STOP);
     family.set_target_file_size_base(FILE_BYTES);
     family.set_max_bytes_for_level_base(FIRST_LEVEL_BYTES);
     family.set_compression_type(DBCompressionType::Lz4);
@@ -173,27 +190,22 @@ fn column_options(column: Column, options: &Options, cache: &Cache) -> rocksdb::
     let mut table = BlockBasedOptions::default();
     table.set_format_version(TABLE_FORMAT);
     table.set_block_cache(cache);
-    table.set_cache_index_and_filter_blocks(true);
-    table.set_cache_index_and_filter_blocks_with_high_priority(true);
-    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    table.set_pin_top_level_index_and_filter(true);
-    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
-    table.set_partition_filters(true);
+    // Indexes and filters stay in memory while their file is open. In the cache they would push
+    // each other out once it is small beside the data, and every read would load one anew.
+    table.set_cache_index_and_filter_blocks(false);
     table.set_optimize_filters_for_memory(true);
     match column {
         // Read by exact key before every write and for most reads; listed by span.
         Column::Key => {
-            table.set_block_size(8 << 10);
+            table.set_block_size(4 << 10);
             table.set_bloom_filter(FILTER_BITS, false);
-            table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
             family.set_memtable_prefix_bloom_ratio(BUFFER_FILTER_SHARE);
             family.set_memtable_whole_key_filtering(true);
         }
         // Written in ascending order and read in long runs. One compression for all levels lets
         // RocksDB move its files down without rewriting them.
         Column::Revision => table.set_block_size(16 << 10),
-        Column::History | Column::LeaseKey => table.set_block_size(8 << 10),
-        Column::Meta => table.set_block_size(4 << 10),
+        Column::History | Column::LeaseKey | Column::Meta => table.set_block_size(4 << 10),
     }
     family.set_block_based_table_factory(&table);
     family

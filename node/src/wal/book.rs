@@ -122,9 +122,7 @@ impl Book {
     pub(super) fn is_live(&self, group: GroupId, index: u64, term: u64, place: Place) -> bool {
         self.groups.get(&group).is_some_and(|book| {
             place >= book.born
-                && book
-                    .run_of(index)
-                    .is_some_and(|at| book.runs[at].is(place.segment, term))
+                && book.run_of(index).is_some_and(|at| book.runs[at].is(place.segment, term))
         })
     }
 

@@ -3,21 +3,21 @@
 //! nothing of Raft beyond the order of indexes. Never retries a failed write or flush, and never
 //! cuts anything that may have been acknowledged. See docs/decisions/0001-wal.md.
 
-mod operation;
-mod options;
-mod error;
-mod flusher;
-mod writer;
 mod book;
 mod copy;
-mod segment;
-mod record;
+mod error;
+mod flusher;
 mod format;
+mod gauges;
+mod operation;
+mod options;
+mod record;
 mod recovery;
 mod replay;
-mod gauges;
+mod segment;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;

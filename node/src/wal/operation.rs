@@ -41,7 +41,10 @@ pub enum Operation {
         term: u64,
     },
     /// A snapshot was installed: the log is empty and continues after `index`.
-    Reset { index: u64, term: u64 },
+    Reset {
+        index: u64,
+        term: u64,
+    },
     /// The group has left this node; the log forgets all of it.
     Remove,
 }

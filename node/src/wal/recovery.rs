@@ -141,12 +141,10 @@ impl OpenSegment {
     /// before the flush, or of the flush: then memory can show a frame that the disk never got
     /// and never will, because a failed flush leaves the pages looking clean.
     fn settle(&self, last: &HeldFrame) -> Result<bool, Error> {
-        let FrameHeader { offset, .. } = last.header;
-        let bytes = last.header.frame_bytes();
         self.file.sync_data().map_err(fail("flush", &self.path))?;
-        self.file.forget_cache(offset, bytes).map_err(fail("reread", &self.path))?;
+        self.file.forget_cache().map_err(fail("reread", &self.path))?;
         let mut window = Window::new(self);
-        Ok(match read_frame(&mut window, offset)? {
+        Ok(match read_frame(&mut window, last.header.offset)? {
             FrameRead::Whole(header, payload) => header == last.header && payload == last.payload,
             FrameRead::Bad { .. } => false,
         })
@@ -354,8 +352,11 @@ impl<'a> Window<'a> {
             self.bytes.resize(wanted as usize, 0);
             self.start = offset;
             let path = &self.segment.path;
-            let read =
-                self.segment.file.read_full_at(&mut self.bytes, offset).map_err(fail("read", path))?;
+            let read = self
+                .segment
+                .file
+                .read_full_at(&mut self.bytes, offset)
+                .map_err(fail("read", path))?;
             if (read as u64) < wanted {
                 return Err(corrupt(path, offset + read as u64, "the file was cut short here"));
             }

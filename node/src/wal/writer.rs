@@ -3,6 +3,7 @@
 //! error is final, and after one it must not be used again.
 
 use std::collections::VecDeque;
+use std::io;
 use std::time::Instant;
 
 use super::book::{Book, Place};
@@ -14,7 +15,7 @@ use super::format::{
 use super::operation::{Append, Flush};
 use super::options::Options;
 use super::record;
-use super::segment::{Active, Directory, fail};
+use super::segment::{Active, Directory};
 
 /// The first life of a segment's file is different: its blocks are reserved but never written, and
 /// the file system notes each first write in its own journal, which doubles the time of a flush. So
@@ -220,31 +221,32 @@ impl Writer {
 
     /// Writes the frame in the buffer to the end of the log and makes it durable.
     fn write_buffer(&mut self) -> Result<Flush, Error> {
-        let path = self.directory.segment_path(self.active.header.sequence);
-        let bytes = self.buffer.len() as u64;
         let started = Instant::now();
-        self.write_zeros(bytes).map_err(fail("write", &path))?;
-        let Active { file, offset, written, .. } = &mut self.active;
-        file.write_all_at(&self.buffer, *offset).map_err(fail("write", &path))?;
+        self.write_zeros().map_err(|error| self.failed("write", error))?;
+        let Active { file, offset, .. } = &self.active;
+        file.write_all_at(&self.buffer, *offset).map_err(|error| self.failed("write", error))?;
         let wrote = Instant::now();
         if !self.options.flush_delay.is_zero() {
             std::thread::sleep(self.options.flush_delay);
         }
         if self.options.is_flushed {
-            file.sync_data().map_err(fail("flush", &path))?;
+            file.sync_data().map_err(|error| self.failed("flush", error))?;
         }
-        *offset += bytes;
-        *written = (*written).max(*offset);
+        let sync_duration = wrote.elapsed();
+        let bytes = self.buffer.len() as u64;
+        self.active.offset += bytes;
+        self.active.written = self.active.written.max(self.active.offset);
         self.number += 1;
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_BYTES_KEPT);
-        let write_duration = wrote - started;
-        Ok(Flush { bytes, write_duration, sync_duration: wrote.elapsed() })
+        Ok(Flush { bytes, write_duration: wrote - started, sync_duration })
     }
 
-    /// Extends the part of the segment that needs no metadata, if this write would leave it.
-    fn write_zeros(&mut self, bytes: u64) -> std::io::Result<()> {
+    /// Extends the part of the segment that needs no metadata, if the frame in the buffer would
+    /// leave it.
+    fn write_zeros(&mut self) -> io::Result<()> {
         let Active { file, header, offset, written } = &mut self.active;
+        let bytes = self.buffer.len() as u64;
         if *offset + bytes <= *written || bytes >= ZEROS_WRITE_BYTES_MAX {
             return Ok(());
         }
@@ -253,5 +255,10 @@ impl Writer {
         file.write_all_at(&zeros, *offset)?;
         *written = end;
         Ok(())
+    }
+
+    fn failed(&self, doing: &'static str, source: io::Error) -> Error {
+        let path = self.directory.segment_path(self.active.header.sequence);
+        Error::Io { doing, path, source }
     }
 }

@@ -75,9 +75,9 @@ struct End {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EndPlace {
-    /// It deleted the keys and made this revision.
+    /// It made this revision.
     Write(i64),
-    /// It found no keys, after this revision and before the next.
+    /// It made this revision, or came after it and before the next.
     After(i64),
     /// Not known.
     Somewhere,
@@ -121,10 +121,9 @@ impl Book {
             let Request::LeaseRevoke(request) = &operation.request else { continue };
             let (place, certain) = match (&operation.outcome, attribution.places[index]) {
                 (Outcome::Refused(_), _) => continue,
-                (Outcome::Answered(_), Place::Write(revision)) => {
-                    (EndPlace::Write(revision), true)
-                }
-                (Outcome::Answered(_), Place::After(revision)) => {
+                // Even if it seems to have deleted the keys itself, the lease may have run out
+                // right before, and been granted once more.
+                (Outcome::Answered(_), Place::Write(revision) | Place::After(revision)) => {
                     (EndPlace::After(revision), true)
                 }
                 (Outcome::Answered(_), Place::Unplaced | Place::Nowhere)
@@ -166,15 +165,18 @@ impl Book {
             return false;
         };
         let Some(time) = &case.rules.lease_time else { return false };
-        let Some(grant) = life.last_grant(|_, known| known.returned < subject.invoked) else {
-            return false;
-        };
-        let can_have_ended = life.ends.iter().any(|end| {
-            end.operation != Some(operation)
-                && !end.is_before(&grant)
-                && end.is_possible_by(case, to)
-        });
-        !can_have_ended && life.deadline(&grant, subject.invoked, time) > to
+        life.grants.iter().any(|grant| {
+            let can_have_ended = || {
+                life.ends.iter().any(|end| {
+                    end.operation != Some(operation)
+                        && !end.is_before(grant)
+                        && end.is_possible_by(case, to)
+                })
+            };
+            grant.known.is_some_and(|known| known.returned < subject.invoked)
+                && life.deadline(grant, subject.invoked, time) > to
+                && !can_have_ended()
+        })
     }
 
     /// True if the lease was gone when the operation was invoked: it was never granted, or it
@@ -230,16 +232,23 @@ impl Book {
         if is_ambiguous {
             return None;
         }
-        let grant = life.last_grant(|_, known| known.after < revision)?;
         let seen_at = seen.first(revision)?.at;
-        let deadline = life.deadline(&grant, seen_at, time);
+        // A renewal that can belong to a later grant says nothing of this one.
+        let later = life.grants.iter().filter(|grant| grant.is_known_from(revision));
+        let until = later.map(|grant| grant.invoked.saturating_sub(1)).fold(seen_at, Stamp::min);
+        // If it is not certain which grant was the last, the shortest counts.
+        let deadlines = life.last_grants(revision).map(|it| life.deadline(it, until, time));
+        let deadline = deadlines.min()?;
         (seen_at < deadline).then_some((seen_at, deadline))
     }
 
-    /// The last acknowledged grant of the lease that had returned before a moment.
+    /// An acknowledged grant of the lease that had returned before a moment, the last one asked
+    /// for.
     fn grant_before(&self, lease: i64, stamp: Stamp) -> Option<usize> {
-        let life = self.lives.get(&lease)?;
-        life.last_grant(|_, known| known.returned < stamp).map(|grant| grant.operation)
+        self.grants(lease)
+            .filter(|grant| grant.known.is_some_and(|known| known.returned < stamp))
+            .max_by_key(|grant| grant.invoked)
+            .map(|grant| grant.operation)
     }
 
     /// The TTLs, in seconds, that the lease was or may have been granted.
@@ -272,9 +281,12 @@ impl Book {
 
     /// For each lease the latest moment its time can be up in a cluster that is healthy from a
     /// moment on. Leases of which a grant or renewal has an unknown outcome are left out: it may
-    /// still come.
+    /// still come. A nameless grant may be one of any lease.
     fn latest_ends(&self, healthy_from: Stamp, time: &LeaseTime) -> Vec<(i64, Stamp)> {
         let mut ends = Vec::new();
+        if !self.nameless.is_empty() {
+            return ends;
+        }
         for (&lease, life) in &self.lives {
             let granted = life.grants.iter().map(|grant| {
                 grant.known.map(|known| (known.returned, known.ttl_seconds))
@@ -327,13 +339,17 @@ impl Book {
 }
 
 impl Life {
-    /// The last acknowledged grant, by revision, of those that `is_wanted` picks.
-    fn last_grant(&self, is_wanted: impl Fn(&Grant, &KnownGrant) -> bool) -> Option<Grant> {
-        self.grants
+    /// The acknowledged grants that can have been the last one before `revision` was made.
+    fn last_grants(&self, revision: i64) -> impl Iterator<Item = &Grant> {
+        let before: Vec<&Grant> = self
+            .grants
             .iter()
-            .filter(|grant| grant.known.is_some_and(|known| is_wanted(grant, &known)))
-            .max_by_key(|grant| (grant.known.map(|known| known.after), grant.invoked))
-            .copied()
+            .filter(|grant| grant.known.is_some() && !grant.is_known_from(revision))
+            .collect();
+        before
+            .clone()
+            .into_iter()
+            .filter(move |grant| !before.iter().any(|later| grant.is_before_grant(later)))
     }
 
     /// The earliest moment at which the time of the grant can have been up, going by the
@@ -369,6 +385,17 @@ fn latest_end(from: Stamp, ttl_seconds: i64, time: &LeaseTime) -> Stamp {
 }
 
 impl Grant {
+    /// True if it was acknowledged, and came after `revision` was made.
+    fn is_known_from(&self, revision: i64) -> bool {
+        self.known.is_some_and(|known| known.after >= revision)
+    }
+
+    /// True if it certainly came before the other.
+    fn is_before_grant(&self, other: &Grant) -> bool {
+        let (Some(this), Some(that)) = (self.known, other.known) else { return false };
+        this.after < that.after || (this.after == that.after && this.returned < other.invoked)
+    }
+
     /// True if it certainly came before the end.
     fn is_before(&self, end: &End) -> bool {
         let Some(known) = self.known else { return false };

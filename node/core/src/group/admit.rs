@@ -109,8 +109,8 @@ pub(super) fn snapshot(
     sole_leader(message, standing)
 }
 
-/// What holds for every kind.
-fn envelope(message: &internal::RaftMessage, standing: &Standing) -> Result<Kind, Ignored> {
+/// Checks what holds for every kind.
+pub(super) fn envelope(message: &internal::RaftMessage, standing: &Standing) -> Result<Kind, Ignored> {
     let is_ours = message.group == standing.group.0 && message.to == standing.id.0;
     if !is_ours || message.from == 0 || message.from == standing.id.0 {
         return Err(Ignored::Misdirected);

@@ -8,6 +8,9 @@ use crate::proto::internal;
 /// Bytes that an entry costs in memory beside its data and context, for accounting.
 pub const ENTRY_OVERHEAD_BYTES: usize = 96;
 
+/// Bytes that an entry costs in a message beside its data and context, about.
+const ENTRY_HEAD_BYTES: usize = 16;
+
 /// A place in a log: an index and the term of the entry there. `(0, 0)` is before everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
@@ -69,6 +72,11 @@ impl Entry {
     /// Bytes it is accounted for in memory.
     pub fn memory_bytes(&self) -> usize {
         ENTRY_OVERHEAD_BYTES + self.data.len() + self.context.len()
+    }
+
+    /// Bytes it takes in a message, about.
+    pub fn wire_bytes(&self) -> usize {
+        ENTRY_HEAD_BYTES + self.data.len() + self.context.len()
     }
 
     /// From its form on the wire; `None` for an unknown kind.

@@ -151,7 +151,7 @@ impl raft::Storage for Log {
         let mut entries = Vec::new();
         let mut bytes = 0u64;
         for entry in self.entries.range(offset(low)..offset(high)) {
-            bytes = bytes.saturating_add(entry.memory_bytes() as u64);
+            bytes = bytes.saturating_add(entry.wire_bytes() as u64);
             if bytes > bytes_max && !entries.is_empty() {
                 break;
             }

@@ -499,6 +499,7 @@ impl Group {
         if self.install.is_some() {
             return Err(Ignored::Busy);
         }
+        admit::envelope(&message, &self.standing())?;
         // A snapshot is committed state, so it is as good under a later leader, who may have come
         // while it was on its way.
         if message.term < self.role.term {

@@ -23,8 +23,7 @@ pub(super) struct Outbox {
 struct Pending {
     token: u64,
     term: u64,
-    /// It carries entries or replaces the log.
-    has_log: bool,
+    has_entries: bool,
     messages: Vec<Effect>,
 }
 
@@ -47,7 +46,7 @@ impl Outbox {
         self.pending.push_back(Pending {
             token: append.token,
             term: append.hard_state.term,
-            has_log: append.reset.is_some() || !append.entries.is_empty(),
+            has_entries: !append.entries.is_empty(),
             messages: Vec::new(),
         });
         if let Some(withheld) = &mut self.withheld {
@@ -101,9 +100,9 @@ impl Outbox {
         self.pending.front().map(|pending| pending.token)
     }
 
-    /// No entries and no snapshot are on their way to disk.
+    /// No entries are on their way to disk.
     pub(super) fn is_log_persisted(&self) -> bool {
-        !self.pending.iter().any(|pending| pending.has_log)
+        !self.pending.iter().any(|pending| pending.has_entries)
     }
 
     /// From here on appends wait for a snapshot to be installed.

@@ -1,220 +1,324 @@
-//! Deadlines of leases. Granted and renewed in memory, forgotten with the leadership.
+//! The leader's book of leases. Volatile: it is written anew by each new leader from the leases the
+//! spine's state holds, and torn up when the leader steps down. It never ends a lease itself: it
+//! says which are due, and the caller logs that. A lease past its deadline stays so until the log
+//! has ended it or the leader changes; a renewal that comes too late has to wait for either.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::Error;
+use crate::LeaseId;
+use crate::proto::internal::LeaseRemaining;
 use crate::time::{Length, Time};
 
-/// Largest TTL in seconds.
-pub(super) const TTL_SECS_MAX: i64 = 9_000_000_000;
-/// Leases handed out as due at once.
-pub(super) const DUE_MAX: usize = 500;
-/// Time between two rounds of expiry.
-pub(super) const DUE_EVERY: Length = Length::from_ms(500);
-/// From this many leases on, a new leader spreads their ends.
-pub(super) const SPREAD_LEASES_MIN: usize = 1_000;
-/// So many leases a second end at most after a change of leader.
-pub(super) const SPREAD_PER_SEC: u64 = 750;
-/// Only leases with more time left than this are marked.
-pub(super) const CHECKPOINT_ABOVE: Length = Length::from_secs(300);
-/// Time between two marks of a lease.
-pub(super) const CHECKPOINT_EVERY: Length = Length::from_secs(300);
-/// Leases marked at once.
-pub(super) const CHECKPOINT_MAX: usize = 1_000;
+/// Leases handed out by one call of `due`.
+pub const DUE_MAX: usize = 500;
+/// The least time between two such calls that hand out any.
+pub const DUE_INTERVAL: Length = Length::from_ms(500);
+/// After this time a lease that was handed out and still exists is handed out again: the record
+/// that was to end it may have been lost.
+pub const REVOKE_RETRY: Length = Length::from_secs(3);
+/// With this many leases a new leader spreads the deadlines.
+pub const SPREAD_LEASES_MIN: usize = 1_000;
+/// Deadlines within any one second after they were spread: three quarters of what is handed out,
+/// which leaves room for leases granted later.
+pub const SPREAD_PER_SECOND: usize = 750;
+/// Leases with more than this left are marked, again and again after this time, so that a change
+/// of leader does not give them their full lifetime anew.
+pub const MARK_INTERVAL: Length = Length::from_secs(300);
+/// Marks handed out by one call of `marks`, to be logged as one record.
+pub const MARKS_MAX: usize = 1_000;
+/// The least time between two such calls that hand out any. Room for three million leases.
+pub const MARK_PASS_INTERVAL: Length = Length::from_ms(100);
 
-/// What a keep-alive does.
+/// What becomes of a request to renew a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
-    /// It lasts its whole TTL again.
+    /// It lives for another `ttl` seconds from now.
     Renewed {
-        /// Seconds.
+        /// Granted seconds.
         ttl: i64,
     },
-    /// As `Renewed`, and the mark of its remaining time must be cleared through the log.
-    RenewedWithMark {
-        /// Seconds.
-        ttl: i64,
-    },
-    /// There is no such lease.
-    Unknown,
-    /// It is past its end and will be revoked: wait for that.
-    Overdue,
+    /// First log a record that forgets its mark (`remaining_ttl` 0), then ask again; otherwise
+    /// the next leader would give it only what was left when it was marked.
+    ClearFirst,
+    /// Its deadline has passed. Wait until it is revoked, which means "no such lease", or until
+    /// the leader changes.
+    Expired,
 }
 
-/// The TTL a lease is given: at least one and a half election timeouts, in whole seconds.
-///
-/// # Errors
-/// It is above the maximum.
-pub fn effective_ttl(ttl: i64, election_timeout: Length) -> Result<i64, Error> {
-    if ttl > TTL_SECS_MAX {
-        return Err(Error::LeaseTtlTooLarge);
-    }
-    let min = (election_timeout.0 * 3 / 2).div_ceil(1_000_000);
-    Ok(ttl.max(i64::try_from(min).expect("an election timeout is short")))
+/// Why a lease has no entry in the book.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Absent {
+    /// This node is not the leader, or cannot confirm that it is.
+    #[error("not a primary lessor")]
+    NotLeader,
+    /// There is no such lease.
+    #[error("requested lease not found")]
+    Unknown,
+}
+
+/// How long a lease still lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeLeft {
+    /// Whole seconds, cut off towards zero; zero or negative when the lease is overdue.
+    pub secs: i64,
+    /// Seconds as granted.
+    pub ttl: i64,
+}
+
+/// Deadlines of all leases on the leader; nothing on other nodes.
+#[derive(Debug, Default)]
+pub struct Book {
+    pages: Option<Pages>,
+}
+
+#[derive(Debug, Default)]
+struct Pages {
+    leases: BTreeMap<i64, Lease>,
+    /// Deadlines of the leases that were not handed out.
+    running: BTreeSet<(Time, i64)>,
+    /// When the leases that were handed out are so again.
+    expiring: BTreeSet<(Time, i64)>,
+    /// When leases are to be marked.
+    marks: BTreeSet<(Time, i64)>,
+    next_due: Time,
+    next_mark: Time,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct Lease {
+    /// Granted seconds.
     ttl: i64,
-    ends: Time,
-    marks: Option<Time>,
+    deadline: Time,
+    /// Set once it was handed out: when it is so again.
+    retry: Option<Time>,
+    mark: Option<Time>,
+    /// The log holds a mark, or a record that makes one is on its way there.
     is_marked: bool,
 }
 
-/// When leases end.
-#[derive(Debug)]
-pub struct Book {
-    election_timeout: Length,
-    leases: BTreeMap<i64, Entry>,
-    by_end: BTreeSet<(Time, i64)>,
-    by_mark: BTreeSet<(Time, i64)>,
-    next_round: Time,
-}
-
 impl Book {
-    /// An empty book.
-    pub fn new(election_timeout: Length) -> Self {
-        Self {
-            election_timeout,
-            leases: BTreeMap::new(),
-            by_end: BTreeSet::new(),
-            by_mark: BTreeSet::new(),
-            next_round: Time::default(),
+    /// An empty book, as on a node that is not the leader.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether this node writes deadlines.
+    pub fn is_leader(&self) -> bool {
+        self.pages.is_some()
+    }
+
+    /// Begins a leadership, after the first entry of its term was applied. Each lease, given as
+    /// id, granted seconds and seconds left at its mark (0: none), lives as long as that and one
+    /// election timeout more, as the last leader may have renewed it up to its end.
+    pub fn promote(
+        &mut self,
+        now: Time,
+        election_timeout: Length,
+        leases: impl IntoIterator<Item = (LeaseId, i64, i64)>,
+    ) {
+        let mut sorted: Vec<(Time, i64, Lease)> = leases
+            .into_iter()
+            .map(|(id, ttl, remaining)| {
+                let secs = if remaining > 0 { remaining } else { ttl };
+                let deadline = now + seconds(secs) + election_timeout;
+                let lease =
+                    Lease { ttl, deadline, retry: None, mark: None, is_marked: remaining > 0 };
+                (deadline, id.0, lease)
+            })
+            .collect();
+        sorted.sort_unstable_by_key(|(deadline, id, _)| (*deadline, *id));
+        if sorted.len() >= SPREAD_LEASES_MIN {
+            spread(&mut sorted);
         }
-    }
 
-    /// A new leader takes over: (id, TTL, remaining seconds or 0) of every lease. Each lasts what
-    /// is left of it, as far as known, and an election timeout more.
-    pub fn promote(&mut self, leases: impl Iterator<Item = (i64, i64, i64)>, now: Time) {
-        self.demote();
-        for (id, ttl, remaining) in leases {
-            let left = if remaining > 0 { remaining } else { ttl };
-            let ends = now + secs(left) + self.election_timeout;
-            self.insert(id, Entry { ttl, ends, marks: None, is_marked: remaining > 0 }, now);
-        }
-        if self.leases.len() >= SPREAD_LEASES_MIN {
-            self.spread();
-        }
-    }
-
-    /// The leadership is over.
-    pub fn demote(&mut self) {
-        self.leases.clear();
-        self.by_end.clear();
-        self.by_mark.clear();
-    }
-
-    /// A lease was granted.
-    pub fn grant(&mut self, id: i64, ttl: i64, now: Time) {
-        let ends = now + secs(ttl);
-        self.insert(id, Entry { ttl, ends, marks: None, is_marked: false }, now);
-    }
-
-    /// A lease is gone.
-    pub fn revoke(&mut self, id: i64) {
-        if let Some(entry) = self.leases.remove(&id) {
-            self.by_end.remove(&(entry.ends, id));
-            if let Some(at) = entry.marks {
-                self.by_mark.remove(&(at, id));
+        let mut pages = Pages::default();
+        pages.running = sorted.iter().map(|(deadline, id, _)| (*deadline, *id)).collect();
+        for (deadline, id, lease) in &mut sorted {
+            if deadline.since(now) > MARK_INTERVAL {
+                lease.mark = Some(now + MARK_INTERVAL);
+                pages.marks.insert((now + MARK_INTERVAL, *id));
             }
         }
+        pages.leases = sorted.into_iter().map(|(_, id, lease)| (id, lease)).collect();
+        self.pages = Some(pages);
     }
 
-    /// A client keeps a lease alive.
-    pub fn renew(&mut self, id: i64, now: Time) -> Renewal {
-        let Some(entry) = self.leases.get(&id).copied() else { return Renewal::Unknown };
-        if entry.ends <= now {
-            return Renewal::Overdue;
+    /// Ends a leadership: no deadline holds any more.
+    pub fn demote(&mut self) {
+        self.pages = None;
+    }
+
+    /// A lease was granted, as applied. Nothing to do on other nodes.
+    pub fn grant(&mut self, now: Time, id: LeaseId, ttl: i64) {
+        let Some(pages) = &mut self.pages else { return };
+        let deadline = now + seconds(ttl);
+        let lease = Lease { ttl, deadline, retry: None, mark: None, is_marked: false };
+        let earlier = pages.leases.insert(id.0, lease);
+        assert!(earlier.is_none(), "the spine grants an id once");
+        pages.running.insert((deadline, id.0));
+        pages.schedule_mark(now, id.0);
+    }
+
+    /// A lease was revoked, as applied: whoever waits for that can be answered.
+    pub fn revoke(&mut self, id: LeaseId) {
+        let Some(pages) = &mut self.pages else { return };
+        let Some(lease) = pages.leases.remove(&id.0) else { return };
+        pages.unlist(id.0, lease);
+        if let Some(mark) = lease.mark {
+            pages.marks.remove(&(mark, id.0));
         }
-        self.revoke(id);
-        let ttl = entry.ttl;
-        self.insert(id, Entry { ends: now + secs(ttl), marks: None, is_marked: false, ttl }, now);
-        if entry.is_marked { Renewal::RenewedWithMark { ttl } } else { Renewal::Renewed { ttl } }
     }
 
-    /// Whole seconds left, truncated; 0 or less when it is overdue.
-    pub fn remaining_secs(&self, id: i64, now: Time) -> Option<i64> {
-        let entry = self.leases.get(&id)?;
-        let signed = |time: Time| i64::try_from(time.0).unwrap_or(i64::MAX);
-        Some((signed(entry.ends) - signed(now)) / 1_000_000)
+    /// The mark of a lease was changed, as applied; 0 forgets it.
+    pub fn mark(&mut self, id: LeaseId, remaining_ttl: i64) {
+        if let Some(lease) = self.pages.as_mut().and_then(|pages| pages.leases.get_mut(&id.0)) {
+            lease.is_marked = remaining_ttl > 0;
+        }
     }
 
-    /// Some lease is past its end.
-    pub fn is_anything_due(&self, now: Time) -> bool {
-        self.by_end.first().is_some_and(|(ends, _)| *ends <= now)
+    /// A client wants a lease renewed. `is_confirmed`: a quorum has confirmed this leader since
+    /// the request came, or so recently that no other can have been elected. Without that a new
+    /// leader may already count the lease's last seconds.
+    ///
+    /// # Errors
+    /// There is nothing to renew, or it is not for this node to say.
+    pub fn renew(&mut self, now: Time, id: LeaseId, is_confirmed: bool) -> Result<Renewal, Absent> {
+        let pages = self.pages.as_mut().filter(|_| is_confirmed).ok_or(Absent::NotLeader)?;
+        let lease = pages.leases.get_mut(&id.0).ok_or(Absent::Unknown)?;
+        if lease.deadline <= now {
+            return Ok(Renewal::Expired);
+        }
+        let (earlier, is_marked, ttl) = (*lease, lease.is_marked, lease.ttl);
+        // The client was in time, even if forgetting the mark takes longer than was left.
+        lease.deadline = now + seconds(ttl);
+        pages.unlist(id.0, earlier);
+        pages.running.insert((now + seconds(ttl), id.0));
+        pages.schedule_mark(now, id.0);
+        Ok(if is_marked { Renewal::ClearFirst } else { Renewal::Renewed { ttl } })
     }
 
-    /// Leases to be revoked now: none while it is not allowed, and never too many at once. One
-    /// that is not revoked comes again in the next round.
-    pub fn due(&mut self, now: Time, is_allowed: bool) -> Vec<i64> {
-        if !is_allowed || now < self.next_round {
+    /// How long a lease still lives.
+    ///
+    /// # Errors
+    /// There is no such lease, or this node is not the leader.
+    pub fn time_left(&self, now: Time, id: LeaseId) -> Result<TimeLeft, Absent> {
+        let pages = self.pages.as_ref().ok_or(Absent::NotLeader)?;
+        let lease = pages.leases.get(&id.0).ok_or(Absent::Unknown)?;
+        let left = i128::from(lease.deadline.0) - i128::from(now.0);
+        let secs = left / i128::from(Length::from_secs(1).0);
+        let secs = i64::try_from(secs).expect("64 bits of microseconds are fewer seconds");
+        Ok(TimeLeft { secs, ttl: lease.ttl })
+    }
+
+    /// All leases, the one that ends first in front; empty on other nodes.
+    pub fn by_deadline(&self) -> Vec<LeaseId> {
+        let Some(pages) = &self.pages else { return Vec::new() };
+        let deadline = |id: i64| (pages.leases[&id].deadline, id);
+        let mut expiring: Vec<(Time, i64)> =
+            pages.expiring.iter().map(|(_, id)| deadline(*id)).collect();
+        expiring.sort_unstable();
+        expiring.iter().chain(&pages.running).map(|(_, id)| LeaseId(*id)).collect()
+    }
+
+    /// Leases past their deadline, at most `DUE_MAX` each `DUE_INTERVAL`, to be revoked through the
+    /// log under the present term. `is_allowed`: a quorum has confirmed this leader recently, and
+    /// its own disk is not stalled. A leader that is cut off must not queue revocations that come
+    /// true later, after its clients have long renewed elsewhere.
+    pub fn due(&mut self, now: Time, is_allowed: bool) -> Vec<LeaseId> {
+        let Some(pages) = self.pages.as_mut().filter(|_| is_allowed) else { return Vec::new() };
+        if now < pages.next_due {
             return Vec::new();
         }
-        self.next_round = now + DUE_EVERY;
-        self.by_end
-            .iter()
-            .take_while(|(ends, _)| *ends <= now)
-            .take(DUE_MAX)
-            .map(|(_, id)| *id)
-            .collect()
+        let is_due = |(time, _): &&(Time, i64)| *time <= now;
+        let again = pages.expiring.iter().take_while(is_due);
+        let first = pages.running.iter().take_while(is_due);
+        let due: Vec<i64> = again.chain(first).take(DUE_MAX).map(|(_, id)| *id).collect();
+        let retry = now + REVOKE_RETRY;
+        for &id in &due {
+            let lease = pages.leases.get_mut(&id).expect("a listed lease is in the book");
+            let earlier = *lease;
+            lease.retry = Some(retry);
+            pages.unlist(id, earlier);
+            pages.expiring.insert((retry, id));
+        }
+        if !due.is_empty() {
+            pages.next_due = now + DUE_INTERVAL;
+        }
+        due.into_iter().map(LeaseId).collect()
     }
 
-    /// (id, seconds left) of leases whose remaining time should be written down.
-    pub fn checkpoints(&mut self, now: Time) -> Vec<(i64, i64)> {
-        let due: Vec<(Time, i64)> = self
-            .by_mark
-            .iter()
-            .take_while(|(at, _)| *at <= now)
-            .take(CHECKPOINT_MAX)
-            .copied()
-            .collect();
-        let mut marks = Vec::with_capacity(due.len());
-        for (at, id) in due {
-            self.by_mark.remove(&(at, id));
-            let entry = self.leases.get_mut(&id).expect("a marked lease is in the book");
-            entry.marks = None;
-            let left = entry.ends.since(now);
+    /// Marks to be logged as one record, at most `MARKS_MAX` each `MARK_PASS_INTERVAL`.
+    pub fn marks(&mut self, now: Time) -> Vec<LeaseRemaining> {
+        let Some(pages) = self.pages.as_mut().filter(|pages| pages.next_mark <= now) else {
+            return Vec::new();
+        };
+        let mut marks = Vec::new();
+        while marks.len() < MARKS_MAX
+            && let Some(&(time, id)) = pages.marks.first()
+            && time <= now
+        {
+            pages.schedule_mark(now, id);
+            let lease = pages.leases.get_mut(&id).expect("a listed lease is in the book");
+            let left = lease.deadline.since(now);
             if left > Length(0) {
-                entry.is_marked = true;
-                marks.push((id, i64::try_from(left.as_secs().max(1)).unwrap_or(i64::MAX)));
+                lease.is_marked = true;
+                let remaining_ttl = left.0.div_ceil(Length::from_secs(1).0).cast_signed();
+                marks.push(LeaseRemaining { id, remaining_ttl });
             }
-            self.schedule_mark(id, now);
+        }
+        if !marks.is_empty() {
+            pages.next_mark = now + MARK_PASS_INTERVAL;
         }
         marks
     }
 
-    fn insert(&mut self, id: i64, entry: Entry, now: Time) {
-        self.by_end.insert((entry.ends, id));
-        self.leases.insert(id, entry);
-        self.schedule_mark(id, now);
+    /// When `due` or `marks` may have something; may be in the past.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let pages = self.pages.as_ref()?;
+        let first = |set: &BTreeSet<(Time, i64)>| set.first().map(|(time, _)| *time);
+        let due = first(&pages.running).into_iter().chain(first(&pages.expiring)).min();
+        let due = due.map(|due| due.max(pages.next_due));
+        let mark = first(&pages.marks).map(|mark| mark.max(pages.next_mark));
+        due.into_iter().chain(mark).min()
+    }
+}
+
+impl Pages {
+    /// Takes a lease, as it was, off the list it is on.
+    fn unlist(&mut self, id: i64, lease: Lease) {
+        let was_listed = match lease.retry {
+            None => self.running.remove(&(lease.deadline, id)),
+            Some(retry) => self.expiring.remove(&(retry, id)),
+        };
+        assert!(was_listed, "a lease is on one list");
     }
 
-    fn schedule_mark(&mut self, id: i64, now: Time) {
-        let entry = self.leases.get_mut(&id).expect("a lease in the book");
-        if entry.ends.since(now) > CHECKPOINT_ABOVE {
-            let at = now + CHECKPOINT_EVERY;
-            entry.marks = Some(at);
-            self.by_mark.insert((at, id));
+    /// The next mark is due one interval from now, if the lease lives so long.
+    fn schedule_mark(&mut self, now: Time, id: i64) {
+        let lease = self.leases.get_mut(&id).expect("the lease is in the book");
+        let wanted = (lease.deadline.since(now) > MARK_INTERVAL).then_some(now + MARK_INTERVAL);
+        let earlier = std::mem::replace(&mut lease.mark, wanted);
+        if let Some(earlier) = earlier {
+            self.marks.remove(&(earlier, id));
         }
-    }
-
-    /// No more than a bounded number of leases ends in any second: later ones wait.
-    fn spread(&mut self) {
-        let gap = Length(1_000_000 / SPREAD_PER_SEC);
-        let ordered: Vec<(Time, i64)> = self.by_end.iter().copied().collect();
-        let mut earliest = Time::default();
-        for (ends, id) in ordered {
-            let spread = ends.max(earliest);
-            earliest = spread + gap;
-            if spread != ends {
-                self.by_end.remove(&(ends, id));
-                self.by_end.insert((spread, id));
-                self.leases.get_mut(&id).expect("a lease in the book").ends = spread;
-            }
+        if let Some(mark) = wanted {
+            self.marks.insert((mark, id));
         }
     }
 }
 
-fn secs(secs: i64) -> Length {
+/// Moves deadlines back so that no second has more of them than are wanted. `sorted` is in the
+/// order of deadlines and stays so.
+fn spread(sorted: &mut [(Time, i64, Lease)]) {
+    for n in SPREAD_PER_SECOND..sorted.len() {
+        let earliest = sorted[n - SPREAD_PER_SECOND].0 + Length::from_secs(1);
+        let (deadline, _, lease) = &mut sorted[n];
+        *deadline = earliest.max(*deadline);
+        lease.deadline = *deadline;
+    }
+}
+
+/// A lifetime as a length; one that was never granted counts as none.
+fn seconds(secs: i64) -> Length {
     Length::from_secs(u64::try_from(secs).unwrap_or(0))
 }

@@ -547,6 +547,30 @@ impl crate::mvcc::LeaseTable for State {
     }
 }
 
+/// The granted leases as a store has them, in the order of their bytes.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn lease_ids(view: &dyn View) -> Result<Vec<LeaseId>, ViewError> {
+    let mut ids = Vec::new();
+    let mut damage = None;
+    let (from, to) = ([row::LEASE], [row::LEASE + 1]);
+    let bounds = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+    view.scan(Column::Meta, bounds.0, bounds.1, &mut |key, _| {
+        match key[1..].try_into() {
+            Ok(id) => {
+                ids.push(LeaseId(i64::from_be_bytes(id)));
+                ControlFlow::Continue(())
+            }
+            Err(_) => {
+                damage = Some(ViewError(format!("spine state row {key:02x?}")));
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    damage.map_or(Ok(ids), Err)
+}
+
 fn numbered(kind: u8, id: u64) -> Bytes {
     let mut key = BytesMut::with_capacity(9);
     key.put_u8(kind);

@@ -92,36 +92,52 @@ pub(super) struct Piece {
 
 impl Entry {
     /// The events as responses carry them, in order.
-    pub(super) fn into_pieces(self, limits: &Limits) -> Vec<Piece> {
-        match self.events {
-            Gathered::None => Vec::new(),
-            Gathered::One((revision, event)) => {
-                vec![Piece { first: revision, last: revision, events: Events::One(event) }]
-            }
-            Gathered::Many(events) => pieces(events, limits),
+    pub(super) fn into_pieces(self, limits: &Limits) -> Pieces {
+        let (one, many) = match self.events {
+            Gathered::None => (None, Vec::new()),
+            Gathered::One(event) => (Some(event), Vec::new()),
+            Gathered::Many(events) => (None, events),
+        };
+        Pieces {
+            one,
+            many: many.into_iter(),
+            revisions_max: limits.response_revisions_max,
+            bytes_max: limits.response_bytes_max,
         }
     }
 }
 
-fn pieces(events: Vec<(i64, Bytes)>, limits: &Limits) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    let mut piece: Vec<Bytes> = Vec::new();
-    let (mut first, mut last) = (events[0].0, events[0].0);
-    let (mut bytes, mut revisions) = (0, 0);
-    for group in events.chunk_by(|one, next| one.0 == next.0) {
-        let revision = group[0].0;
-        let group_bytes: usize = group.iter().map(|(_, event)| event.len()).sum();
-        let is_full = revisions >= limits.response_revisions_max
-            || (revisions > 0 && bytes + group_bytes > limits.response_bytes_max);
-        if is_full {
-            pieces.push(Piece { first, last, events: std::mem::take(&mut piece).into() });
-            (first, bytes, revisions) = (revision, 0, 0);
+/// Cuts off one piece at a time.
+pub(super) struct Pieces {
+    one: Option<(i64, Bytes)>,
+    many: std::vec::IntoIter<(i64, Bytes)>,
+    revisions_max: usize,
+    bytes_max: usize,
+}
+
+impl Iterator for Pieces {
+    type Item = Piece;
+
+    fn next(&mut self) -> Option<Piece> {
+        if let Some((revision, event)) = self.one.take() {
+            return Some(Piece { first: revision, last: revision, events: Events::One(event) });
         }
-        piece.extend(group.iter().map(|(_, event)| event.clone()));
-        (last, bytes, revisions) = (revision, bytes + group_bytes, revisions + 1);
+        let first = self.many.as_slice().first()?.0;
+        let (mut last, mut count, mut bytes) = (first, 0, 0);
+        let revisions = self.many.as_slice().chunk_by(|one, next| one.0 == next.0);
+        for (n, revision) in revisions.enumerate() {
+            let revision_bytes: usize = revision.iter().map(|(_, event)| event.len()).sum();
+            let is_full = n >= self.revisions_max || bytes + revision_bytes > self.bytes_max;
+            if n > 0 && is_full {
+                break;
+            }
+            last = revision[0].0;
+            count += revision.len();
+            bytes += revision_bytes;
+        }
+        let events: Vec<Bytes> = self.many.by_ref().take(count).map(|(_, event)| event).collect();
+        Some(Piece { first, last, events: events.into() })
     }
-    pieces.push(Piece { first, last, events: piece.into() });
-    pieces
 }
 
 /// Splits a response of two or more events that reaches `bytes_max`. Every part but the last says

@@ -81,24 +81,25 @@ impl SpanTree {
         self.nodes.heap_bytes()
     }
 
-    fn find_below(&self, at: Slot, buckets: &Buckets, key: &[u8], found: &mut Vec<Slot>) {
-        if at == NONE {
-            return;
-        }
-        #[cfg(test)]
-        self.visits.set(self.visits.get() + 1);
-        let node = &self.nodes[at];
-        if is_ended(&buckets[node.widest], key) {
-            return;
-        }
-        self.find_below(node.left, buckets, key, found);
-        let bucket = &buckets[node.bucket];
-        // Spans to the right start no lower than this one.
-        if *bucket.start <= *key {
+    fn find_below(&self, mut at: Slot, buckets: &Buckets, key: &[u8], found: &mut Vec<Slot>) {
+        while at != NONE {
+            #[cfg(test)]
+            self.visits.set(self.visits.get() + 1);
+            let node = &self.nodes[at];
+            let bucket = &buckets[node.bucket];
+            if *bucket.start > *key {
+                // Spans to the right start no lower.
+                at = node.left;
+                continue;
+            }
+            // All spans to the left have started as well: some hold the key if the widest does.
+            if node.left != NONE && !is_ended(&buckets[self.nodes[node.left].widest], key) {
+                self.find_below(node.left, buckets, key, found);
+            }
             if !is_ended(bucket, key) {
                 found.push(node.bucket);
             }
-            self.find_below(node.right, buckets, key, found);
+            at = node.right;
         }
     }
 

@@ -94,7 +94,10 @@ fn a_removed_group_is_gone_and_may_come_back() {
         vec![append(2, vec![hard_state(1, 1, 1)]), append(1, vec![Operation::Remove])],
         vec![append(1, vec![entries(1, 1, 2, 1, 20)])],
         vec![append(2, vec![Operation::Remove]), append(9, vec![Operation::Remove])],
-        vec![append(2, vec![Operation::Entries(vec![]), Operation::Remove, entries(2, 1, 1, 1, 1)])],
+        vec![append(
+            2,
+            vec![Operation::Entries(vec![]), Operation::Remove, entries(2, 1, 1, 1, 1)],
+        )],
     ]);
     assert_eq!(model[&GroupId(1)].hard_state, HardState::default());
     assert_eq!(model[&GroupId(1)].entries.len(), 2);
@@ -131,8 +134,7 @@ fn many_groups_share_one_log() {
 fn the_bytes_on_disk_stay_as_they_are() {
     let disk = FakeDisk::new();
     let (mut writer, _) = open_fake(&disk, options()).expect("a new log");
-    let operations =
-        vec![Operation::Entries(vec![entry(1, 2, "data")]), hard_state(3, 4, 5)];
+    let operations = vec![Operation::Entries(vec![entry(1, 2, "data")]), hard_state(3, 4, 5)];
     write(&mut writer, &[append(6, operations)]).expect("a sound batch");
     let file = disk.read(&segment_path(1));
     assert_eq!(file.len(), 64 << 10);

@@ -286,7 +286,10 @@ fn hostile_payloads_are_errors() {
         with(vec![1]),
         with([&[1][..], &group, &number(1), &huge, &huge].concat()),
         with([&[1][..], &group, &number(1), &huge, &[0; 4]].concat()),
-        with([&[1][..], &group, &number(1), &[1, 0, 0, 0], &[13, 0, 0, 0], &number(1), &[0], &huge].concat()),
+        with(
+            [&[1][..], &group, &number(1), &[1, 0, 0, 0], &[13, 0, 0, 0], &number(1), &[0], &huge]
+                .concat(),
+        ),
         with([&[1][..], &group, &number(0), &[0; 8]].concat()),
         with([&[1][..], &group, &number(u64::MAX), &[1, 0, 0, 0], &[0; 4]].concat()),
         with([&[1][..], &group, &number(5), &[0; 8]].concat()),
@@ -342,7 +345,8 @@ fn stored_values_cannot_imitate_a_frame() {
     .encode(&mut imitation);
     let front = UNIT_BYTES as usize - FRAME_HEADER_BYTES - 25 - 13;
     let data = [vec![0; front], imitation].concat();
-    let operation = Operation::Entries(vec![Entry { index: 2, term: 1, kind: 0, data: data.into() }]);
+    let operation =
+        Operation::Entries(vec![Entry { index: 2, term: 1, kind: 0, data: data.into() }]);
     write(&mut writer, &[append(1, vec![operation])]).expect("a sound batch");
     drop(writer);
     let mut file = disk.read(&segment_path(1));

@@ -131,7 +131,8 @@ impl<'a> History<'a> {
         self.seen.prepared += u64::from(is_prepared_there > segments);
         self.seen.torn += u64::from(recovered.torn_tail.is_some());
         // An unclean start has written one frame of its own.
-        let last = writer.number - 1 - u64::from(!recovered.is_clean && self.has_confirmed(&writer));
+        let last =
+            writer.number - 1 - u64::from(!recovered.is_clean && self.has_confirmed(&writer));
         self.compare(&writer, recovered.groups, last);
         Some(writer)
     }
@@ -221,7 +222,8 @@ impl<'a> History<'a> {
                 Operation::Reset { index, term: last_term + 1 }
             }
             2..10 if last >= first => {
-                let index = self.rng.random_range(first..=last).max(self.rng.random_range(first..=last));
+                let index =
+                    self.rng.random_range(first..=last).max(self.rng.random_range(first..=last));
                 let position = (index - first) as usize;
                 Operation::Truncate { index, term: log.entries[position].term }
             }

@@ -201,9 +201,8 @@ fn ten_thousand_groups_fit() {
 fn too_many_groups_for_the_segments_are_an_error() {
     let disk = FakeDisk::new();
     let (mut writer, _) = open_fake(&disk, options()).expect("a new log");
-    let outcome = (0..10_000).try_for_each(|group| {
-        write(&mut writer, &[append(group, vec![hard_state(1, 1, 1)])])
-    });
+    let outcome = (0..10_000)
+        .try_for_each(|group| write(&mut writer, &[append(group, vec![hard_state(1, 1, 1)])]));
     assert!(matches!(outcome, Err(Error::TooManyGroups { .. })), "{outcome:?}");
     drop(writer);
     // With longer segments, it opens and goes on.

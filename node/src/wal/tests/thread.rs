@@ -57,7 +57,11 @@ fn one_entry(group: u64, index: u64, token: u64) -> Append {
 #[test]
 fn appends_of_many_threads_are_reported_in_order_and_kept() {
     let dir = tempfile::tempdir().expect("a directory");
-    let options = Options { segment_bytes: 1 << 20, batch_bytes_max: 64 << 10, ..Options::new(dir.path().join("a/b")) };
+    let options = Options {
+        segment_bytes: 1 << 20,
+        batch_bytes_max: 64 << 10,
+        ..Options::new(dir.path().join("a/b"))
+    };
     let heard = Heard::default();
     let (handle, recovered) =
         open(options.clone(), heard.on_done(), heard.on_failure()).expect("a new log");
@@ -176,15 +180,15 @@ fn what_needs_no_flush_is_reported_at_once_and_written_with_the_next_one() {
     let operations = disk.operations();
     for commit in 1..=5 {
         let operations = vec![hard_state(1, 1, commit)];
-        let append = Append { group: GroupId(1), token: 10 + commit, is_flush_needed: false, operations };
+        let append =
+            Append { group: GroupId(1), token: 10 + commit, is_flush_needed: false, operations };
         handle.try_append(append).expect("queued");
     }
     wait_until("they are done", || heard.tokens().len() == 6);
     assert_eq!(disk.operations(), operations, "nothing was written for them");
     handle.try_append(one_entry(1, 2, 2)).expect("queued");
     wait_until("it is done", || heard.tokens() == [1, 11, 12, 13, 14, 15, 2]);
-    let (_, recovered) =
-        open_fake(&disk.after_worst_power_loss(), options()).expect("a sound log");
+    let (_, recovered) = open_fake(&disk.after_worst_power_loss(), options()).expect("a sound log");
     assert_eq!(recovered.groups[&GroupId(1)].hard_state.commit, 5);
     assert_eq!(recovered.groups[&GroupId(1)].entries.len(), 2);
     handle.close();
@@ -227,16 +231,15 @@ fn the_queue_is_limited_in_appends_and_bytes() {
         let (handle, _, heard) = open_thread(&FakeDisk::new(), options);
         handle.try_append(one_entry(1, 1, 1)).expect("queued");
         wait_until("it is being flushed", || handle.stats().queue_appends == 0);
-        let accepted = (2..=9).take_while(|index| {
-            match handle.try_append(one_entry(1, *index, *index)) {
+        let accepted =
+            (2..=9).take_while(|index| match handle.try_append(one_entry(1, *index, *index)) {
                 Ok(()) => true,
                 Err(refused) => {
                     assert_eq!(refused.reason, RefusedReason::Full);
                     assert_eq!(refused.append, one_entry(1, *index, *index));
                     false
                 }
-            }
-        });
+            });
         assert_eq!(accepted.count(), 3);
         handle.close();
         assert_eq!(heard.tokens(), [1, 2, 3, 4]);

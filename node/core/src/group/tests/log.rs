@@ -54,7 +54,7 @@ fn truncating_keeps_the_term_before_the_first_entry() {
 fn reading_keeps_to_the_limit_but_always_gets_on() {
     let mut log = log();
     log.append(&[entry(2, 1, "a"), entry(3, 1, "b"), entry(4, 1, "c")]);
-    let one = (entry::ENTRY_OVERHEAD_BYTES + 1) as u64;
+    let one = entry(2, 1, "a").wire_bytes() as u64;
     assert_eq!(indexes(&log, 2, 5, Some(0)), [2]);
     assert_eq!(indexes(&log, 2, 5, Some(2 * one - 1)), [2]);
     assert_eq!(indexes(&log, 2, 5, Some(2 * one)), [2, 3]);

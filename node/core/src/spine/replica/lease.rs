@@ -5,13 +5,15 @@
 use std::mem;
 
 use crate::command::{Answer, Command};
-use crate::lease::{self, Renewal};
+use crate::lease::{self, Absent, Renewal, TimeLeft};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::internal::{self, record::Body};
 use crate::spine::apply::{Content, Requester};
 use crate::spine::replica::Replica;
 use crate::spine::state::Verdict;
+use crate::time::Length;
 use crate::view::{View, ViewError};
+use crate::LeaseId;
 
 impl Replica {
     pub(super) fn begin_grant(
@@ -20,7 +22,9 @@ impl Replica {
         request: pb::LeaseGrantRequest,
         view: &dyn View,
     ) -> Result<(), ViewError> {
-        let ttl = match lease::effective_ttl(request.ttl, self.config.election_timeout) {
+        let heartbeat = Length(self.config.tick.0 * self.config.group.heartbeat_ticks as u64);
+        let secs_min = lease::ttl_secs_min(heartbeat, self.config.election_timeout);
+        let ttl = match lease::ttl_effective(request.ttl, secs_min) {
             Ok(ttl) => ttl,
             Err(error) => {
                 self.reply(to, Err(error));
@@ -48,16 +52,23 @@ impl Replica {
             let command = Command::LeaseKeepAlive(pb::LeaseKeepAliveRequest { id });
             return self.route(to, command, view);
         }
-        match self.book.renew(id, self.now) {
-            Renewal::Renewed { ttl } => self.answer_keep_alive(to, id, ttl),
-            Renewal::Unknown => self.answer_keep_alive(to, id, 0),
+        match self.book.renew(self.now, LeaseId(id), true) {
+            Ok(Renewal::Renewed { ttl }) => self.answer_keep_alive(to, id, ttl),
+            Err(Absent::Unknown) => self.answer_keep_alive(to, id, 0),
             // Whether it lives is decided by the revocation that is due; the answer follows it.
-            Renewal::Overdue => self.overdue.entry(id).or_default().push(to),
-            Renewal::RenewedWithMark { ttl } => {
-                let leases = vec![internal::LeaseRemaining { id, remaining_ttl: 0 }];
-                let body = Body::LeaseCheckpoint(internal::LeaseCheckpoint { leases });
-                self.propose(None, None, body, None, view)?;
-                self.answer_keep_alive(to, id, ttl);
+            Ok(Renewal::Expired) => self.overdue.entry(id).or_default().push(to),
+            Ok(Renewal::ClearFirst) => {
+                let is_under_way = self.clearing.contains_key(&id);
+                self.clearing.entry(id).or_default().push(to);
+                if !is_under_way {
+                    let leases = vec![internal::LeaseRemaining { id, remaining_ttl: 0 }];
+                    let body = Body::LeaseCheckpoint(internal::LeaseCheckpoint { leases });
+                    self.propose(None, None, body, None, view)?;
+                }
+            }
+            Err(Absent::NotLeader) => {
+                let command = Command::LeaseKeepAlive(pb::LeaseKeepAliveRequest { id });
+                return self.route(to, command, view);
             }
         }
         Ok(())
@@ -79,14 +90,19 @@ impl Replica {
         if !self.is_serving() {
             return self.route(to, Command::LeaseTimeToLive(request), view);
         }
-        let granted_ttl = self.state.leases().get(&request.id).map(|lease| lease.ttl);
-        let ttl = granted_ttl.and_then(|_| self.book.remaining_secs(request.id, self.now));
+        let left = match self.book.time_left(self.now, LeaseId(request.id)) {
+            Ok(left) => left,
+            Err(Absent::Unknown) => TimeLeft { secs: -1, ttl: 0 },
+            Err(Absent::NotLeader) => {
+                return self.route(to, Command::LeaseTimeToLive(request), view);
+            }
+        };
         let revision = self.applied.revision;
         let answer = pb::LeaseTimeToLiveResponse {
             header: Some(pb::ResponseHeader { revision, ..Default::default() }),
             id: request.id,
-            ttl: ttl.unwrap_or(-1),
-            granted_ttl: granted_ttl.unwrap_or(0),
+            ttl: left.secs,
+            granted_ttl: left.ttl,
             keys: Vec::new(),
         };
         self.reply(to, Ok(Answer::LeaseTimeToLive(answer)));
@@ -97,15 +113,22 @@ impl Replica {
     pub(super) fn follow_leases(&mut self, body: &Body, verdict: &Verdict) {
         let is_done = matches!(verdict, Verdict::Done | Verdict::Numbered(_));
         match body {
-            Body::LeaseGrant(grant) if is_done && self.is_serving() => {
-                self.book.grant(grant.id, grant.ttl, self.now);
+            Body::LeaseGrant(grant) if is_done => {
+                self.book.grant(self.now, LeaseId(grant.id), grant.ttl);
+            }
+            Body::LeaseCheckpoint(checkpoint) => {
+                for mark in &checkpoint.leases {
+                    self.follow_mark(mark);
+                }
             }
             Body::LeaseRevoke(revoke) => {
                 self.revoking.remove(&revoke.id);
                 if is_done {
-                    self.book.revoke(revoke.id);
+                    self.book.revoke(LeaseId(revoke.id));
                 }
-                for to in self.overdue.remove(&revoke.id).unwrap_or_default() {
+                let overdue = self.overdue.remove(&revoke.id).unwrap_or_default();
+                let clearing = self.clearing.remove(&revoke.id).unwrap_or_default();
+                for to in overdue.into_iter().chain(clearing) {
                     self.answer_keep_alive(to, revoke.id, 0);
                 }
             }
@@ -113,17 +136,29 @@ impl Replica {
         }
     }
 
+    fn follow_mark(&mut self, mark: &internal::LeaseRemaining) {
+        self.book.mark(LeaseId(mark.id), mark.remaining_ttl);
+        if mark.remaining_ttl == 0 {
+            let ttl = self.state.leases().get(&mark.id).map_or(0, |lease| lease.ttl);
+            for to in self.clearing.remove(&mark.id).unwrap_or_default() {
+                self.answer_keep_alive(to, mark.id, ttl);
+            }
+        }
+    }
+
     pub(super) fn start_leases(&mut self) {
         let leases = self.state.leases();
-        let table = leases.iter().map(|(id, lease)| (*id, lease.ttl, lease.remaining_ttl));
-        self.book.promote(table, self.now);
+        let table = leases.iter().map(|(id, lease)| (LeaseId(*id), lease.ttl, lease.remaining_ttl));
+        self.book.promote(self.now, self.config.election_timeout, table);
     }
 
     pub(super) fn stop_leases(&mut self) {
         self.book.demote();
         self.revoking.clear();
         self.confirmed = None;
-        for (id, waiting) in mem::take(&mut self.overdue) {
+        let overdue = mem::take(&mut self.overdue);
+        let clearing = mem::take(&mut self.clearing);
+        for (id, waiting) in overdue.into_iter().chain(clearing) {
             for to in waiting {
                 let command = Command::LeaseKeepAlive(pb::LeaseKeepAliveRequest { id });
                 self.refuse_unproposed(to, command);
@@ -142,20 +177,17 @@ impl Replica {
         if !self.is_serving() {
             return Ok(());
         }
-        if self.book.is_anything_due(self.now) && !self.may_expire() {
+        let is_anything_due = self.book.next_deadline().is_some_and(|at| at <= self.now);
+        if is_anything_due && !self.may_expire() {
             self.tickets.want_confirmation(self.now);
         }
-        for id in self.book.due(self.now, self.may_expire()) {
+        for LeaseId(id) in self.book.due(self.now, self.may_expire()) {
             if self.revoking.insert(id) {
                 self.begin_revoke(None, id, view)?;
             }
         }
-        let marks = self.book.checkpoints(self.now);
-        if !marks.is_empty() {
-            let leases = marks
-                .into_iter()
-                .map(|(id, remaining_ttl)| internal::LeaseRemaining { id, remaining_ttl })
-                .collect();
+        let leases = self.book.marks(self.now);
+        if !leases.is_empty() {
             let body = Body::LeaseCheckpoint(internal::LeaseCheckpoint { leases });
             self.propose(None, None, body, None, view)?;
         }

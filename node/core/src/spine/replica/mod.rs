@@ -244,7 +244,10 @@ pub struct Replica {
     disk_stalled: Length,
     /// When a quorum last confirmed this leader.
     confirmed: Option<Time>,
+    /// Keep-alives that wait for the revocation of their lease.
     overdue: BTreeMap<i64, Vec<Requester>>,
+    /// Keep-alives that wait until their lease's mark is forgotten.
+    clearing: BTreeMap<i64, Vec<Requester>>,
     revoking: BTreeSet<i64>,
 
     connected: BTreeMap<NodeId, Time>,
@@ -277,7 +280,6 @@ impl Replica {
         let applied = state.position();
         let group = Group::new(config.group.clone(), recovered, chance)?;
         let status = Status { term: group.role().term, is_learner: false, ..Status::default() };
-        let book = Book::new(config.election_timeout);
         Ok(Self {
             config,
             now,
@@ -303,10 +305,11 @@ impl Replica {
             deadlines: VecDeque::new(),
             parked: VecDeque::new(),
             tickets: Tickets::default(),
-            book,
+            book: Book::new(),
             disk_stalled: Length(0),
             confirmed: None,
             overdue: BTreeMap::new(),
+            clearing: BTreeMap::new(),
             revoking: BTreeSet::new(),
             connected: BTreeMap::new(),
             change: None,

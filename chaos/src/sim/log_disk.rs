@@ -1,0 +1,200 @@
+//! The disk under a node's log: records are durable only after a flush, and a crash loses any
+//! suffix of those that were not. Owns what a restarted node finds. Knows nothing of time.
+
+use std::collections::VecDeque;
+
+use flotilla_core::group::{Append, Entry, HardState, Position, Recovered};
+
+use super::chance::Chance;
+
+/// One write to the log.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// An append, whose token is reported when it is durable.
+    Append(Append),
+    /// The log may forget everything up to here.
+    Truncate(Position),
+}
+
+/// A log as a sequence of records leaves it.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    /// Of the newest append.
+    pub hard_state: HardState,
+    /// Place before the first entry.
+    pub truncated: Position,
+    /// Without a gap.
+    pub entries: VecDeque<Entry>,
+}
+
+impl Log {
+    /// Carries a record out.
+    ///
+    /// # Errors
+    /// The record does not fit: the log of a real node would refuse it and the node would stop.
+    pub fn write(&mut self, record: &Record) -> Result<(), String> {
+        match record {
+            Record::Append(append) => {
+                if let Some(place) = append.reset {
+                    self.truncated = place;
+                    self.entries.clear();
+                }
+                if let Some(first) = append.entries.first() {
+                    if first.index > self.last_index() + 1 || first.index <= self.truncated.index {
+                        return Err(format!(
+                            "entries from {} on in a log from {} to {}",
+                            first.index,
+                            self.truncated.index,
+                            self.last_index()
+                        ));
+                    }
+                    let kept = first.index - self.truncated.index - 1;
+                    self.entries.truncate(usize::try_from(kept).expect("a log fits in memory"));
+                    self.entries.extend(append.entries.iter().cloned());
+                }
+                self.hard_state = append.hard_state;
+            }
+            Record::Truncate(place) => {
+                if place.index > self.last_index() {
+                    return Err(format!(
+                        "truncation up to {} of a log that ends at {}",
+                        place.index,
+                        self.last_index()
+                    ));
+                }
+                while self.entries.front().is_some_and(|entry| entry.index <= place.index) {
+                    self.entries.pop_front();
+                }
+                if place.index > self.truncated.index {
+                    self.truncated = *place;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Index of the last entry, or of the place before the first.
+    pub fn last_index(&self) -> u64 {
+        self.entries.back().map_or(self.truncated.index, |entry| entry.index)
+    }
+
+    /// The entry at an index.
+    pub fn entry(&self, index: u64) -> Option<&Entry> {
+        let at = index.checked_sub(self.truncated.index + 1)?;
+        self.entries.get(usize::try_from(at).ok()?)
+    }
+}
+
+/// The disk.
+#[derive(Clone, Debug, Default)]
+pub struct LogDisk {
+    /// What survives a crash for certain.
+    pub durable: Log,
+    /// What the running node has written, durable or not.
+    pub written: Log,
+    /// Written and not durable, oldest first.
+    unflushed: VecDeque<Record>,
+    /// How many of them the flush under way covers.
+    flushing: usize,
+}
+
+impl LogDisk {
+    /// Writes a record.
+    ///
+    /// # Errors
+    /// It does not fit the log.
+    pub fn write(&mut self, record: Record) -> Result<(), String> {
+        self.written.write(&record)?;
+        self.unflushed.push_back(record);
+        Ok(())
+    }
+
+    /// Starts a flush of everything written, if none is under way and an append waits for it.
+    pub fn start_flush(&mut self) -> bool {
+        let is_wanted = self.unflushed.iter().any(|record| matches!(record, Record::Append(_)));
+        if self.flushing > 0 || !is_wanted {
+            return false;
+        }
+        self.flushing = self.unflushed.len();
+        true
+    }
+
+    /// The flush under way ends. Returns the newest token that is durable.
+    pub fn end_flush(&mut self) -> Option<u64> {
+        let mut token = None;
+        for _ in 0..std::mem::take(&mut self.flushing) {
+            let record = self.unflushed.pop_front().expect("what is flushed was written");
+            self.durable.write(&record).expect("it fitted when it was written");
+            if let Record::Append(append) = record {
+                token = Some(append.token);
+            }
+        }
+        token
+    }
+
+    /// The node is gone: of what was not durable, some first records may have made it. Returns how
+    /// many records were lost.
+    pub fn crash(&mut self, chance: &mut Chance) -> usize {
+        let kept = chance.between(0, self.unflushed.len() as u64);
+        let kept = usize::try_from(kept).expect("a queue fits in memory");
+        let lost = self.unflushed.len() - kept;
+        for record in self.unflushed.drain(..).take(kept) {
+            self.durable.write(&record).expect("it fitted when it was written");
+        }
+        self.flushing = 0;
+        self.written = self.durable.clone();
+        lost
+    }
+
+    /// What a node finds here when it starts. The caller adds where the store stands.
+    pub fn recovered(&self) -> Recovered {
+        Recovered {
+            hard_state: self.durable.hard_state,
+            truncated: self.durable.truncated,
+            entries: self.durable.entries.iter().cloned().collect(),
+            ..Recovered::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn append(token: u64, indexes: std::ops::RangeInclusive<u64>, term: u64) -> Record {
+        let entries = indexes.map(|index| Entry { index, term, ..Entry::default() }).collect();
+        let hard_state = HardState { term, ..HardState::default() };
+        Record::Append(Append { token, reset: None, hard_state, entries })
+    }
+
+    #[test]
+    fn a_crash_keeps_what_was_flushed_and_some_first_part_of_the_rest() {
+        let mut ends = std::collections::BTreeSet::new();
+        for seed in 0..64 {
+            let mut disk = LogDisk::default();
+            disk.write(append(1, 1..=3, 1)).unwrap();
+            assert!(disk.start_flush());
+            disk.write(append(2, 4..=5, 1)).unwrap();
+            assert_eq!(disk.end_flush(), Some(1));
+            disk.write(append(3, 4..=6, 2)).unwrap();
+            disk.crash(&mut Chance::new(seed));
+            let log = &disk.durable;
+            ends.insert((log.last_index(), log.hard_state.term));
+            assert_eq!(disk.written.last_index(), log.last_index());
+        }
+        let all: Vec<_> = ends.into_iter().collect();
+        assert_eq!(all, [(3, 1), (5, 1), (6, 2)]);
+    }
+
+    #[test]
+    fn records_that_do_not_fit_are_refused() {
+        let mut disk = LogDisk::default();
+        disk.write(append(1, 1..=3, 1)).unwrap();
+        assert!(disk.write(append(2, 5..=5, 1)).is_err());
+        assert!(disk.write(Record::Truncate(Position { index: 4, term: 1 })).is_err());
+        disk.write(Record::Truncate(Position { index: 2, term: 1 })).unwrap();
+        assert!(disk.write(append(2, 2..=2, 1)).is_err());
+        assert_eq!(disk.written.entry(3).map(|entry| entry.index), Some(3));
+        assert_eq!(disk.written.entry(2), None);
+    }
+}

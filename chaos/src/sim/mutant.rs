@@ -1,0 +1,72 @@
+//! Bugs that are planted in the driver on purpose. Each must be found by the check it names; the
+//! machines themselves are never touched.
+
+use std::fmt;
+use std::str::FromStr;
+
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        /// A planted bug.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Mutant { $($(#[$doc])* $name,)* }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// As on the command line.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text),* }
+            }
+        }
+    };
+}
+
+mutants! {
+    /// The leader takes an entry for stored by a follower as soon as it is sent.
+    AckWithoutQuorum = "ack-without-quorum";
+    /// Term and vote are not kept over a restart.
+    VoteForgotten = "vote-forgotten";
+    /// The log is said to be durable before it is flushed.
+    AckBeforeFlush = "ack-before-flush";
+    /// Where the store stands is made durable apart from its data.
+    AppliedApart = "applied-apart";
+    /// Linearizable reads are answered from the local state at once.
+    ReadWithoutIndex = "read-without-index";
+    /// The branch of a transaction is chosen before it is ordered.
+    TxnDecidedEarly = "txn-decided-early";
+    /// A request whose outcome is unknown is sent again under a new number.
+    UnknownRetried = "unknown-retried";
+    /// The log is not reset after a snapshot.
+    SuffixKept = "suffix-kept";
+    /// A restarted watcher misses the revision it asked for.
+    WatchSkips = "watch-skips";
+    /// Progress overtakes events in the queue to a client.
+    ProgressOvertakes = "progress-overtakes";
+    /// The events of one revision are sent in two responses.
+    WatchSplits = "watch-splits";
+    /// The clock that times leases runs four times too fast.
+    ClockFast = "clock-fast";
+    /// Recovery gives up flushed records at the end of the log.
+    FlushForgotten = "flush-forgotten";
+    /// One node applies something else than the others.
+    ApplyDiverges = "apply-diverges";
+}
+
+impl fmt::Display for Mutant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Mutant {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.iter().copied().find(|mutant| mutant.name() == text);
+        known.ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|mutant| mutant.name()).collect();
+            format!("unknown mutant {text}; there are {}", names.join(", "))
+        })
+    }
+}

@@ -1,0 +1,275 @@
+//! What one seed makes of a run: size, timing, limits and which faults there are. Every run has
+//! its own mixture, since faults that are always there hide what only their absence shows.
+
+use flotilla_core::spine;
+use flotilla_core::time::Length;
+use flotilla_core::{snapshot, watch};
+
+use super::chance::Chance;
+use super::mutant::Mutant;
+
+/// Microseconds in a millisecond.
+pub const MS: u64 = 1_000;
+/// Microseconds in a second.
+pub const SECOND: u64 = 1_000 * MS;
+
+/// What can be asked of a run beside its seed.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Founding members; drawn when it is zero.
+    pub nodes_count: u64,
+    /// A bug to plant.
+    pub mutant: Option<Mutant>,
+    /// Leave out the checks that look into the nodes, so that only what clients see is judged.
+    pub is_black_box: bool,
+    /// Keep the last lines of the trace.
+    pub is_told: bool,
+}
+
+/// A kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A node loses power and comes back.
+    Crash,
+    /// All nodes lose power at about the same time.
+    CrashAll,
+    /// Nodes are stopped in good order and started again, one after the other.
+    Rolling,
+    /// Some pairs of nodes hear nothing of each other.
+    Partition,
+    /// One direction of one pair is silent.
+    OneWay,
+    /// A connection breaks.
+    Break,
+    /// A node does nothing for a while.
+    Pause,
+    /// The disk under a log is slow.
+    SlowDisk,
+    /// It does nothing at all.
+    StuckDisk,
+    /// The leadership is moved.
+    MoveLeader,
+    /// A node is added as a learner, promoted, later removed.
+    Members,
+}
+
+impl Fault {
+    const ALL: [Self; 11] = [
+        Self::Crash,
+        Self::CrashAll,
+        Self::Rolling,
+        Self::Partition,
+        Self::OneWay,
+        Self::Break,
+        Self::Pause,
+        Self::SlowDisk,
+        Self::StuckDisk,
+        Self::MoveLeader,
+        Self::Members,
+    ];
+}
+
+/// How the network behaves. Chances are in millionths.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Mean time a frame is under way.
+    pub delay_mean: u64,
+    /// Frames that are lost without a broken connection.
+    pub loss: u64,
+    /// Frames that arrive twice.
+    pub repeat: u64,
+    /// Frames that do not wait for the ones before.
+    pub overtake: u64,
+    /// Frames with a flipped bit.
+    pub flip: u64,
+}
+
+/// How clients behave.
+#[derive(Clone, Debug)]
+pub struct Traffic {
+    /// How many there are.
+    pub clients_count: u32,
+    /// Mean pause between two calls of one client.
+    pub think_mean: u64,
+    /// Keys they share.
+    pub keys_count: u64,
+    /// After this a client gives a call up.
+    pub patience: u64,
+    /// Relative weights of the calls, as in `traffic::KINDS`.
+    pub weights: Vec<u64>,
+    /// Watchers of parts of the keyspace.
+    pub watchers_count: usize,
+}
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Founding members.
+    pub nodes_count: u64,
+    /// How long there is trouble.
+    pub trouble_for: u64,
+    /// Mean time between two faults.
+    pub fault_every: u64,
+    /// Kinds of trouble.
+    pub faults: Vec<Fault>,
+    /// Length of a tick.
+    pub tick: u64,
+    /// Ticks of an election timeout.
+    pub election_ticks: u64,
+    /// After this a request is answered with a time-out.
+    pub request_timeout: u64,
+    /// Clocks run up to this much too fast or too slow, in millionths.
+    pub drift_ppm: u64,
+    /// Network.
+    pub network: Network,
+    /// Clients.
+    pub traffic: Traffic,
+    /// Mean time of a flush of the log.
+    pub flush_mean: u64,
+    /// Mean time of a step of the apply stage.
+    pub apply_mean: u64,
+    /// Most tasks of a batch.
+    pub batch_tasks_max: u64,
+    /// Once in so many batches the store flushes by itself.
+    pub store_flush_one_in: u64,
+    /// Rows a step of compaction looks at.
+    pub compaction_rows_max: usize,
+    /// Limits of the machine.
+    pub limits: spine::Limits,
+    /// Bytes of entries in one append message.
+    pub message_bytes_max: u64,
+    /// Append messages under way to one peer.
+    pub inflight_messages_max: usize,
+    /// Limits of the hubs.
+    pub watch_limits: watch::Limits,
+    /// How often quiet watchers hear of progress.
+    pub progress_every: u64,
+    /// Snapshots.
+    pub snapshot_limits: snapshot::Limits,
+    /// Once in so many chunks a transfer fails.
+    pub snapshot_fails_one_in: u64,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn draw(chance: &mut Chance, options: &Options) -> Self {
+        let nodes_count = match options.nodes_count {
+            0 => *chance.pick(&[3, 3, 3, 5]),
+            count => count,
+        };
+        let tick = chance.between(10, 60) * MS;
+        let election_ticks = 10;
+        let election = tick * election_ticks;
+        let mut faults: Vec<Fault> =
+            Fault::ALL.into_iter().filter(|_| !chance.one_in(3)).collect();
+        if faults.is_empty() || options.mutant.is_some() {
+            faults.extend([Fault::Crash, Fault::Partition, Fault::CrashAll]);
+        }
+        Self {
+            nodes_count,
+            trouble_for: chance.between(8, 20) * SECOND,
+            fault_every: chance.between(election / 2, election * 4),
+            faults,
+            tick,
+            election_ticks,
+            request_timeout: chance.between(election * 2, election * 6),
+            drift_ppm: *chance.pick(&[0, 100, 10_000]),
+            network: Network::draw(chance),
+            traffic: Traffic::draw(chance, election),
+            flush_mean: chance.between(100, 5 * MS),
+            apply_mean: chance.between(20, 3 * MS),
+            batch_tasks_max: *chance.pick(&[1, 4, 64]),
+            store_flush_one_in: *chance.pick(&[5, 50, 1_000]),
+            compaction_rows_max: *chance.pick(&[1, 7, 100]),
+            limits: draw_limits(chance),
+            message_bytes_max: *chance.pick(&[64, 1_000, 1 << 20]),
+            inflight_messages_max: *chance.pick(&[1, 4, 256]),
+            watch_limits: draw_watch_limits(chance),
+            progress_every: chance.between(100, 2_000) * MS,
+            snapshot_limits: snapshot::Limits {
+                chunk_bytes_max: *chance.pick(&[500, 4_000, 1 << 20]),
+                window_chunks_max: chance.between(1, 8),
+                ..snapshot::Limits::default()
+            },
+            snapshot_fails_one_in: *chance.pick(&[10, 100, 1_000_000]),
+        }
+    }
+
+    /// The election timeout.
+    pub fn election(&self) -> u64 {
+        self.tick * self.election_ticks
+    }
+
+    /// The election timeout, for a machine.
+    pub fn election_timeout(&self) -> Length {
+        Length(self.election())
+    }
+}
+
+impl Network {
+    fn draw(chance: &mut Chance) -> Self {
+        let is_rough = chance.one_in(3);
+        let mut share = |max: u64| if is_rough { chance.below(max) } else { 0 };
+        let (loss, repeat, overtake) = (share(50_000), share(50_000), share(100_000));
+        Self {
+            delay_mean: chance.between(100, 5 * MS),
+            loss,
+            repeat,
+            overtake,
+            flip: if chance.one_in(4) { 1_000 } else { 0 },
+        }
+    }
+}
+
+impl Traffic {
+    fn draw(chance: &mut Chance, election: u64) -> Self {
+        let weights = super::traffic::KINDS
+            .iter()
+            .map(|(_, weight)| if chance.one_in(6) { 0 } else { *weight })
+            .collect::<Vec<_>>();
+        let mut traffic = Self {
+            clients_count: u32::try_from(chance.between(3, 12)).expect("a small number"),
+            think_mean: chance.between(2, 60) * MS,
+            keys_count: chance.between(2, 10),
+            patience: chance.between(election * 2, election * 8),
+            weights,
+            watchers_count: usize::try_from(chance.between(1, 6)).expect("a small number"),
+        };
+        // A run without puts and reads says little.
+        for at in [0, 1] {
+            traffic.weights[at] = super::traffic::KINDS[at].1;
+        }
+        traffic
+    }
+}
+
+fn draw_limits(chance: &mut Chance) -> spine::Limits {
+    let flush_entries = *chance.pick(&[20, 100, 10_000]);
+    spine::Limits {
+        entry_bytes_max: *chance.pick(&[300, 1 << 20]),
+        entry_records_max: *chance.pick(&[1, 3, 1_024]),
+        open_requests_max: *chance.pick(&[4, 8_000, 8_000]),
+        unapplied_entries_max: *chance.pick(&[10, 5_000]),
+        flush_entries,
+        catch_up_entries: *chance.pick(&[0, 10, 200]),
+        ..spine::Limits::default()
+    }
+}
+
+fn draw_watch_limits(chance: &mut Chance) -> watch::Limits {
+    if chance.one_in(2) {
+        return watch::Limits::default();
+    }
+    watch::Limits {
+        queue_bytes_max: *chance.pick(&[600, 5_000]),
+        fragment_bytes: *chance.pick(&[200, 2_000]),
+        response_revisions_max: *chance.pick(&[1, 5, 1_000]),
+        response_bytes_max: *chance.pick(&[200, 1 << 20]),
+        block_rows_max: *chance.pick(&[2, 30]),
+        block_events_max: *chance.pick(&[2, 30]),
+        block_watchers_max: *chance.pick(&[1, 512]),
+        stream_ready_max: *chance.pick(&[1, 512]),
+        gather_events_max: *chance.pick(&[3, 1_000]),
+        ..watch::Limits::default()
+    }
+}

@@ -1,0 +1,280 @@
+//! One gRPC call: received, admitted, carried out, counted. What all methods have in common.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use flotilla_core::Error;
+use futures::Stream;
+use hyper::body::Incoming;
+use prost::Message;
+use tokio::time::{Instant, Sleep};
+use tonic::body::Body;
+use tonic::codec::Encoder;
+use tonic::server::Grpc;
+use tonic::{Code, Status};
+use tower::service_fn;
+
+use super::codec::{self, Codec, ToProst};
+use super::policy::{self, Wishes};
+use super::status::IntoStatus;
+use super::{Context, Method};
+use crate::metrics::CallMeter;
+
+/// A call that was begun.
+pub(super) struct Call {
+    pub(super) context: Arc<Context>,
+    pub(super) method: Method,
+    pub(super) wishes: Wishes,
+}
+
+impl Call {
+    /// Carries out a method that takes and gives one message. `is_local_read` tells of a request
+    /// that asks for nothing but the local state.
+    pub(super) async fn unary<Req, Res, E, F, Fut>(
+        self,
+        request: http::Request<Incoming>,
+        is_local_read: fn(&Req) -> bool,
+        method: F,
+    ) -> http::Response<Body>
+    where
+        Req: Message + Default + Send + 'static,
+        Res: Message + Send + 'static,
+        E: IntoStatus,
+        F: Fn(Arc<Context>, Req) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<Res, E>> + Send,
+    {
+        let Self { context, method: name, wishes } = self;
+        let meter = context.meters.begin(name);
+        let mut grpc = grpc::<ToProst<Res>, Req>(&context);
+        let (context, meter, method) = (&context, &meter, &method);
+        let service = service_fn(move |request: tonic::Request<Req>| async move {
+            let request = request.into_inner();
+            meter.received();
+            policy::admit(name, wishes, context.board(), is_local_read(&request))
+                .map_err(Error::into_status)?;
+            let answer = method(context.clone(), request).await.map_err(E::into_status)?;
+            meter.sent();
+            Ok::<_, Status>(tonic::Response::new(answer))
+        });
+        let response = unreceived(grpc.unary(service, request).await);
+        meter.end(code_of(&response));
+        response
+    }
+
+    /// Carries out a method that takes one message and gives a stream of them.
+    pub(super) async fn server_stream<Req, F, S, Res>(
+        self,
+        request: http::Request<Incoming>,
+        method: F,
+    ) -> http::Response<Body>
+    where
+        Req: Message + Default + Send + 'static,
+        Res: Message + Send + 'static,
+        F: Fn(Arc<Context>, Req) -> S + Send + Sync,
+        S: Stream<Item = Result<Res, Status>> + Send + 'static,
+    {
+        let mut grpc = grpc::<ToProst<Res>, Req>(&self.context);
+        let meter = self.context.meters.begin(self.method);
+        let (call, meter, method) = (&self, &mut Some(meter), &method);
+        let service = service_fn(|request: tonic::Request<Req>| {
+            let meter = meter.take().expect("a call has one request");
+            async move {
+                let call = call.admit(meter)?;
+                call.meter.received();
+                let answers = method(call.context.clone(), request.into_inner());
+                Ok::<_, Status>(tonic::Response::new(call.answer_with(answers)))
+            }
+        });
+        unreceived(grpc.server_streaming(service, request).await)
+    }
+
+    /// Carries out a method that takes and gives streams. `method` is handed the client's messages
+    /// and makes the stream of answers.
+    pub(super) async fn bidi_stream<En, Req, F, S>(
+        self,
+        request: http::Request<Incoming>,
+        method: F,
+    ) -> http::Response<Body>
+    where
+        En: Encoder<Error = Status> + Default + Send + 'static,
+        En::Item: Send + 'static,
+        Req: Message + Default + Send + 'static,
+        F: Fn(Arc<Context>, Requests<Req>) -> S + Send + Sync,
+        S: Stream<Item = Result<En::Item, Status>> + Send + 'static,
+    {
+        let mut grpc = grpc::<En, Req>(&self.context);
+        let meter = self.context.meters.begin(self.method);
+        let (call, meter, method) = (&self, &mut Some(meter), &method);
+        let service = service_fn(|request: tonic::Request<tonic::Streaming<Req>>| {
+            let meter = meter.take().expect("a call has one stream of requests");
+            async move {
+                let call = call.admit(meter)?;
+                let requests =
+                    Requests { messages: request.into_inner(), received: call.meter.on_received() };
+                let answers = method(call.context.clone(), requests);
+                Ok::<_, Status>(tonic::Response::new(call.answer_with(answers)))
+            }
+        });
+        grpc.streaming(service, request).await
+    }
+
+    fn admit(&self, meter: CallMeter) -> Result<Admitted, Status> {
+        match policy::admit(self.method, self.wishes, self.context.board(), false) {
+            Ok(()) => {
+                // The hub sees to its own streams.
+                let is_guarded = self.wishes.needs_leader && self.method != Method::Watch;
+                Ok(Admitted { context: self.context.clone(), is_guarded, meter })
+            }
+            Err(error) => {
+                let status = error.into_status();
+                meter.end(status.code());
+                Err(status)
+            }
+        }
+    }
+}
+
+/// A call with a stream of answers.
+struct Admitted {
+    context: Arc<Context>,
+    /// It is cut off when there is no leader for long.
+    is_guarded: bool,
+    meter: CallMeter,
+}
+
+impl Admitted {
+    fn answer_with<S>(self, answers: S) -> Answers<S> {
+        let Self { context, is_guarded, meter } = self;
+        let patience = context.limits.leaderless_stream_timeout;
+        let leader = is_guarded.then(|| LeaderWatch::new(context, patience));
+        Answers { answers: Box::pin(answers), leader, meter, has_ended: false }
+    }
+}
+
+fn grpc<En, Req>(context: &Context) -> Grpc<Codec<En, Req>>
+where
+    En: Encoder<Error = Status> + Default + Send + 'static,
+    En::Item: Send + 'static,
+    Req: Message + Default + Send + 'static,
+{
+    Grpc::new(Codec::new())
+        .max_decoding_message_size(context.limits.message_bytes_max)
+        .max_encoding_message_size(context.limits.answer_bytes_max)
+}
+
+/// An answer that says nothing but why the request could not be received, in grpc-go's words.
+fn unreceived(response: http::Response<Body>) -> http::Response<Body> {
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() == Code::OutOfRange => codec::received(status).into_http(),
+        _ => response,
+    }
+}
+
+/// The code of an answer that was made in one go.
+fn code_of(response: &http::Response<Body>) -> Code {
+    let code = response.headers().get(Status::GRPC_STATUS);
+    code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
+}
+
+/// The client's messages.
+pub(super) struct Requests<Req> {
+    messages: tonic::Streaming<Req>,
+    received: metrics::Counter,
+}
+
+impl<Req> Stream for Requests<Req> {
+    type Item = Result<Req, Status>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Self::Item>> {
+        let next = Pin::new(&mut self.messages).poll_next(cx);
+        if let Poll::Ready(Some(Ok(_))) = &next {
+            self.received.increment(1);
+        }
+        next.map_err(codec::received)
+    }
+}
+
+/// The answers of a call, counted, and cut off when there is no leader for long and the client
+/// asked for that.
+struct Answers<S> {
+    answers: Pin<Box<S>>,
+    leader: Option<LeaderWatch>,
+    meter: CallMeter,
+    has_ended: bool,
+}
+
+impl<S, T> Stream for Answers<S>
+where
+    S: Stream<Item = Result<T, Status>>,
+{
+    type Item = Result<T, Status>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Self::Item>> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        let mut next = self.answers.as_mut().poll_next(cx);
+        if next.is_pending()
+            && let Some(leader) = &mut self.leader
+            && leader.poll_lost(cx).is_ready()
+        {
+            next = Poll::Ready(Some(Err(Error::NoLeader.into_status())));
+        }
+        match &next {
+            Poll::Pending => {}
+            Poll::Ready(Some(Ok(_))) => self.meter.sent(),
+            Poll::Ready(Some(Err(status))) => {
+                self.has_ended = true;
+                self.meter.end(status.code());
+            }
+            Poll::Ready(None) => {
+                self.has_ended = true;
+                self.meter.end(Code::Ok);
+            }
+        }
+        next
+    }
+}
+
+/// Notices that there has been no leader for long.
+struct LeaderWatch {
+    context: Arc<Context>,
+    patience: Duration,
+    leaderless_since: Option<Instant>,
+    next_look: Pin<Box<Sleep>>,
+}
+
+/// Looks at the leader in the time without one that is allowed.
+const LOOKS: u32 = 12;
+
+impl LeaderWatch {
+    fn new(context: Arc<Context>, patience: Duration) -> Self {
+        let next_look = Box::pin(tokio::time::sleep(patience / LOOKS));
+        Self { context, patience, leaderless_since: None, next_look }
+    }
+
+    fn poll_lost(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        while self.next_look.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            self.next_look.as_mut().reset(now + self.patience / LOOKS);
+            if self.context.board().leader() != 0 {
+                self.leaderless_since = None;
+                continue;
+            }
+            let since = *self.leaderless_since.get_or_insert(now);
+            if now - since >= self.patience {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,108 @@
+//! KV, without RangeStream.
+
+use std::time::Duration;
+
+use flotilla_core::command::{Answer, Command};
+use flotilla_core::proto::etcdserverpb as pb;
+use flotilla_core::{Error, mvcc};
+
+use super::{Context, header, quota, read};
+use crate::router::expect_answer;
+
+/// Pause between looks at a compaction whose end a client waits for.
+const COMPACTION_LOOK: Duration = Duration::from_millis(10);
+
+/// True for a request that any member may answer from what it has.
+pub(super) fn is_local_read(request: &pb::RangeRequest) -> bool {
+    request.serializable
+}
+
+pub(super) async fn range(
+    context: &Context,
+    request: pb::RangeRequest,
+) -> Result<pb::RangeResponse, Error> {
+    mvcc::check_range(&request)?;
+    let head = match request.serializable {
+        true => context.board().head(),
+        false => context.router.ticket().await?,
+    };
+    let mut answer = read::range(context, head, request).await?;
+    answer.header = header::complete(context, answer.header);
+    Ok(answer)
+}
+
+pub(super) async fn put(
+    context: &Context,
+    request: pb::PutRequest,
+) -> Result<pb::PutResponse, Error> {
+    let command = Command::Put(request);
+    quota::check(context, &command).await?;
+    if let Command::Put(request) = &command {
+        mvcc::check_put(request)?;
+    }
+    let answer = context.router.submit(command).await?;
+    let mut answer = expect_answer(answer, |answer| match answer {
+        Answer::Put(answer) => Some(answer),
+        _ => None,
+    });
+    answer.header = header::complete(context, answer.header);
+    Ok(answer)
+}
+
+pub(super) async fn delete_range(
+    context: &Context,
+    request: pb::DeleteRangeRequest,
+) -> Result<pb::DeleteRangeResponse, Error> {
+    mvcc::check_delete(&request)?;
+    let answer = context.router.submit(Command::DeleteRange(request)).await?;
+    let mut answer = expect_answer(answer, |answer| match answer {
+        Answer::DeleteRange(answer) => Some(answer),
+        _ => None,
+    });
+    answer.header = header::complete(context, answer.header);
+    Ok(answer)
+}
+
+pub(super) async fn txn(
+    context: &Context,
+    request: pb::TxnRequest,
+) -> Result<pb::TxnResponse, Error> {
+    let command = Command::Txn(request);
+    quota::check(context, &command).await?;
+    let Command::Txn(request) = command else { unreachable!("it was made above") };
+    mvcc::check_txn(&request, context.limits.txn_ops_max)?;
+    let mut answer = if mvcc::is_read_only(&request) {
+        let head = match mvcc::is_serializable(&request) {
+            true => context.board().head(),
+            false => context.router.ticket().await?,
+        };
+        read::txn(context, head, request).await?
+    } else {
+        let answer = context.router.submit(Command::Txn(request)).await?;
+        expect_answer(answer, |answer| match answer {
+            Answer::Txn(answer) => Some(answer),
+            _ => None,
+        })
+    };
+    answer.header = header::complete(context, answer.header);
+    Ok(answer)
+}
+
+pub(super) async fn compact(
+    context: &Context,
+    request: pb::CompactionRequest,
+) -> Result<pb::CompactionResponse, Error> {
+    let answer = context.router.submit(Command::Compact(request)).await?;
+    let mut answer = expect_answer(answer, |answer| match answer {
+        Answer::Compact(answer) => Some(answer),
+        _ => None,
+    });
+    if request.physical {
+        // It ends: the apply thread does it in the background, whatever else it has to do.
+        while context.board().compacted() < request.revision {
+            tokio::time::sleep(COMPACTION_LOOK).await;
+        }
+    }
+    answer.header = header::complete(context, answer.header);
+    Ok(answer)
+}

@@ -1,0 +1,113 @@
+//! Lease.
+
+use std::sync::Arc;
+
+use flotilla_core::command::{Answer, Command};
+use flotilla_core::proto::etcdserverpb as pb;
+use flotilla_core::spine::state;
+use flotilla_core::{Error, LeaseId, mvcc};
+use futures::{Stream, StreamExt};
+use tonic::Status;
+
+use super::call::Requests;
+use super::status::IntoStatus;
+use super::{Context, header, quota};
+use crate::router::expect_answer;
+use crate::supervise::fatal;
+
+/// Renewals of one stream that may be under way; they are answered in order.
+const RENEWALS_MAX: usize = 64;
+
+pub(super) async fn grant(
+    context: &Context,
+    mut request: pb::LeaseGrantRequest,
+) -> Result<pb::LeaseGrantResponse, Error> {
+    while request.id == 0 {
+        request.id = rand::random::<i64>() & i64::MAX;
+    }
+    let command = Command::LeaseGrant(request);
+    quota::check(context, &command).await?;
+    let answer = context.router.submit(command).await?;
+    let mut answer = expect_answer(answer, |answer| match answer {
+        Answer::LeaseGrant(answer) => Some(answer),
+        _ => None,
+    });
+    answer.header = header::complete(context, answer.header);
+    Ok(answer)
+}
+
+pub(super) async fn revoke(
+    context: &Context,
+    request: pb::LeaseRevokeRequest,
+) -> Result<pb::LeaseRevokeResponse, Error> {
+    let answer = context.router.submit(Command::LeaseRevoke(request)).await?;
+    let mut answer = expect_answer(answer, |answer| match answer {
+        Answer::LeaseRevoke(answer) => Some(answer),
+        _ => None,
+    });
+    answer.header = header::complete(context, answer.header);
+    Ok(answer)
+}
+
+/// Ends, after the answers that are due, when the client has sent all it wanted to.
+pub(super) fn keep_alive(
+    context: Arc<Context>,
+    requests: Requests<pb::LeaseKeepAliveRequest>,
+) -> impl Stream<Item = Result<pb::LeaseKeepAliveResponse, Status>> + Send {
+    requests
+        .map(move |request| {
+            let context = context.clone();
+            async move { renew(&context, request?).await.map_err(Error::into_status) }
+        })
+        .buffered(RENEWALS_MAX)
+}
+
+async fn renew(
+    context: &Context,
+    request: pb::LeaseKeepAliveRequest,
+) -> Result<pb::LeaseKeepAliveResponse, Error> {
+    // The header is of before the renewal.
+    let before = header::complete(context, None);
+    let answer = context.router.submit(Command::LeaseKeepAlive(request)).await?;
+    let answer = expect_answer(answer, |answer| match answer {
+        Answer::LeaseKeepAlive(answer) => Some(answer),
+        _ => None,
+    });
+    Ok(pb::LeaseKeepAliveResponse { header: before, ..answer })
+}
+
+pub(super) async fn time_to_live(
+    context: &Context,
+    request: pb::LeaseTimeToLiveRequest,
+) -> Result<pb::LeaseTimeToLiveResponse, Error> {
+    let answer = context.router.submit(Command::LeaseTimeToLive(request)).await?;
+    let mut answer = expect_answer(answer, |answer| match answer {
+        Answer::LeaseTimeToLive(answer) => Some(answer),
+        _ => None,
+    });
+    if request.keys && answer.granted_ttl != 0 {
+        // The leader's answer speaks of a state that this member may not have yet.
+        context.router.ticket().await?;
+        answer.keys = mvcc::lease_keys(context.store(), LeaseId(request.id))
+            .unwrap_or_else(|error| fatal(&error.to_string()));
+    }
+    answer.header = header::complete(context, answer.header);
+    Ok(answer)
+}
+
+/// What this member knows, however old.
+pub(super) async fn leases(
+    context: &Context,
+    _: pb::LeaseLeasesRequest,
+) -> Result<pb::LeaseLeasesResponse, Error> {
+    let store = context.store().clone();
+    let listed = tokio::task::spawn_blocking(move || state::lease_ids(&store)).await;
+    let ids = match listed {
+        Ok(Ok(ids)) => ids,
+        Ok(Err(error)) => fatal(&error.to_string()),
+        // Only a node that stops drops the work; a panic has ended the process.
+        Err(_) => return Err(Error::Stopped),
+    };
+    let leases = ids.into_iter().map(|id| pb::LeaseStatus { id: id.0 }).collect();
+    Ok(pb::LeaseLeasesResponse { header: header::complete(context, None), leases })
+}

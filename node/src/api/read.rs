@@ -1,0 +1,171 @@
+//! Reads of the applied state on the worker that serves the client. A read that could take long is
+//! done in pieces or on another thread, so that the worker's other clients do not wait for it.
+
+use std::sync::Arc;
+
+use flotilla_core::mvcc::{self, Failure, Head, Page};
+use flotilla_core::proto::etcdserverpb as pb;
+use flotilla_core::proto::etcdserverpb::request_op::Request;
+use flotilla_core::Error;
+use tokio::task;
+
+use super::Context;
+use crate::metrics;
+use crate::store::Store;
+use crate::supervise::fatal;
+
+/// Bytes read in one go on a worker: a fraction of a millisecond.
+const PIECE_BYTES: usize = 256 << 10;
+/// A span with more bytes of keys than this is large: what must look at all of it leaves the
+/// worker. One key with its numbers has about 50.
+const LARGE_SPAN_BYTES: usize = 16 << 10;
+/// Times a read is done again because compaction overtook it.
+const ATTEMPTS_MAX: u32 = 8;
+
+/// Answers a checked KV.Range at a head or a later one.
+pub(super) async fn range(
+    context: &Context,
+    head: Head,
+    request: pb::RangeRequest,
+) -> Result<pb::RangeResponse, Error> {
+    metrics::traffic().ranges.increment(1);
+    let store = context.store();
+    if is_in_key_order(&request) {
+        return attempt(context, head, |head| in_pieces(store, head, &request)).await;
+    }
+    let request = Arc::new(request);
+    attempt(context, head, |head| {
+        let request = request.clone();
+        async move {
+            if is_small(store, head, &request)? {
+                return mvcc::read(store, head, &request);
+            }
+            elsewhere(store, move |store| mvcc::read(store, head, &request)).await
+        }
+    })
+    .await
+}
+
+/// Answers a checked KV.Txn that only reads, at a head or a later one.
+pub(super) async fn txn(
+    context: &Context,
+    head: Head,
+    request: pb::TxnRequest,
+) -> Result<pb::TxnResponse, Error> {
+    let store = context.store();
+    let has_spans = reads_spans(&request);
+    let request = Arc::new(request);
+    attempt(context, head, |head| {
+        let request = request.clone();
+        async move {
+            if has_spans {
+                elsewhere(store, move |store| mvcc::read_txn(store, head, &request)).await
+            } else {
+                mvcc::read_txn(store, head, &request)
+            }
+        }
+    })
+    .await
+}
+
+/// Reads one piece of a KV.RangeStream.
+pub(super) async fn page(
+    store: &Store,
+    head: Head,
+    request: &Arc<pb::RangeRequest>,
+    cursor: Option<mvcc::Cursor>,
+    bytes_max: usize,
+) -> Result<Page, Failure> {
+    // The last piece of a limited read counts the keys that are left.
+    if request.count_only || request.limit > 0 {
+        let request = request.clone();
+        return elsewhere(store, move |store| {
+            mvcc::read_page(store, head, &request, cursor, bytes_max)
+        })
+        .await;
+    }
+    mvcc::read_page(store, head, request, cursor, bytes_max)
+}
+
+/// Does a read, and does it again at a newer head when compaction took what it needed. A read at a
+/// revision of the client's choice then finds that revision compacted.
+pub(super) async fn attempt<T, F>(
+    context: &Context,
+    mut head: Head,
+    read: impl Fn(Head) -> F,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    for _ in 0..ATTEMPTS_MAX {
+        match read(head).await {
+            Ok(answer) => return Ok(answer),
+            Err(Failure::Client(error)) => return Err(error),
+            Err(Failure::View(error)) => fatal(&error.to_string()),
+            Err(Failure::Overtaken) => head = context.board().head(),
+        }
+        task::yield_now().await;
+    }
+    Err(Error::Timeout)
+}
+
+/// Runs work that takes long on a thread that may block.
+pub(super) async fn elsewhere<T: Send + 'static>(
+    store: &Store,
+    work: impl FnOnce(&Store) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let store = store.clone();
+    // Only a node that stops drops the work; a panic has ended the process.
+    task::spawn_blocking(move || work(&store)).await.unwrap_or(Err(Error::Stopped.into()))
+}
+
+/// All keys of the span are wanted as they come, so that pieces can be put together.
+fn is_in_key_order(request: &pb::RangeRequest) -> bool {
+    const KEY: i32 = pb::range_request::SortTarget::Key as i32;
+    !request.count_only
+        && request.limit <= 0
+        && request.sort_target == KEY
+        && mvcc::check_range_stream(request).is_ok()
+}
+
+async fn in_pieces(
+    store: &Store,
+    head: Head,
+    request: &pb::RangeRequest,
+) -> Result<pb::RangeResponse, Failure> {
+    let Page { mut answer, mut next } = mvcc::read_page(store, head, request, None, PIECE_BYTES)?;
+    while let Some(cursor) = next {
+        task::yield_now().await;
+        let piece = mvcc::read_page(store, head, request, Some(cursor), PIECE_BYTES)?;
+        answer.kvs.extend(piece.answer.kvs);
+        answer.header = piece.answer.header;
+        answer.count = piece.answer.count;
+        next = piece.next;
+    }
+    Ok(answer)
+}
+
+/// Whether looking at every key of the span takes no longer than a piece.
+fn is_small(store: &Store, head: Head, request: &pb::RangeRequest) -> Result<bool, Failure> {
+    if request.range_end.is_empty() {
+        return Ok(true);
+    }
+    let keys = pb::RangeRequest {
+        key: request.key.clone(),
+        range_end: request.range_end.clone(),
+        revision: request.revision,
+        keys_only: true,
+        ..pb::RangeRequest::default()
+    };
+    Ok(mvcc::read_page(store, head, &keys, None, LARGE_SPAN_BYTES)?.next.is_none())
+}
+
+fn reads_spans(request: &pb::TxnRequest) -> bool {
+    let is_span = |op: &pb::RequestOp| match &op.request {
+        Some(Request::RequestRange(range)) => !range.range_end.is_empty(),
+        Some(Request::RequestTxn(txn)) => reads_spans(txn),
+        Some(Request::RequestPut(_) | Request::RequestDeleteRange(_)) | None => false,
+    };
+    request.compare.iter().any(|compare| !compare.range_end.is_empty())
+        || request.success.iter().chain(&request.failure).any(is_span)
+}

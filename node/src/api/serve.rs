@@ -1,0 +1,98 @@
+//! The connections of one worker: HTTP/1.1 and HTTP/2 on the same port, told apart by their first
+//! bytes. Whatever a client sends ends its own connection at worst.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
+
+use super::Context;
+use super::service::Service;
+use crate::config::Config;
+use crate::runtime::Connection;
+use crate::watch::{Hub, HubReceiver};
+
+/// Bytes a client may send ahead on one call, and on one connection.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes of answers that one call may have waiting in the connection.
+const SEND_BUFFER_BYTES: usize = 256 << 10;
+/// Calls that a client may have given up before the node took them. A client with many calls under
+/// way ends them all at once when it is stopped.
+const RESET_CALLS_MAX: usize = 10_000;
+/// Bytes of the metadata of one call.
+const HEADER_BYTES_MAX: u32 = 64 << 10;
+/// How long a client may take to send the head of an HTTP/1.1 request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves the connections that come in, and the watchers on them, until the worker is stopped.
+pub async fn serve(
+    context: Context,
+    hub: HubReceiver,
+    mut connections: mpsc::Receiver<Connection>,
+) {
+    let hub = Hub::start(hub, &context.config, context.router.clone());
+    let builder = Arc::new(builder(&context.config));
+    let service = Service { context: Arc::new(context), hub };
+    while let Some(connection) = connections.recv().await {
+        if let Err(error) = accept(connection, &builder, &service) {
+            tracing::debug!(%error, "a connection broke before it was served");
+        }
+    }
+}
+
+fn builder(config: &Config) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let mut http2 = builder.http2();
+    http2
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(config.max_concurrent_streams)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_pending_accept_reset_streams(RESET_CALLS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .auto_date_header(false);
+    if let Some(pings) = config.grpc_keepalive {
+        http2.keep_alive_interval(pings.interval).keep_alive_timeout(pings.timeout);
+    }
+    builder
+}
+
+fn accept(
+    connection: Connection,
+    builder: &Arc<Builder<TokioExecutor>>,
+    service: &Service,
+) -> io::Result<()> {
+    match connection {
+        Connection::Tcp(stream, _) => {
+            stream.set_nonblocking(true)?;
+            stream.set_nodelay(true)?;
+            run(TcpStream::from_std(stream)?, builder, service);
+        }
+        Connection::Unix(stream) => {
+            stream.set_nonblocking(true)?;
+            run(UnixStream::from_std(stream)?, builder, service);
+        }
+    }
+    Ok(())
+}
+
+fn run<S>(stream: S, builder: &Arc<Builder<TokioExecutor>>, service: &Service)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (builder, service) = (builder.clone(), service.clone());
+    tokio::spawn(async move {
+        let served = builder.serve_connection(TokioIo::new(stream), service).await;
+        if let Err(error) = served {
+            tracing::debug!(error, "a connection of a client broke");
+        }
+    });
+}

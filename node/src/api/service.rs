@@ -1,0 +1,135 @@
+//! From an HTTP request to the method or the page it names.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::header::{CONTENT_TYPE, HeaderName};
+use hyper::body::Incoming;
+use tonic::Status;
+use tonic::body::Body;
+
+use super::call::Call;
+use super::codec::{ToProst, ToWatchResponse};
+use super::policy::{self, Wishes};
+use super::{
+    Context, Method, cluster, health, http as pages, kv, lease, maintenance, method, range_stream,
+    snapshot, watch,
+};
+use crate::watch::Hub;
+
+/// Serves the connections of one worker.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) context: Arc<Context>,
+    pub(super) hub: Hub,
+}
+
+impl hyper::service::Service<http::Request<Incoming>> for Service {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: http::Request<Incoming>) -> Self::Future {
+        let context = self.context.clone();
+        if !is_grpc(&request) {
+            return Box::pin(async move { Ok(pages::answer(&context, &request).await) });
+        }
+        if let Some(status) = refuse_compressed(&request) {
+            return Box::pin(async move { Ok(status.into_http()) });
+        }
+        match Method::find(request.uri().path()) {
+            Some(method) => {
+                let hub = self.hub.clone();
+                Box::pin(async move { Ok(call(context, hub, method, request).await) })
+            }
+            None => {
+                let text = method::unknown(request.uri().path());
+                Box::pin(async move { Ok(Status::unimplemented(text).into_http()) })
+            }
+        }
+    }
+}
+
+fn is_grpc(request: &http::Request<Incoming>) -> bool {
+    let content_type = request.headers().get(CONTENT_TYPE);
+    request.version() == http::Version::HTTP_2
+        && content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Like etcd, this node has no compression.
+fn refuse_compressed(request: &http::Request<Incoming>) -> Option<Status> {
+    const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+    let encoding = request.headers().get(GRPC_ENCODING)?;
+    if encoding == "identity" {
+        return None;
+    }
+    let encoding = String::from_utf8_lossy(encoding.as_bytes());
+    let text = format!("grpc: Decompressor is not installed for grpc-encoding \"{encoding}\"");
+    Some(Status::unimplemented(text))
+}
+
+async fn call(
+    context: Arc<Context>,
+    hub: Hub,
+    method: Method,
+    request: http::Request<Incoming>,
+) -> http::Response<Body> {
+    let version = policy::client_api_version(request.headers());
+    context.meters.count_client(method, version);
+    let wishes = Wishes::read(request.headers());
+    let call = Call { context, method, wishes };
+    /// Unary methods that never are a local read, which is all but one.
+    macro_rules! unary {
+        ($method:path) => {
+            call.unary(request, |_| false, |context, request| async move {
+                $method(&context, request).await
+            })
+            .await
+        };
+    }
+    match method {
+        Method::Range => {
+            call.unary(request, kv::is_local_read, |context, request| async move {
+                kv::range(&context, request).await
+            })
+            .await
+        }
+        Method::RangeStream => call.server_stream(request, range_stream::range_stream).await,
+        Method::Put => unary!(kv::put),
+        Method::DeleteRange => unary!(kv::delete_range),
+        Method::Txn => unary!(kv::txn),
+        Method::Compact => unary!(kv::compact),
+        Method::Watch => {
+            let needs_leader = wishes.needs_leader;
+            call.bidi_stream::<ToWatchResponse, _, _, _>(request, move |_, requests| {
+                watch::watch(&hub, requests, needs_leader)
+            })
+            .await
+        }
+        Method::LeaseGrant => unary!(lease::grant),
+        Method::LeaseRevoke => unary!(lease::revoke),
+        Method::LeaseKeepAlive => {
+            call.bidi_stream::<ToProst<_>, _, _, _>(request, lease::keep_alive).await
+        }
+        Method::LeaseTimeToLive => unary!(lease::time_to_live),
+        Method::LeaseLeases => unary!(lease::leases),
+        Method::MemberAdd => unary!(cluster::add),
+        Method::MemberRemove => unary!(cluster::remove),
+        Method::MemberUpdate => unary!(cluster::update),
+        Method::MemberList => unary!(cluster::list),
+        Method::MemberPromote => unary!(cluster::promote),
+        Method::Alarm => unary!(maintenance::alarm),
+        Method::Status => unary!(maintenance::status),
+        Method::Defragment => unary!(maintenance::defragment),
+        Method::Hash => unary!(maintenance::hash),
+        Method::HashKv => unary!(maintenance::hash_kv),
+        Method::Snapshot => call.server_stream(request, snapshot::snapshot).await,
+        Method::MoveLeader => unary!(maintenance::move_leader),
+        Method::Downgrade => unary!(maintenance::downgrade),
+        Method::HealthCheck => unary!(health::check),
+        Method::HealthWatch => call.server_stream(request, health::watch).await,
+        Method::HealthList => unary!(health::list),
+    }
+}

@@ -1,0 +1,129 @@
+//! The architecture as a test: what the core may depend on, and who may import whom in the node.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Crates by which code could reach a clock, a disk, a thread, a network or chance.
+const BANNED_IN_CORE: [&str; 11] = [
+    "actix", "actix-rt", "async-std", "crossbeam", "dashmap", "hyper", "metrics",
+    "rocksdb", "rustix", "tokio", "tonic",
+];
+
+/// Modules of the node, in the order of a request's way, with the node's modules each may name.
+/// `config`, `metrics`, `supervise` and the crate's constants may be named by all.
+const IMPORTS: [(&str, &[&str]); 11] = [
+    ("start", &["api", "cluster", "peer", "range", "router", "runtime", "store", "wal", "watch"]),
+    ("runtime", &["api", "peer", "router", "watch"]),
+    ("api", &["router", "runtime", "store", "watch"]),
+    ("router", &["store"]),
+    ("range", &["peer", "router", "store", "wal"]),
+    ("cluster", &["peer", "range", "router", "store", "wal"]),
+    ("watch", &["router", "store"]),
+    ("peer", &["range", "router", "store"]),
+    ("wal", &["io"]),
+    ("store", &["io"]),
+    ("io", &[]),
+];
+
+const NAMED_BY_ALL: [&str; 5] = ["config", "logging", "metrics", "supervise", "tests"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("node is in the workspace").to_owned()
+}
+
+#[test]
+fn the_core_and_placement_can_do_no_io() {
+    for package in ["flotilla-core", "flotilla-placement", "flotilla-proto"] {
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--offline", "-p", package, "-e", "normal", "--prefix", "none"])
+            .args(["--format", "{p}"])
+            .current_dir(root())
+            .output()
+            .expect("cargo runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).expect("cargo prints text");
+        let crates: BTreeSet<&str> =
+            text.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        let found: Vec<_> = BANNED_IN_CORE.iter().filter(|name| crates.contains(*name)).collect();
+        assert!(found.is_empty(), "{package} depends on {found:?}");
+    }
+}
+
+/// Chance reaches the core by raft-rs alone, which is told what to draw; nothing of ours names it.
+#[test]
+fn the_core_names_no_clock_thread_file_or_chance() {
+    let banned = [
+        "std::time::Instant", "SystemTime", "std::thread", "std::fs", "std::net", "std::env",
+        "rand::", "println!", "eprintln!",
+    ];
+    let mut found = Vec::new();
+    for folder in ["node/core/src", "placement/src"] {
+        for file in rust_files(&root().join(folder)) {
+            let text = std::fs::read_to_string(&file).expect("readable");
+            for word in banned.iter().filter(|word| text.contains(**word)) {
+                found.push(format!("{}: {word}", file.display()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn imports_go_down_the_way_of_a_request() {
+    let src = root().join("node/src");
+    let mut wrong = Vec::new();
+    for (module, allowed) in IMPORTS {
+        let folder = src.join(module);
+        let files = if folder.is_dir() {
+            rust_files(&folder)
+        } else {
+            vec![src.join(format!("{module}.rs"))]
+        };
+        for file in files {
+            let text = std::fs::read_to_string(&file).expect("readable");
+            for named in modules_named(&text) {
+                let is_fine = named == module
+                    || allowed.contains(&named.as_str())
+                    || NAMED_BY_ALL.contains(&named.as_str());
+                if !is_fine {
+                    wrong.push(format!("{} names crate::{named}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+fn modules_named(text: &str) -> BTreeSet<String> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let mut named = BTreeSet::new();
+    for line in code {
+        for (at, _) in line.match_indices("crate::") {
+            let rest = &line[at + "crate::".len()..];
+            let name: String =
+                rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+            if !name.is_empty() {
+                named.insert(name);
+            }
+        }
+    }
+    named
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of the workspace") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
