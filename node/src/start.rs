@@ -154,9 +154,9 @@ fn open_wal(
         if let Some(flush) = &report.flush {
             ::metrics::histogram!(metrics::WAL_FSYNC_SECONDS).record(flush.sync_duration);
         }
-        // A later token stands for all before it; truncations have none.
-        let newest = report.done.iter().map(|done| done.token).max().unwrap_or(0);
-        if newest != 0 {
+        // A later token stands for all before it.
+        let tokens = report.done.iter().map(|done| done.token);
+        if let Some(newest) = tokens.filter(|token| *token != range::NO_TOKEN).max() {
             // The actor ends only with the process.
             let _ = completions.blocking_send(Completion::Persisted(newest));
         }

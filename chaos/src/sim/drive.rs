@@ -34,6 +34,11 @@ impl World {
         self.check_state(id);
         self.carry_out(id, effects);
         self.flush_links(id);
+        let Some(running) = self.running(id) else { return };
+        let unsent = std::mem::take(&mut running.unsent);
+        if !unsent.is_empty() {
+            self.step(id, Input::Unsent(unsent));
+        }
     }
 
     fn clock_of(&self, id: u64) -> flotilla_core::Time {

@@ -60,7 +60,7 @@ impl World {
     pub(super) fn gather(&mut self, id: u64, to: u64, parcel: Parcel) {
         let Some(link) = self.up(id).links.get_mut(&to) else {
             if let Parcel::Forward(forward) = parcel {
-                self.step(id, Input::Unsent(vec![forward]));
+                self.up(id).unsent.push(forward);
             }
             return;
         };
@@ -74,7 +74,6 @@ impl World {
     /// Queues what was gathered for every peer.
     pub(super) fn flush_links(&mut self, id: u64) {
         let Some(running) = self.running(id) else { return };
-        let mut unsent: Vec<Forward> = Vec::new();
         let mut ready = Vec::new();
         for (to, link) in &mut running.links {
             let frame = mem::take(&mut link.gathering);
@@ -82,7 +81,7 @@ impl World {
                 continue;
             }
             if !link.is_up || link.queue.len() >= QUEUE_FRAMES_MAX {
-                unsent.extend(frame.forwards);
+                running.unsent.extend(frame.forwards);
                 continue;
             }
             link.queue.push_back(frame);
@@ -93,9 +92,6 @@ impl World {
         for to in ready {
             let wait = self.chance.below(100);
             self.on_node(id, wait, NodeEvent::Write(to));
-        }
-        if !unsent.is_empty() {
-            self.step(id, Input::Unsent(unsent));
         }
     }
 
@@ -144,10 +140,12 @@ impl World {
         link.is_break_planned = false;
         let frames = mem::take(&mut link.queue);
         for bytes in held {
-            self.send_bytes(id, to, bytes);
+            self.send_bytes(id, to, bytes, false);
         }
         for frame in frames {
-            self.send_bytes(id, to, seal(&frame.encode_to_vec()));
+            // Consensus bears repetition and any order; requests rely on a stream that has neither.
+            let is_robust = frame.forwards.is_empty() && frame.answers.is_empty();
+            self.send_bytes(id, to, seal(&frame.encode_to_vec()), is_robust);
         }
     }
 
@@ -169,7 +167,7 @@ impl World {
         }
     }
 
-    fn send_bytes(&mut self, id: u64, to: u64, bytes: Bytes) {
+    fn send_bytes(&mut self, id: u64, to: u64, bytes: Bytes, is_robust: bool) {
         let network = self.plan.network.clone();
         let is_calm = self.phase > super::world::Phase::Trouble;
         let mut is_so = |share: u64| !is_calm && share > 0 && self.chance.happens(share);
@@ -177,7 +175,8 @@ impl World {
             self.see("frame lost");
             return;
         }
-        let (is_repeated, is_overtaking) = (is_so(network.repeat), is_so(network.overtake));
+        let is_repeated = is_robust && is_so(network.repeat);
+        let is_overtaking = is_robust && is_so(network.overtake);
         let bytes = if is_so(network.flip) { self.flip_bit(&bytes) } else { bytes };
         for _ in 0..=u32::from(is_repeated) {
             let wait = 1 + self.chance.wait(network.delay_mean);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use flotilla_core::memory::MemoryView;
 use flotilla_core::mvcc::Head;
-use flotilla_core::proto::internal::{PeerFrame, RaftMessage, SnapshotMark};
+use flotilla_core::proto::internal::{Forward, PeerFrame, RaftMessage, SnapshotMark};
 use flotilla_core::snapshot;
 use flotilla_core::spine::apply::Task;
 use flotilla_core::spine::state::Position;
@@ -84,6 +84,8 @@ pub(super) struct Running {
     pub(super) is_store_flushing: bool,
 
     pub(super) links: BTreeMap<u64, Link>,
+    /// Forwards that never left the node, to be given back after the step.
+    pub(super) unsent: Vec<Forward>,
     /// Connections of peers that were given up: sender, its life, number.
     pub(super) dead_connections: BTreeSet<(u64, u32, u64)>,
     pub(super) snapshots: BTreeMap<u64, Transfer>,

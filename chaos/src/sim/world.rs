@@ -337,6 +337,7 @@ impl World {
             is_compaction_planned: false,
             is_store_flushing: false,
             links: Default::default(),
+            unsent: Vec::new(),
             dead_connections: Default::default(),
             snapshots: Default::default(),
             snapshots_count: 0,

@@ -26,28 +26,94 @@ pub(super) struct Service {
     pub(super) hub: Hub,
 }
 
+type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
 impl hyper::service::Service<http::Request<Incoming>> for Service {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = Answer;
 
-    fn call(&self, request: http::Request<Incoming>) -> Self::Future {
-        let context = self.context.clone();
+    fn call(&self, request: http::Request<Incoming>) -> Answer {
         if !is_grpc(&request) {
+            let context = self.context.clone();
             return Box::pin(async move { Ok(pages::answer(&context, &request).await) });
         }
         if let Some(status) = refuse_compressed(&request) {
             return Box::pin(async move { Ok(status.into_http()) });
         }
         match Method::find(request.uri().path()) {
-            Some(method) => {
-                let hub = self.hub.clone();
-                Box::pin(async move { Ok(call(context, hub, method, request).await) })
-            }
+            Some(method) => self.carry_out(method, request),
             None => {
                 let text = method::unknown(request.uri().path());
                 Box::pin(async move { Ok(Status::unimplemented(text).into_http()) })
             }
+        }
+    }
+}
+
+impl Service {
+    /// Each method has a future of its own size.
+    fn carry_out(&self, method: Method, request: http::Request<Incoming>) -> Answer {
+        let context = self.context.clone();
+        context.meters.count_client(method, policy::client_api_version(request.headers()));
+        let wishes = Wishes::read(request.headers());
+        let call = Call { context, method, wishes };
+        /// Unary methods that never are a local read, which is all but one.
+        macro_rules! unary {
+            ($method:path) => {
+                unary!($method, |_| false)
+            };
+            ($method:path, $is_local_read:expr) => {
+                Box::pin(async move {
+                    let method = |context: Arc<Context>, request| async move {
+                        $method(&context, request).await
+                    };
+                    Ok(call.unary(request, $is_local_read, method).await)
+                })
+            };
+        }
+        macro_rules! server_stream {
+            ($method:path) => {
+                Box::pin(async move { Ok(call.server_stream(request, $method).await) })
+            };
+        }
+        match method {
+            Method::Range => unary!(kv::range, kv::is_local_read),
+            Method::RangeStream => server_stream!(range_stream::range_stream),
+            Method::Put => unary!(kv::put),
+            Method::DeleteRange => unary!(kv::delete_range),
+            Method::Txn => unary!(kv::txn),
+            Method::Compact => unary!(kv::compact),
+            Method::Watch => {
+                let hub = self.hub.clone();
+                let watch = move |_, requests| watch::watch(&hub, requests, wishes.needs_leader);
+                Box::pin(async move {
+                    Ok(call.bidi_stream::<ToWatchResponse, _, _, _>(request, watch).await)
+                })
+            }
+            Method::LeaseGrant => unary!(lease::grant),
+            Method::LeaseRevoke => unary!(lease::revoke),
+            Method::LeaseKeepAlive => Box::pin(async move {
+                Ok(call.bidi_stream::<ToProst<_>, _, _, _>(request, lease::keep_alive).await)
+            }),
+            Method::LeaseTimeToLive => unary!(lease::time_to_live),
+            Method::LeaseLeases => unary!(lease::leases),
+            Method::MemberAdd => unary!(cluster::add),
+            Method::MemberRemove => unary!(cluster::remove),
+            Method::MemberUpdate => unary!(cluster::update),
+            Method::MemberList => unary!(cluster::list),
+            Method::MemberPromote => unary!(cluster::promote),
+            Method::Alarm => unary!(maintenance::alarm),
+            Method::Status => unary!(maintenance::status),
+            Method::Defragment => unary!(maintenance::defragment),
+            Method::Hash => unary!(maintenance::hash),
+            Method::HashKv => unary!(maintenance::hash_kv),
+            Method::Snapshot => server_stream!(snapshot::snapshot),
+            Method::MoveLeader => unary!(maintenance::move_leader),
+            Method::Downgrade => unary!(maintenance::downgrade),
+            Method::HealthCheck => unary!(health::check),
+            Method::HealthWatch => server_stream!(health::watch),
+            Method::HealthList => unary!(health::list),
         }
     }
 }
@@ -68,68 +134,4 @@ fn refuse_compressed(request: &http::Request<Incoming>) -> Option<Status> {
     let encoding = String::from_utf8_lossy(encoding.as_bytes());
     let text = format!("grpc: Decompressor is not installed for grpc-encoding \"{encoding}\"");
     Some(Status::unimplemented(text))
-}
-
-async fn call(
-    context: Arc<Context>,
-    hub: Hub,
-    method: Method,
-    request: http::Request<Incoming>,
-) -> http::Response<Body> {
-    let version = policy::client_api_version(request.headers());
-    context.meters.count_client(method, version);
-    let wishes = Wishes::read(request.headers());
-    let call = Call { context, method, wishes };
-    /// Unary methods that never are a local read, which is all but one.
-    macro_rules! unary {
-        ($method:path) => {
-            call.unary(request, |_| false, |context, request| async move {
-                $method(&context, request).await
-            })
-            .await
-        };
-    }
-    match method {
-        Method::Range => {
-            call.unary(request, kv::is_local_read, |context, request| async move {
-                kv::range(&context, request).await
-            })
-            .await
-        }
-        Method::RangeStream => call.server_stream(request, range_stream::range_stream).await,
-        Method::Put => unary!(kv::put),
-        Method::DeleteRange => unary!(kv::delete_range),
-        Method::Txn => unary!(kv::txn),
-        Method::Compact => unary!(kv::compact),
-        Method::Watch => {
-            let needs_leader = wishes.needs_leader;
-            call.bidi_stream::<ToWatchResponse, _, _, _>(request, move |_, requests| {
-                watch::watch(&hub, requests, needs_leader)
-            })
-            .await
-        }
-        Method::LeaseGrant => unary!(lease::grant),
-        Method::LeaseRevoke => unary!(lease::revoke),
-        Method::LeaseKeepAlive => {
-            call.bidi_stream::<ToProst<_>, _, _, _>(request, lease::keep_alive).await
-        }
-        Method::LeaseTimeToLive => unary!(lease::time_to_live),
-        Method::LeaseLeases => unary!(lease::leases),
-        Method::MemberAdd => unary!(cluster::add),
-        Method::MemberRemove => unary!(cluster::remove),
-        Method::MemberUpdate => unary!(cluster::update),
-        Method::MemberList => unary!(cluster::list),
-        Method::MemberPromote => unary!(cluster::promote),
-        Method::Alarm => unary!(maintenance::alarm),
-        Method::Status => unary!(maintenance::status),
-        Method::Defragment => unary!(maintenance::defragment),
-        Method::Hash => unary!(maintenance::hash),
-        Method::HashKv => unary!(maintenance::hash_kv),
-        Method::Snapshot => call.server_stream(request, snapshot::snapshot).await,
-        Method::MoveLeader => unary!(maintenance::move_leader),
-        Method::Downgrade => unary!(maintenance::downgrade),
-        Method::HealthCheck => unary!(health::check),
-        Method::HealthWatch => call.server_stream(request, health::watch).await,
-        Method::HealthList => unary!(health::list),
-    }
 }

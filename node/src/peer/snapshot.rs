@@ -24,7 +24,7 @@ use crate::store::Store;
 use crate::supervise::fatal;
 
 /// Bytes a second of one snapshot, so that it does not take the network from the log.
-pub const SNAPSHOT_BYTES_PER_SECOND_MAX: u64 = 100 << 20;
+const SNAPSHOT_BYTES_PER_SECOND_MAX: u64 = 100 << 20;
 /// A receiver that says nothing for this long is given up.
 const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Chunks read ahead of the network.

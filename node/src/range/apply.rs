@@ -21,7 +21,7 @@ use crate::store::{Sealed, Store};
 use crate::supervise::fatal;
 
 /// Messages that may wait for the thread.
-pub const QUEUE_MESSAGES_MAX: usize = 1_024;
+const QUEUE_MESSAGES_MAX: usize = 1_024;
 /// Tasks put into one batch.
 const BATCH_TASKS_MAX: usize = 64;
 

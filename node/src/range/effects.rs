@@ -3,7 +3,7 @@
 use flotilla_core::group::Position;
 use flotilla_core::spine::{Cluster, Effect, Status};
 
-use super::{ApplyMessage, Completion, GROUP, SpineActor, to_wal};
+use super::{ApplyMessage, Completion, GROUP, NO_TOKEN, SpineActor, to_wal};
 use crate::supervise::fatal;
 use crate::wal;
 
@@ -27,7 +27,7 @@ impl SpineActor {
             Effect::Truncate(Position { index, term }) => {
                 self.unsent_appends.push_back(wal::Append {
                     group: GROUP,
-                    token: 0,
+                    token: NO_TOKEN,
                     is_flush_needed: false,
                     operations: vec![wal::Operation::Truncate { index, term }],
                 });

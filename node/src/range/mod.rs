@@ -296,5 +296,7 @@ impl StreamHandler<Completion> for SpineActor {
     }
 }
 
+/// The token of appends that nobody waits for.
+pub const NO_TOKEN: u64 = u64::MAX;
 /// The group whose completions this actor takes.
 pub const GROUP: GroupId = GroupId::SPINE;

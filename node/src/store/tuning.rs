@@ -167,8 +167,10 @@ fn database_options(options: &Options, buffers: &WriteBufferManager) -> rocksdb:
     database.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, message| {
         match level {
             LogLevel::Error | LogLevel::Fatal => tracing::error!("RocksDB: {message}"),
-            LogLevel::Debug | LogLevel::Info | LogLevel::Warn | LogLevel::Header => {
-                tracing::warn!("RocksDB: {message}");
+            LogLevel::Warn => tracing::warn!("RocksDB: {message}"),
+            // The header lists every option at each start, whatever level is asked for.
+            LogLevel::Debug | LogLevel::Info | LogLevel::Header => {
+                tracing::debug!("RocksDB: {message}");
             }
         }
     }));

@@ -153,10 +153,7 @@ impl Book {
 
     /// Everything that recovery must be able to rebuild, given the oldest segment kept.
     #[cfg(test)]
-    pub(super) fn essence(
-        &self,
-        oldest_segment: u64,
-    ) -> Vec<(GroupId, Checkpoint, Place, Vec<(u64, u64, u64)>)> {
+    pub(super) fn essence(&self, oldest_segment: u64) -> Essence {
         let group_essence = |(group, book): (&GroupId, &GroupBook)| {
             let is_forgotten = book.born.segment < oldest_segment;
             let born = if is_forgotten { Place::default() } else { book.born };
@@ -166,6 +163,10 @@ impl Book {
         self.groups.iter().map(group_essence).collect()
     }
 }
+
+/// Of each group its marks, where it was born, and first index, term and segment of its runs.
+#[cfg(test)]
+pub(super) type Essence = Vec<(GroupId, Checkpoint, Place, Vec<(u64, u64, u64)>)>;
 
 impl GroupBook {
     fn checkpoint(&self) -> Checkpoint {

@@ -69,7 +69,10 @@ impl Flusher {
     /// Runs until the log is closed or fails, or all handles are gone.
     pub(super) fn run(mut self, on_failure: &dyn Fn(Error)) {
         // A panic here must not leave the node waiting for reports that never come.
-        match catch_unwind(AssertUnwindSafe(|| self.serve())) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.serve()));
+        // From here on appends are refused, so whoever hears of the failure can rely on it.
+        drop(self);
+        match outcome {
             Ok(Ok(())) => {}
             Ok(Err(error)) => on_failure(error),
             Err(_) => on_failure(Error::Panicked),

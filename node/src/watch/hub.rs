@@ -14,10 +14,10 @@ use flotilla_core::time::{Length, Time};
 use flotilla_core::watch::{self, Counts, Effect, Input, Response, StreamId};
 use tokio::sync::Notify;
 
-use super::inbox::HubReceiver;
+use super::inbox::{HubReceiver, Inbox};
 use crate::config::Config;
 use crate::metrics;
-use crate::router::Router;
+use crate::router::{Board, Router};
 use crate::supervise::fatal;
 
 /// Batches taken before the worker's other tasks get their turn.
@@ -37,7 +37,11 @@ pub struct Hub {
 }
 
 struct Shared {
+    inbox: Arc<Inbox>,
     router: Router,
+    limits: watch::Limits,
+    progress_interval: Length,
+    election_timeout: Length,
     started: Instant,
     state: Mutex<State>,
     /// A stream did what the task must see to.
@@ -45,13 +49,18 @@ struct Shared {
 }
 
 struct State {
-    machine: watch::Hub,
+    /// `None` while there are no streams.
+    machine: Option<Machine>,
     outlets: HashMap<StreamId, Outlet>,
     opened_count: u64,
-    /// Term, and whether there is a leader, as the machine was told last.
-    leadership: (u64, bool),
     /// As the metrics were told last.
     counts: Counts,
+}
+
+struct Machine {
+    hub: watch::Hub,
+    /// Term, and whether there is a leader, as it was told last.
+    leadership: (u64, bool),
 }
 
 /// What waits to be sent to one client.
@@ -68,125 +77,130 @@ struct Outlet {
 impl Hub {
     /// Starts the hub of the calling thread's worker.
     pub fn start(receiver: HubReceiver, config: &Config, router: Router) -> Self {
-        let head = router.board().head();
         let limits = config.limits();
-        let machine = watch::Config {
-            cluster_id: router.board().cluster_id(),
-            member_id: router.board().member_id(),
-            progress_interval: length(config.watch_progress_notify_interval),
-            election_timeout: length(
-                limits.leaderless_stream_timeout
-                    / u32::try_from(watch::LEADERLESS_TIMEOUTS).expect("a small number"),
-            ),
+        let leaderless_timeouts =
+            u32::try_from(watch::LEADERLESS_TIMEOUTS).expect("a small number");
+        let shared = Shared {
+            inbox: receiver.inbox,
             limits: watch::Limits {
                 fragment_bytes: limits.message_bytes_max,
                 block_rows_max: SLICE_ROWS_MAX,
                 block_events_max: SLICE_ROWS_MAX,
                 ..watch::Limits::default()
             },
-        };
-        let state = State {
-            machine: watch::Hub::new(machine, head.revision, head.compact_revision),
-            outlets: HashMap::new(),
-            opened_count: 0,
-            leadership: (0, true),
-            counts: Counts::default(),
-        };
-        let shared = Shared {
-            router,
+            progress_interval: length(config.watch_progress_notify_interval),
+            election_timeout: length(limits.leaderless_stream_timeout / leaderless_timeouts),
             started: Instant::now(),
-            state: Mutex::new(state),
+            state: Mutex::new(State {
+                machine: None,
+                outlets: HashMap::new(),
+                opened_count: 0,
+                counts: Counts::default(),
+            }),
             is_woken: Notify::new(),
+            router,
         };
         let hub = Self { shared: Arc::new(shared) };
-        tokio::spawn(hub.clone().run(receiver));
+        tokio::spawn(hub.clone().run());
         hub
     }
 
     /// Opens a stream. With `needs_leader` it is ended when there is no leader for long.
     pub fn open(&self, needs_leader: bool) -> Opened {
-        let mut wakers = Vec::new();
         let mut state = self.state();
         state.opened_count += 1;
         let id = StreamId(state.opened_count);
         state.outlets.insert(id, Outlet::default());
-        self.refresh(&mut state, &mut wakers);
+        if state.machine.is_none() {
+            state.machine = Some(self.machine());
+        }
         let input = Input::Open { stream: id, needs_leader, chance: rand::random() };
-        self.step(&mut state, input, &mut wakers);
-        drop(state);
-        wake(wakers);
+        self.step(state, input);
         // From here on the task looks at the leader.
         self.shared.is_woken.notify_one();
         Opened { hub: self.clone(), id }
     }
 
+    /// A machine that stands where the store does.
+    fn machine(&self) -> Machine {
+        let board = self.shared.router.board();
+        let config = watch::Config {
+            cluster_id: board.cluster_id(),
+            member_id: board.member_id(),
+            progress_interval: self.shared.progress_interval,
+            election_timeout: self.shared.election_timeout,
+            limits: self.shared.limits.clone(),
+        };
+        // In this order: a batch that is not kept was on the board before the look at it.
+        self.shared.inbox.open();
+        let head = board.head();
+        let hub = watch::Hub::new(config, head.revision, head.compact_revision);
+        Machine { hub, leadership: (0, true) }
+    }
+
     /// Serves the hub until the worker ends.
-    async fn run(self, mut batches: HubReceiver) {
+    async fn run(self) {
         loop {
-            let mut wakers = Vec::new();
-            let mut is_busy = false;
-            let deadline = {
-                let mut state = self.state();
-                self.refresh(&mut state, &mut wakers);
-                for taken in 1..=BATCHES_TOGETHER_MAX {
-                    let Some(published) = batches.take() else { break };
-                    is_busy = taken == BATCHES_TOGETHER_MAX;
-                    self.step(&mut state, Input::Published(published), &mut wakers);
-                }
-                if state.machine.next_deadline().is_some_and(|at| at <= self.now()) {
-                    self.step(&mut state, Input::Tick, &mut wakers);
-                }
-                is_busy |= self.catch_up(&mut state, &mut wakers);
-                state.count();
-                self.deadline(&state)
-            };
+            let Turn { wakers, is_busy, patience } = self.turn();
             wake(wakers);
             if is_busy {
                 tokio::task::yield_now().await;
                 continue;
             }
             tokio::select! {
-                () = batches.filled() => {}
+                () = self.shared.inbox.filled() => {}
                 () = self.shared.is_woken.notified() => {}
-                () = tokio::time::sleep(deadline) => {}
+                () = tokio::time::sleep(patience) => {}
             }
         }
     }
 
-    /// Reads a slice of history, if any is wanted. Returns whether more is.
-    fn catch_up(&self, state: &mut State, wakers: &mut Vec<Waker>) -> bool {
-        if !state.machine.is_behind() {
-            return false;
+    /// Takes what has come, does what is due, and reads a slice of history if any is wanted.
+    fn turn(&self) -> Turn {
+        let mut turn = Turn { wakers: Vec::new(), is_busy: false, patience: NO_DEADLINE };
+        let mut state = self.state();
+        let State { machine, outlets, counts, .. } = &mut *state;
+        let Some(machine) = machine else {
+            count(counts, Counts::default());
+            return turn;
+        };
+        let (router, now) = (&self.shared.router, self.now());
+        let mut effects = machine.refresh(router.board(), now);
+        for taken in 1..=BATCHES_TOGETHER_MAX {
+            let Some(published) = self.shared.inbox.take() else { break };
+            turn.is_busy = taken == BATCHES_TOGETHER_MAX;
+            effects.extend(machine.hub.step(now, Input::Published(published)));
         }
-        let router = &self.shared.router;
-        let effects = state.machine.catch_up(router.store(), router.board().head());
-        let effects = effects.unwrap_or_else(|error| fatal(&error.to_string()));
-        state.carry_out(effects, wakers);
-        state.machine.is_behind()
-    }
-
-    /// How long the task may sleep.
-    fn deadline(&self, state: &State) -> Duration {
-        let patience = if state.outlets.is_empty() { NO_DEADLINE } else { LEADER_LOOK };
-        let tick = state.machine.next_deadline();
+        if machine.hub.next_deadline().is_some_and(|at| at <= now) {
+            effects.extend(machine.hub.step(now, Input::Tick));
+        }
+        if machine.hub.is_behind() {
+            let caught_up = machine.hub.catch_up(router.store(), router.board().head());
+            effects.extend(caught_up.unwrap_or_else(|error| fatal(&error.to_string())));
+            turn.is_busy |= machine.hub.is_behind();
+        }
+        carry_out(outlets, effects, &mut turn.wakers);
+        count(counts, machine.hub.counts());
+        let tick = machine.hub.next_deadline();
         let tick = tick.map(|at| Duration::from_micros(at.since(self.now()).0));
-        tick.map_or(patience, |tick| tick.min(patience))
+        turn.patience = tick.map_or(LEADER_LOOK, |tick| tick.min(LEADER_LOOK));
+        turn
     }
 
-    /// Tells the machine of a new leader or of none.
-    fn refresh(&self, state: &mut State, wakers: &mut Vec<Waker>) {
-        let board = self.shared.router.board();
-        let leadership = (board.term(), board.leader() != 0);
-        if leadership != state.leadership {
-            state.leadership = leadership;
-            let (term, is_known) = leadership;
-            self.step(state, Input::Leader { term, is_known }, wakers);
-        }
-    }
-
-    fn step(&self, state: &mut State, input: Input, wakers: &mut Vec<Waker>) {
-        let effects = state.machine.step(self.now(), input);
-        state.carry_out(effects, wakers);
+    /// Hands the machine an input, and does what it asks for. Returns whether it wants to read
+    /// history.
+    fn step(&self, mut state: MutexGuard<'_, State>, input: Input) -> bool {
+        let State { machine, outlets, .. } = &mut *state;
+        let Some(machine) = machine else { return false };
+        let now = self.now();
+        let mut effects = machine.refresh(self.shared.router.board(), now);
+        effects.extend(machine.hub.step(now, input));
+        let mut wakers = Vec::new();
+        carry_out(outlets, effects, &mut wakers);
+        let is_behind = machine.hub.is_behind();
+        drop(state);
+        wake(wakers);
+        is_behind
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -199,34 +213,57 @@ impl Hub {
     }
 }
 
-impl State {
-    fn carry_out(&mut self, effects: Vec<Effect>, wakers: &mut Vec<Waker>) {
-        for effect in effects {
-            let (stream, change) = match effect {
-                Effect::Send { stream, response } => (stream, Change::Send(response)),
-                Effect::Reading { stream, is_on } => (stream, Change::Reading(is_on)),
-                Effect::CloseStream { stream, error } => (stream, Change::End(error)),
-            };
-            let Some(outlet) = self.outlets.get_mut(&stream) else { continue };
-            match change {
-                Change::Send(response) => {
-                    metrics::traffic().events.increment(response.events_count() as u64);
-                    outlet.responses.push_back(response);
-                }
-                Change::Reading(is_on) => outlet.is_reading_off = !is_on,
-                Change::End(error) => outlet.end = Some(error),
-            }
-            wakers.extend(outlet.waker.take());
-        }
-    }
+/// What the task does after a look at everything.
+struct Turn {
+    wakers: Vec<Waker>,
+    /// There is more to do at once.
+    is_busy: bool,
+    /// How long it may sleep.
+    patience: Duration,
+}
 
-    /// Brings the metrics up to date.
-    fn count(&mut self) {
-        let counts = self.machine.counts();
-        if counts != self.counts {
-            metrics::watching(self.counts, counts);
-            self.counts = counts;
+impl Machine {
+    /// Tells it of a new leader or of none.
+    fn refresh(&mut self, board: &Board, now: Time) -> Vec<Effect> {
+        let leadership = (board.term(), board.leader() != 0);
+        if leadership == self.leadership {
+            return Vec::new();
         }
+        self.leadership = leadership;
+        let (term, is_known) = leadership;
+        self.hub.step(now, Input::Leader { term, is_known })
+    }
+}
+
+fn carry_out(
+    outlets: &mut HashMap<StreamId, Outlet>,
+    effects: Vec<Effect>,
+    wakers: &mut Vec<Waker>,
+) {
+    for effect in effects {
+        let (stream, change) = match effect {
+            Effect::Send { stream, response } => (stream, Change::Send(response)),
+            Effect::Reading { stream, is_on } => (stream, Change::Reading(is_on)),
+            Effect::CloseStream { stream, error } => (stream, Change::End(error)),
+        };
+        let Some(outlet) = outlets.get_mut(&stream) else { continue };
+        match change {
+            Change::Send(response) => {
+                metrics::traffic().events.increment(response.events_count() as u64);
+                outlet.responses.push_back(response);
+            }
+            Change::Reading(is_on) => outlet.is_reading_off = !is_on,
+            Change::End(error) => outlet.end = Some(error),
+        }
+        wakers.extend(outlet.waker.take());
+    }
+}
+
+/// Brings the metrics up to date.
+fn count(told: &mut Counts, counts: Counts) {
+    if counts != *told {
+        metrics::watching(*told, counts);
+        *told = counts;
     }
 }
 
@@ -250,14 +287,9 @@ impl Opened {
 
     /// Takes a message of the client.
     pub fn request(&self, request: WatchRequest) {
-        let mut wakers = Vec::new();
         let revision = self.hub.shared.router.board().head().revision;
-        let mut state = self.hub.state();
-        self.hub.refresh(&mut state, &mut wakers);
         let input = Input::Request { stream: self.id, request, revision };
-        self.hub.step(&mut state, input, &mut wakers);
-        drop(state);
-        wake(wakers);
+        self.hub.step(self.hub.state(), input);
         // The watcher may want history, or a deadline may have come closer.
         self.hub.shared.is_woken.notify_one();
     }
@@ -278,13 +310,8 @@ impl Opened {
                 }
             };
         };
-        let mut wakers = Vec::new();
         let input = Input::Sent { stream: self.id, bytes: response.charge() };
-        self.hub.step(&mut state, input, &mut wakers);
-        let is_behind = state.machine.is_behind();
-        drop(state);
-        wake(wakers);
-        if is_behind {
+        if self.hub.step(state, input) {
             self.hub.shared.is_woken.notify_one();
         }
         Poll::Ready(Some(Ok(response)))
@@ -293,12 +320,14 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        let mut wakers = Vec::new();
+        self.hub.state().outlets.remove(&self.id);
+        self.hub.step(self.hub.state(), Input::Close { stream: self.id });
         let mut state = self.hub.state();
-        state.outlets.remove(&self.id);
-        self.hub.step(&mut state, Input::Close { stream: self.id }, &mut wakers);
+        if state.outlets.is_empty() {
+            state.machine = None;
+            self.hub.shared.inbox.close();
+        }
         drop(state);
-        wake(wakers);
         self.hub.shared.is_woken.notify_one();
     }
 }

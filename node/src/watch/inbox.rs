@@ -1,5 +1,6 @@
 //! The way of applied batches to a worker. Publishing never waits: what finds no room is left out,
 //! and only how far the state has come is kept, so that the hub reads the rest from the history.
+//! A worker without watch streams is not woken at all.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,17 +24,19 @@ pub struct HubHandle {
 /// Where the worker takes them from.
 #[derive(Debug)]
 pub struct HubReceiver {
-    inbox: Arc<Inbox>,
+    pub(super) inbox: Arc<Inbox>,
 }
 
 #[derive(Debug, Default)]
-struct Inbox {
+pub(super) struct Inbox {
     waiting: Mutex<Waiting>,
     is_filled: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
+    /// There are streams to whom batches matter.
+    is_open: bool,
     batches: VecDeque<(Published, usize)>,
     bytes: usize,
     /// Without events: the newest batch that found no room.
@@ -49,25 +52,36 @@ impl HubHandle {
 
     /// Hands over a batch. Batches must come in the order they were applied.
     pub fn publish(&self, published: &Published) {
-        let bytes = published.events.iter().map(event_bytes).sum();
-        self.inbox.waiting().push(published, bytes);
-        self.inbox.is_filled.notify_one();
-    }
-}
-
-impl HubReceiver {
-    /// The next batch, if there is one.
-    pub(super) fn take(&mut self) -> Option<Published> {
-        self.inbox.waiting().pop()
-    }
-
-    /// Returns when there may be a batch.
-    pub(super) async fn filled(&mut self) {
-        self.inbox.is_filled.notified().await;
+        let mut waiting = self.inbox.waiting();
+        if waiting.is_open {
+            waiting.push(published);
+            drop(waiting);
+            self.inbox.is_filled.notify_one();
+        }
     }
 }
 
 impl Inbox {
+    /// Batches that are applied from now on are kept.
+    pub(super) fn open(&self) {
+        self.waiting().is_open = true;
+    }
+
+    /// Batches are not wanted, nor are those that wait.
+    pub(super) fn close(&self) {
+        *self.waiting() = Waiting::default();
+    }
+
+    /// The next batch, if there is one.
+    pub(super) fn take(&self) -> Option<Published> {
+        self.waiting().pop()
+    }
+
+    /// Returns when there may be a batch.
+    pub(super) async fn filled(&self) {
+        self.is_filled.notified().await;
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         // A holder that panicked has ended the process.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
@@ -75,7 +89,8 @@ impl Inbox {
 }
 
 impl Waiting {
-    fn push(&mut self, published: &Published, bytes: usize) {
+    fn push(&mut self, published: &Published) {
+        let bytes: usize = published.events.iter().map(event_bytes).sum();
         let is_full = self.batches.len() >= BATCHES_MAX
             || (self.bytes + bytes > BATCHES_BYTES_MAX && !self.batches.is_empty());
         // Behind one that was left out, the others are read from the history as well.

@@ -110,7 +110,10 @@ pub(super) fn snapshot(
 }
 
 /// Checks what holds for every kind.
-pub(super) fn envelope(message: &internal::RaftMessage, standing: &Standing) -> Result<Kind, Ignored> {
+pub(super) fn envelope(
+    message: &internal::RaftMessage,
+    standing: &Standing,
+) -> Result<Kind, Ignored> {
     let is_ours = message.group == standing.group.0 && message.to == standing.id.0;
     if !is_ours || message.from == 0 || message.from == standing.id.0 {
         return Err(Ignored::Misdirected);

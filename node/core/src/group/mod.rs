@@ -447,7 +447,11 @@ impl Group {
     }
 
     fn on_applied(&mut self, index: u64) {
-        assert!(index <= self.handed_out, "applied {index}, but only {} was given", self.handed_out);
+        assert!(
+            index <= self.handed_out,
+            "applied {index}, but only {} was given",
+            self.handed_out
+        );
         if index <= self.log().applied().index || self.install.is_some() {
             // A snapshot that contains it is being installed or is already.
             return;

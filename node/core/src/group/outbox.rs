@@ -58,13 +58,7 @@ impl Outbox {
     }
 
     /// Lets a message of a node in this term out, now or when everything before it is on disk.
-    pub(super) fn message(
-        &mut self,
-        kind: Kind,
-        term: u64,
-        effect: Effect,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(super) fn message(&mut self, kind: Kind, term: u64, effect: Effect, out: &mut Vec<Effect>) {
         // A leader of one voter elects itself in one step: even its appends must not leave before
         // the term they speak for cannot be forgotten.
         let is_term_durable = term <= self.durable_term;

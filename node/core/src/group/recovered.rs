@@ -2,8 +2,8 @@
 //! after a crash between their writes. Never guesses: what cannot be explained by a crash is an
 //! error.
 
-use super::config::Error;
 use super::conf;
+use super::config::Error;
 use super::entry::{Entry, HardState, Position};
 use crate::proto::internal;
 

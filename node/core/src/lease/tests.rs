@@ -160,7 +160,7 @@ fn leases_are_listed_by_deadline_also_when_handed_out() {
     assert_eq!(book.by_deadline(), [2, 1, 4, 3].map(LeaseId));
 }
 
-/// 1,200 leases end at once: 500 in each half second, and those to be repeated come first.
+/// 1,200 leases end at once: 500 in each half second, and after three seconds all over again.
 #[test]
 fn expiry_is_paced() {
     let mut book = leader(at(0), &[]);
@@ -237,6 +237,25 @@ fn marks_come_in_batches() {
         (0..5).map(|tenths| book.marks(at(300) + Length::from_ms(100 * tenths)).len()).collect();
     assert_eq!(batches, [1_000, 1_000, 500, 0, 0]);
     assert_eq!(book.marks(at(300) + Length::from_ms(410)), []);
+}
+
+#[test]
+fn batches_of_marks_are_paced() {
+    let mut book = leader(at(0), &[]);
+    for id in 0..1_001 {
+        book.grant(at(0), LeaseId(id), 1_000);
+    }
+    assert_eq!(book.marks(at(300)).len(), 1_000);
+    assert_eq!(book.next_deadline(), Some(at(300) + MARK_PASS_INTERVAL));
+    assert_eq!(book.marks(at(300) + Length(MARK_PASS_INTERVAL.0 - 1)), []);
+    assert_eq!(book.marks(at(300) + MARK_PASS_INTERVAL).len(), 1);
+}
+
+#[test]
+fn a_revoked_lease_is_not_marked() {
+    let mut book = leader(at(0), &[(1, 1_000, 0), (2, 1_000, 0)]);
+    book.revoke(LeaseId(1));
+    assert_eq!(book.marks(at(300)).iter().map(|mark| mark.id).collect::<Vec<_>>(), [2]);
 }
 
 #[test]

@@ -74,12 +74,10 @@ impl<'a> Applier<'a> {
         key: &Bytes,
         revision: i64,
     ) -> Result<(Option<Record>, Option<Bytes>), ViewError> {
-        if let Some(changed) = self.changed.get(key)
-            && changed.newest.head.revision.main == revision
-        {
-            return Ok((Some(changed.newest.clone()), changed.before.clone()));
-        }
         let newest = match self.changed.get(key) {
+            Some(changed) if changed.newest.head.revision.main == revision => {
+                return Ok((Some(changed.newest.clone()), changed.before.clone()));
+            }
             Some(changed) => Some(changed.newest.clone()),
             None => self.view.get(Column::Key, key)?.map(Record::decode).transpose()?,
         };

@@ -186,8 +186,7 @@ impl Receiver {
         let mut rows = Vec::with_capacity(chunk.rows.len());
         let mut room = self.limits.chunk_bytes_max;
         for row in &chunk.rows {
-            let column =
-                Column::from_number(row.column).ok_or(ReceiverError::Foreign(sequence))?;
+            let column = Column::from_number(row.column).ok_or(ReceiverError::Foreign(sequence))?;
             if is_node_local(column, &row.key) {
                 return Err(ReceiverError::Foreign(sequence));
             }

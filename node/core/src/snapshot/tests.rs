@@ -264,10 +264,7 @@ fn a_header_must_say_where_the_data_stands() {
     let check = |damage: fn(&mut SnapshotHeader)| {
         let mut header = header();
         damage(&mut header);
-        assert_eq!(
-            Receiver::new(&header, Limits::default()).err(),
-            Some(ReceiverError::Header)
-        );
+        assert_eq!(Receiver::new(&header, Limits::default()).err(), Some(ReceiverError::Header));
     };
     check(|h| h.mark = None);
     check(|h| h.message = None);

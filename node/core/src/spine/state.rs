@@ -26,13 +26,14 @@ pub const ALARM_CORRUPT: i32 = 2;
 /// Alarm kind NOSPACE of etcd's API.
 pub const ALARM_NOSPACE: i32 = 1;
 
-/// First byte of a Meta key of the spine; the rest is written big-endian.
+/// First byte of a Meta key of the spine; the rest is written big-endian. Zero belongs to the node
+/// (`snapshot::NODE_LOCAL`) and `m` to `mvcc`.
 mod row {
     pub(super) const APPLIED: u8 = b'a';
     pub(super) const CLUSTER: u8 = b'c';
     pub(super) const CONF: u8 = b'f';
     pub(super) const LEASE: u8 = b'l';
-    pub(super) const MEMBER: u8 = b'm';
+    pub(super) const MEMBER: u8 = b'n';
     pub(super) const REMOVED: u8 = b'r';
     pub(super) const ALARM: u8 = b's';
     pub(super) const VERSION: u8 = b'v';
@@ -346,7 +347,7 @@ impl State {
     pub fn fold(&mut self, record: &internal::Record, batch: &mut Batch) -> Verdict {
         let id = RequestId { origin: record.origin, n: record.n };
         let Some(body) = &record.body else { return Verdict::Done };
-        if !self.admit(id) {
+        if !self.admit(id, batch) {
             return Verdict::Duplicate;
         }
         match body {
@@ -413,7 +414,7 @@ impl State {
         }
     }
 
-    fn admit(&mut self, id: RequestId) -> bool {
+    fn admit(&mut self, id: RequestId, batch: &mut Batch) -> bool {
         if id.origin == 0 {
             return true;
         }
@@ -422,6 +423,7 @@ impl State {
             let oldest = self.windows.iter().min_by_key(|(_, window)| window.index);
             let oldest = *oldest.expect("there are origins").0;
             self.windows.remove(&oldest);
+            batch.delete(Column::Meta, numbered(row::WINDOW, oldest));
         }
         self.windows.entry(id.origin).or_default().admit(id.n, index)
     }

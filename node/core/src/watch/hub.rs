@@ -94,7 +94,7 @@ pub enum Input {
     Tick,
 }
 
-/// Consecutive revisions that were applied. A batch may be left out, for example when the way to
+/// Consecutive revisions that were applied and can be read. A batch may be left out, for example when the way to
 /// the hub is full or when a snapshot replaced the state: the next one's `after` shows it, and the
 /// hub reads what it missed from the history.
 #[derive(Clone, Debug)]

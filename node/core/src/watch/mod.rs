@@ -3,7 +3,8 @@
 //! Each worker has one `Hub` for the streams that live on it. The applied batches reach every hub
 //! in revision order; what a hub cannot take as it is published, it reads from the history later:
 //! a watcher that starts in the past, a stream whose client is slow, a hub that missed a batch.
-//! A cursor is a revision, so nothing is sent twice and nothing is left out.
+//! A cursor is a revision, so nothing is sent twice and nothing is left out. Who may watch which
+//! keys is decided before a request comes here.
 
 mod hub;
 mod limits;

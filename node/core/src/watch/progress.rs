@@ -59,6 +59,10 @@ impl Hub {
     fn end_interval(&mut self, now: Time, end: Time, slot: Slot) {
         self.progress_ends.remove(&(end, slot));
         let stream = &mut self.streams[slot];
+        if stream.notified.is_empty() {
+            stream.progress_at = None;
+            return;
+        }
         let next = now + stream.progress_interval;
         stream.progress_at = Some(next);
         self.progress_ends.insert((next, slot));

@@ -8,7 +8,7 @@ use super::super::{Error, LOCK_FILE, head};
 use super::*;
 
 /// Positions tried in a file, beside its ends.
-const FLIPS_MAX: usize = 24;
+const FLIPS_MAX: usize = 12;
 /// Bytes at either end of a file that are all tried.
 const ENDS_BYTES: usize = 4;
 const CUTS_MAX: usize = 6;
@@ -128,7 +128,7 @@ fn flipped_bits_are_found_or_do_no_harm() {
             }
         }
     }
-    eprintln!("{data_flips_found}");assert!(data_flips_found > 100, "{data_flips_found}");
+    assert!(data_flips_found > 100, "{data_flips_found}");
 }
 
 #[test]

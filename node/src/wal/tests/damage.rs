@@ -243,6 +243,18 @@ fn a_frame_taken_away_whole_is_noticed() {
 }
 
 #[test]
+fn a_frame_with_another_number_is_noticed() {
+    let sample = Sample::new(true);
+    let frame = sample.frames[5];
+    let disk = sample.with(frame.segment, |file| {
+        let bytes = &mut file[frame.offset as usize..];
+        let header = FrameHeader::decode(bytes).expect("a frame");
+        FrameHeader { number: header.number + 1, ..header }.encode(bytes);
+    });
+    assert_corrupt(open_sample(&disk), frame.segment, frame.offset);
+}
+
+#[test]
 fn zeroed_and_random_regions_are_noticed() {
     let sample = Sample::new(true);
     let disk = sample.with(2, |file| file[8192..40960].fill(0));

@@ -79,6 +79,8 @@ fn appends_are_checked() {
     check(group, with(|m| m.log_term = 4), Ignored::Malformed);
     // raft-rs would match an unknown index with the term zero and tear a hole into the log.
     check(group, with(|m| (m.index, m.log_term) = (9, 0)), Ignored::Malformed);
+    let far_off = RaftMessage { index: 9, log_term: 0, entries: vec![], ..good.clone() };
+    check(group, far_off, Ignored::Malformed);
     check(group, with(|m| (m.index, m.log_term) = (0, 3)), Ignored::Malformed);
     check(group, with(|m| m.from = 3), Ignored::SecondLeader);
     let out = step(group, Input::Message(good));
@@ -146,10 +148,8 @@ fn every_message_survives_the_wire() {
     (sent.log_term, sent.index, sent.commit, sent.commit_term) = (2, 8, 7, 2);
     (sent.reject, sent.reject_hint, sent.priority) = (true, 5, -1);
     sent.context = command("context");
-    sent.entries = vec![
-        log_entry(9, 3),
-        LogEntry { kind: 2, context: command("member"), ..log_entry(10, 3) },
-    ];
+    sent.entries =
+        vec![log_entry(9, 3), LogEntry { kind: 2, context: command("member"), ..log_entry(10, 3) }];
     let conf = ConfState {
         voters: vec![1, 2],
         learners: vec![6],
@@ -179,6 +179,7 @@ fn damaged_messages_do_no_harm_to_the_process() {
             match chance.below(10) {
                 0..3 => run(group, Input::Tick, &mut wire),
                 3 => run(group, Input::Propose(vec![command("command")]), &mut wire),
+                4 if chance.is_hit(20) => run(group, snapshot(&mut chance), &mut wire),
                 4 => run(group, Input::Ticket(chance.next()), &mut wire),
                 _ => {
                     let Some(sent) = wire.pop_front() else { continue };
@@ -204,10 +205,28 @@ fn run(group: &mut Group, input: Input, wire: &mut VecDeque<RaftMessage>) {
                     let index = entries.last().unwrap().index;
                     inputs.push(Input::Applied { index });
                 }
+                Effect::Install { .. } => inputs.push(Input::SnapshotInstalled),
                 _ => {}
             }
         }
     }
+}
+
+/// A snapshot of anything, from anyone.
+fn snapshot(chance: &mut Seeded) -> Input {
+    let mut ids = || (0..chance.below(4)).map(|_| chance.below(5)).collect();
+    let conf = ConfState {
+        voters: ids(),
+        learners: ids(),
+        voters_outgoing: ids(),
+        learners_next: ids(),
+        auto_leave: chance.is_hit(50),
+    };
+    let conf = if chance.is_hit(50) { conf } else { voters([1, 2, 3]) };
+    let (index, term) = (chance.below(60), chance.below(6));
+    let mark = SnapshotMark { index, term, conf: Some(conf) };
+    let (from, to) = (chance.below(5), 1 + chance.below(3));
+    Input::SnapshotReceived { message: message(Kind::Snapshot, from, to, chance.below(8)), mark }
 }
 
 fn damage(mut sent: RaftMessage, chance: &mut Seeded) -> RaftMessage {

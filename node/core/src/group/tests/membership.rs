@@ -144,6 +144,25 @@ fn a_joint_membership_is_left_after_the_leader_changed() {
     }
 }
 
+/// However it came about that raft-rs does not leave a joint membership by itself.
+#[test]
+fn a_joint_membership_that_raft_forgot_is_left() {
+    let mut network = Network::new(1, 3, 3);
+    network.elect(1);
+    propose(&mut network, &[learner(2), learner(3)]);
+    while network.group(1).conf().voters_outgoing.is_empty() {
+        for id in 1..=3 {
+            network.persist(id, usize::MAX);
+        }
+        network.deliver(0);
+    }
+    let leader = network.nodes.get_mut(&1).unwrap().group.as_mut().unwrap();
+    leader.raft.raft.pending_conf_index = 0;
+    network.settle();
+    assert_eq!(network.group(1).conf().learners, [2, 3]);
+    assert_eq!(network.group(1).conf().voters_outgoing, [0; 0]);
+}
+
 /// raft-rs would let it go on: it would answer reads all alone, and panic at the next answer.
 #[test]
 fn a_leader_that_is_removed_steps_down() {

@@ -100,7 +100,7 @@ pub(super) struct Node {
 pub(super) struct Transfer {
     from: u64,
     to: u64,
-    message: RaftMessage,
+    pub(super) message: RaftMessage,
 }
 
 pub(super) struct Network {
@@ -333,9 +333,7 @@ impl Network {
     pub(super) fn install(&mut self, id: u64, does_crash: bool) {
         let node = self.node(id);
         let Some(state) = node.install.take() else { return };
-        let is_past = |(entry, _): &(Entry, Option<ConfState>)| {
-            entry.index <= state.applied.index
-        };
+        let is_past = |(entry, _): &(Entry, Option<ConfState>)| entry.index <= state.applied.index;
         assert!(node.commits.iter().all(is_past), "the snapshot contains what was handed out");
         node.commits.clear();
         node.state = state.clone();
@@ -406,7 +404,7 @@ impl Network {
         panic!("node {id} is not elected");
     }
 
-    /// Isolates a node, or with its second half heals it.
+    /// Cuts a node off from all others, until everything is healed.
     pub(super) fn isolate(&mut self, id: u64) {
         for other in self.ids() {
             self.cut.insert((id, other));
@@ -608,9 +606,8 @@ impl Network {
         let holds = |id: &&u64| self.nodes[*id].disk.holds(place);
         let has_majority =
             |ids: &[u64]| ids.is_empty() || ids.iter().filter(holds).count() * 2 > ids.len();
-        let has_quorum = |conf: &ConfState| {
-            has_majority(&conf.voters) && has_majority(&conf.voters_outgoing)
-        };
+        let has_quorum =
+            |conf: &ConfState| has_majority(&conf.voters) && has_majority(&conf.voters_outgoing);
         let mut confs = self.confs.range(..=place.index).rev().take(3);
         assert!(confs.any(|(_, conf)| has_quorum(conf)), "{place:?} is committed by too few");
     }

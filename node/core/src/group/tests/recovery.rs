@@ -94,6 +94,18 @@ fn a_log_that_the_state_left_behind_starts_anew() {
     }
 }
 
+/// Entries of a lost leader reach beyond the snapshot that replaced the state.
+#[test]
+fn a_log_that_contradicts_the_state_starts_anew() {
+    let mut recovered = recovered();
+    recovered.hard_state.commit = 3;
+    recovered.applied = Position { index: 4, term: 4 };
+    let mut group = start(1, recovered);
+    assert_eq!(group.last_index(), 4);
+    let append = appends(&step(&mut group, Input::Tick)).pop().unwrap();
+    assert_eq!(append.reset, Some(Position { index: 4, term: 4 }));
+}
+
 /// The snapshot's place is in the log after all: the entries behind it stay.
 #[test]
 fn a_log_that_contains_the_state_is_kept() {

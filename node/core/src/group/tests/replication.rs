@@ -126,6 +126,9 @@ fn a_leader_knows_its_members() {
     assert_eq!(matched, [true, true, false, true]);
     let active: Vec<_> = progress.iter().map(|progress| progress.is_recently_active).collect();
     assert_eq!(active, [true, true, false, true]);
-    assert_eq!(progress.iter().map(|p| p.is_learner).collect::<Vec<_>>(), [false, false, false, true]);
+    assert_eq!(
+        progress.iter().map(|p| p.is_learner).collect::<Vec<_>>(),
+        [false, false, false, true]
+    );
     assert!(network.group(2).progress().is_empty());
 }

@@ -61,6 +61,39 @@ fn a_follower_behind_the_log_gets_the_state() {
     assert_eq!(network.nodes[&3].state, network.nodes[&1].state);
 }
 
+/// The membership may be ahead of the state. A snapshot says where the state stands.
+#[test]
+fn a_snapshot_speaks_of_the_applied_state() {
+    let mut network = Network::new(1, 1, 3);
+    network.elect(1);
+    let change = Change::one(ChangeStep::AddLearner(NodeId(2)));
+    network.input(1, Input::ProposeChange { change, context: Bytes::new() });
+    network.settle();
+    network.isolate(2);
+    network.propose(1, &["a"]);
+    network.settle();
+    network.checkpoint(1);
+    network.truncate(1, 100);
+    let applied = network.group(1).applied();
+    let change = Change::one(ChangeStep::AddLearner(NodeId(3)));
+    network.input(1, Input::ProposeChange { change, context: Bytes::new() });
+    network.persist(1, usize::MAX);
+    assert_eq!(network.group(1).conf().learners, [2, 3]);
+    assert_eq!(network.snapshots.len(), 0, "the state does not know node 3 yet");
+    network.heal();
+    while network.snapshots.is_empty() {
+        network.tick(1);
+        for id in 1..=2 {
+            network.persist(id, usize::MAX);
+        }
+        network.deliver(0);
+    }
+    let message = &network.snapshots[0].message;
+    assert_eq!(message.to, 2);
+    let conf = ConfState { learners: vec![2], ..voters([1]) };
+    assert_eq!(message.snapshot, Some(mark(applied.index, applied.term, conf)));
+}
+
 #[test]
 fn the_state_comes_before_the_log_and_both_before_the_answer() {
     let mut group = diverged();

@@ -1,5 +1,6 @@
 //! The rules of etcd's semantics, one conversation each.
 
+use super::chance::Chance;
 use super::script::check;
 use super::*;
 
@@ -414,6 +415,89 @@ fn streamed_reads_that_are_refused() {
         ][bound] = -1;
         assert_eq!(check_range_stream(&bounded), Err(Error::RangeStreamFilter));
     }
+}
+
+/// What a branch puts, and what it deletes as `(key, range_end)`.
+type Changed = (BTreeSet<Bytes>, Vec<(Bytes, Bytes)>);
+
+/// The rule spelled out as etcd does it, comparing everything with everything.
+fn overlap_slowly(ops: &[pb::RequestOp]) -> Result<Changed, Error> {
+    let mut puts: BTreeSet<Bytes> = BTreeSet::new();
+    let mut deletes: Vec<(Bytes, Bytes)> = Vec::new();
+    let is_deleted =
+        |deletes: &[(Bytes, Bytes)], key: &Bytes| {
+            deletes.iter().any(|(start, end)| {
+                if end.is_empty() { start == key } else { start <= key && key < end }
+            })
+        };
+    for op in ops {
+        if let Some(Request::RequestDeleteRange(delete)) = &op.request {
+            deletes.push((delete.key.clone(), delete.range_end.clone()));
+        }
+    }
+    for op in ops {
+        if let Some(Request::RequestTxn(txn)) = &op.request {
+            let (success_puts, success_deletes) = overlap_slowly(&txn.success)?;
+            let (failure_puts, failure_deletes) = overlap_slowly(&txn.failure)?;
+            for key in &success_puts {
+                if puts.contains(key) || is_deleted(&deletes, key) {
+                    return Err(Error::DuplicateKey);
+                }
+                puts.insert(key.clone());
+            }
+            for key in &failure_puts {
+                let is_double = puts.contains(key) && !success_puts.contains(key);
+                if is_double || is_deleted(&deletes, key) {
+                    return Err(Error::DuplicateKey);
+                }
+                puts.insert(key.clone());
+            }
+            deletes.extend(success_deletes);
+            deletes.extend(failure_deletes);
+        }
+    }
+    for op in ops {
+        if let Some(Request::RequestPut(put)) = &op.request {
+            if puts.contains(&put.key) || is_deleted(&deletes, &put.key) {
+                return Err(Error::DuplicateKey);
+            }
+            puts.insert(put.key.clone());
+        }
+    }
+    Ok((puts, deletes))
+}
+
+#[test]
+fn random_overlaps_are_found_as_by_comparing_everything() {
+    fn ops(chance: &mut Chance, depth: usize) -> Vec<pb::RequestOp> {
+        let key = |chance: &mut Chance| char::from(b'a' + chance.below(12) as u8).to_string();
+        let mut list = Vec::new();
+        for _ in 0..chance.below(5) {
+            list.push(match chance.below(6) {
+                0 | 1 => op_put(&key(chance), ""),
+                2 => op_delete(&key(chance), ""),
+                3 => op_delete(&key(chance), &key(chance)),
+                4 if chance.one_in(4) => op_delete(&key(chance), "\0"),
+                _ if depth > 0 => op_txn(pb::TxnRequest {
+                    success: ops(chance, depth - 1),
+                    failure: ops(chance, depth - 1),
+                    ..Default::default()
+                }),
+                _ => op_put(&key(chance), ""),
+            });
+        }
+        list
+    }
+    let mut chance = Chance::new(7);
+    let (mut accepted, mut refused) = (0, 0);
+    for _ in 0..20_000 {
+        let request = txn(ops(&mut chance, 3));
+        let want = overlap_slowly(&request.success).map(drop);
+        assert_eq!(check_txn(&request, OPS_MAX), want, "{request:?}");
+        accepted += usize::from(want.is_ok());
+        refused += usize::from(want.is_err());
+    }
+    assert!(accepted > 2_000 && refused > 2_000, "{accepted} {refused}");
 }
 
 /// Deeply nested and wide transactions must not take long to check: 20 000 operations under 90

@@ -128,9 +128,7 @@ impl Replica {
     }
 
     fn on_commit(&mut self, entries: Vec<Entry>) {
-        let before = self.position().index;
-        let last = entries.len().saturating_sub(1);
-        for (nth, entry) in entries.into_iter().enumerate() {
+        for entry in entries {
             let (index, term) = (entry.index, entry.term);
             self.unflushed_bytes += entry.memory_bytes() as u64;
             self.state.enter(index, term);
@@ -140,9 +138,8 @@ impl Replica {
                 EntryKind::Normal => self.fold_records(entry, &mut rows, &mut guards),
                 EntryKind::Change => self.fold_change(entry, &mut rows),
             };
-            if nth == last {
-                self.state.write_windows(before, &mut rows);
-            }
+            // With every entry: a batch of the store may end after any of them.
+            self.state.write_windows(index - 1, &mut rows);
             if self.drain_index == Some(u64::MAX) && term == self.status.term {
                 self.drain_index = Some(index);
             }
@@ -178,6 +175,8 @@ impl Replica {
         let verdict = self.state.fold(&record, rows);
         let mut step = Step::default();
         if verdict == Verdict::Duplicate {
+            let proposed = self.proposed.remove(&id);
+            guards.extend(proposed.and_then(|proposed| proposed.guard));
             return step;
         }
         let body = record.body.expect("an empty record is not proposed");

@@ -92,6 +92,14 @@ fn only_quiet_watchers_are_told_at_the_end_of_an_interval() {
     stage.take_log();
     stage.tick(end + INTERVAL + INTERVAL);
     stage.expect("1: #1 @2");
+    // Nobody is left who wants it; the next one begins a new interval.
+    stage.cancel(1, 1);
+    stage.take_log();
+    stage.tick(end + INTERVAL + INTERVAL + INTERVAL);
+    stage.expect("");
+    assert_eq!(stage.hub.next_deadline(), None);
+    stage.create(1, notified("a"));
+    assert_eq!(stage.hub.next_deadline(), Some(stage.now + INTERVAL));
 }
 
 #[test]

@@ -1,0 +1,372 @@
+//! Clients: each makes one call at a time, once, at any node, and writes down what it knows of the
+//! outcome. Also what the API of a node does with a call before and after the machine.
+
+use flotilla_core::command::{Answer as CommandAnswer, Command, Outcome as CommandOutcome};
+use flotilla_core::mvcc::{self, Failure};
+use flotilla_core::proto::etcdserverpb::{self as pb, RangeRequest, ResponseHeader, TxnRequest};
+use flotilla_core::Error;
+
+use super::event::{Event, NodeEvent};
+use super::mutant::Mutant;
+use super::node::Waiting;
+use super::plan::MS;
+use super::world::{CLUSTER_ID, Phase, World};
+use crate::history::{Answer, ClientId, Code, Operation, Outcome, Refused, Request};
+use crate::model::Refusal;
+
+/// Mean time between a client and a node, in microseconds.
+const DISTANCE_MEAN: u64 = 300;
+/// etcd's default of --max-txn-ops.
+const TXN_OPS_MAX: usize = 128;
+
+/// A client.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Client {
+    /// The call it waits for.
+    pub(super) waits_for: Option<usize>,
+    /// Set while the client must be served by this node: which, and what is still to be done.
+    pub(super) must: Option<(u64, Must)>,
+}
+
+/// What a client asks of a node at the end of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Must {
+    Write,
+    Read,
+    Nothing,
+}
+
+impl World {
+    pub(super) fn begin_clients(&mut self) {
+        for client in 0..self.plan.traffic.clients_count as usize {
+            self.clients.push(Client::default());
+            let wait = self.chance.below(500 * MS);
+            self.after(wait, Event::Call(client));
+        }
+    }
+
+    /// A client makes its next call.
+    pub(super) fn call(&mut self, client: usize) {
+        if self.clients[client].waits_for.is_some() {
+            return;
+        }
+        let number = self.operations.len();
+        let (to, request) = match (self.phase, self.clients[client].must) {
+            (Phase::Trouble, _) => {
+                let up = self.up_ids();
+                if up.is_empty() {
+                    self.after(20 * MS, Event::Call(client));
+                    return;
+                }
+                let to = *self.chance.pick(&up);
+                (to, self.draw_request(&format!("c{number}")))
+            }
+            (Phase::Serving, Some((to, Must::Write))) => {
+                let put = pb::PutRequest {
+                    key: format!("end{to}").into(),
+                    value: format!("c{number}").into(),
+                    ..pb::PutRequest::default()
+                };
+                (to, Request::Put(put))
+            }
+            (Phase::Serving, Some((to, Must::Read))) => {
+                let all = bytes::Bytes::from_static(&[0]);
+                let range =
+                    RangeRequest { key: all.clone(), range_end: all, ..RangeRequest::default() };
+                (to, Request::Read(range))
+            }
+            _ => return,
+        };
+        let id = u32::try_from(client).expect("few clients");
+        self.say(|| format!("call {number} of client {client} at node {to}: {request}"));
+        self.operations.push(Operation {
+            client: ClientId(id),
+            invoked: self.now,
+            returned: None,
+            request,
+            outcome: Outcome::Unknown,
+        });
+        self.clients[client].waits_for = Some(number);
+        let wait = 1 + self.chance.wait(DISTANCE_MEAN);
+        if self.nodes[&to].running.is_some() {
+            self.on_node(to, wait, NodeEvent::Request(number));
+        }
+        self.after(self.plan.traffic.patience, Event::GiveUp(number));
+    }
+
+    pub(super) fn give_up(&mut self, operation: usize) {
+        let client = self.operations[operation].client.0 as usize;
+        if self.clients[client].waits_for == Some(operation) {
+            self.see("call given up");
+            self.next_call(client);
+        }
+    }
+
+    fn next_call(&mut self, client: usize) {
+        self.clients[client].waits_for = None;
+        let wait = 1 + self.chance.wait(self.plan.traffic.think_mean);
+        self.after(wait, Event::Call(client));
+    }
+
+    pub(super) fn return_outcome(&mut self, operation: usize, outcome: Outcome) {
+        let client = self.operations[operation].client.0 as usize;
+        if self.clients[client].waits_for != Some(operation) {
+            return;
+        }
+        self.say(|| match &outcome {
+            Outcome::Answered(answer) => {
+                format!("call {operation} is answered at revision {}", answer.revision())
+            }
+            Outcome::Refused(refused) => format!("call {operation} is refused: {}", refused.text),
+            Outcome::Unknown => format!("call {operation} has an unknown outcome"),
+        });
+        self.learn(operation, &outcome);
+        let record = &mut self.operations[operation];
+        if outcome != Outcome::Unknown {
+            record.returned = Some(self.now);
+        }
+        record.outcome = outcome;
+        self.next_call(client);
+    }
+
+    /// What later calls are drawn from.
+    fn learn(&mut self, operation: usize, outcome: &Outcome) {
+        let Outcome::Answered(answer) = outcome else { return };
+        self.trace.number(answer.revision().cast_unsigned());
+        self.revision_seen = self.revision_seen.max(answer.revision());
+        let client = self.operations[operation].client.0 as usize;
+        match (&self.operations[operation].request, answer) {
+            (Request::LeaseGrant(_), Answer::LeaseGrant(answer)) => {
+                self.leases.insert(answer.id);
+            }
+            (Request::LeaseRevoke(request), _) => {
+                self.leases.remove(&request.id);
+            }
+            (Request::Put(_), _) if self.phase == Phase::Serving => {
+                if let Some((_, must)) = &mut self.clients[client].must {
+                    *must = Must::Read;
+                }
+            }
+            (Request::Read(_), _) if self.phase == Phase::Serving => {
+                if let Some((_, must)) = &mut self.clients[client].must {
+                    *must = Must::Nothing;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+// The API of a node.
+impl World {
+    pub(super) fn on_request(&mut self, id: u64, operation: usize) {
+        let request = self.operations[operation].request.clone();
+        let command = match request {
+            Request::Read(request) => {
+                if let Err(error) = mvcc::check_range(&request) {
+                    return self.refuse(id, operation, error);
+                }
+                let is_local = request.serializable || self.is_mutant(Mutant::ReadWithoutIndex);
+                return self.begin_read(id, operation, is_local);
+            }
+            Request::Txn(request) => {
+                if let Err(error) = mvcc::check_txn(&request, TXN_OPS_MAX) {
+                    return self.refuse(id, operation, error);
+                }
+                if mvcc::is_read_only(&request) {
+                    let is_local = mvcc::is_serializable(&request)
+                        || self.is_mutant(Mutant::ReadWithoutIndex);
+                    return self.begin_read(id, operation, is_local);
+                }
+                if self.is_mutant(Mutant::TxnDecidedEarly) {
+                    return self.decide_early(id, operation, request);
+                }
+                Command::Txn(request)
+            }
+            Request::Put(request) => {
+                if let Err(error) = mvcc::check_put(&request) {
+                    return self.refuse(id, operation, error);
+                }
+                Command::Put(request)
+            }
+            Request::DeleteRange(request) => {
+                if let Err(error) = mvcc::check_delete(&request) {
+                    return self.refuse(id, operation, error);
+                }
+                Command::DeleteRange(request)
+            }
+            Request::Compact(request) => Command::Compact(request),
+            Request::LeaseGrant(request) => Command::LeaseGrant(request),
+            Request::LeaseRevoke(request) => Command::LeaseRevoke(request),
+            Request::LeaseKeepAlive(request) => Command::LeaseKeepAlive(request),
+            Request::LeaseTimeToLive(request) => Command::LeaseTimeToLive(request),
+            Request::LeaseLeases(_) => return,
+        };
+        self.submit(id, command, Waiting::Call(operation));
+    }
+
+    fn begin_read(&mut self, id: u64, operation: usize, is_local: bool) {
+        if is_local {
+            self.evaluate_read(id, operation);
+        } else {
+            self.submit_ticket(id, operation);
+        }
+    }
+
+    pub(super) fn answer_ticket(&mut self, id: u64, n: u64, result: Result<(), Error>) {
+        let running = self.up(id);
+        let is_first = running.answered.insert(n);
+        let Some(operation) = running.tickets.remove(&n).filter(|_| is_first) else {
+            self.invariants.break_with(format!("node {id} answers ticket {n} twice"));
+            return;
+        };
+        match result {
+            Ok(()) => {
+                let wait = self.chance.wait(20);
+                self.on_node(id, wait, NodeEvent::Evaluate(operation));
+            }
+            Err(error) => self.answer_error(id, operation, error),
+        }
+    }
+
+    /// Answers a read from what this node has applied.
+    pub(super) fn evaluate_read(&mut self, id: u64, operation: usize) {
+        let node = &self.nodes[&id];
+        let head = node.running.as_ref().expect("it is up").head();
+        let view = &node.store.view;
+        let result = match &self.operations[operation].request {
+            Request::Read(request) => mvcc::read(view, head, request).map(Answer::Read),
+            Request::Txn(request) => mvcc::read_txn(view, head, request).map(Answer::Txn),
+            request => unreachable!("{request} is not a read"),
+        };
+        match result {
+            Ok(answer) => self.answer(id, operation, Outcome::Answered(answer)),
+            Err(Failure::Client(error)) => self.answer_error(id, operation, error),
+            Err(error) => self.invariants.break_with(format!("node {id}: {error}")),
+        }
+    }
+
+    pub(super) fn answer_call(
+        &mut self,
+        id: u64,
+        operation: usize,
+        outcome: CommandOutcome,
+        decided: Option<bool>,
+    ) {
+        let answer = match outcome {
+            Err(error) => {
+                let is_unknown = !is_certain(error);
+                if is_unknown && self.is_mutant(Mutant::UnknownRetried) && decided.is_none() {
+                    return self.on_request(id, operation);
+                }
+                return self.answer_error(id, operation, error);
+            }
+            Ok(answer) => answer,
+        };
+        let answer = match answer {
+            CommandAnswer::Put(answer) => Answer::Put(answer),
+            CommandAnswer::DeleteRange(answer) => Answer::DeleteRange(answer),
+            CommandAnswer::Txn(mut answer) => {
+                if let Some(branch) = decided {
+                    answer.succeeded = branch;
+                }
+                Answer::Txn(answer)
+            }
+            CommandAnswer::Compact(answer) => Answer::Compact(answer),
+            CommandAnswer::LeaseGrant(answer) => Answer::LeaseGrant(answer),
+            CommandAnswer::LeaseRevoke(answer) => Answer::LeaseRevoke(answer),
+            CommandAnswer::LeaseKeepAlive(answer) => Answer::LeaseKeepAlive(answer),
+            CommandAnswer::LeaseTimeToLive(answer) => Answer::LeaseTimeToLive(answer),
+            CommandAnswer::MemberAdd(_)
+            | CommandAnswer::MemberRemove(_)
+            | CommandAnswer::MemberUpdate(_)
+            | CommandAnswer::MemberPromote(_)
+            | CommandAnswer::MemberAttributes(_)
+            | CommandAnswer::Alarm(_)
+            | CommandAnswer::MoveLeader(_) => {
+                self.invariants.break_with(format!("call {operation} has another's answer"));
+                return;
+            }
+        };
+        self.answer(id, operation, Outcome::Answered(answer));
+    }
+
+    fn answer_error(&mut self, id: u64, operation: usize, error: Error) {
+        if is_certain(error) {
+            self.refuse(id, operation, error);
+        } else {
+            self.see("unknown outcome");
+            self.answer(id, operation, Outcome::Unknown);
+        }
+    }
+
+    fn refuse(&mut self, id: u64, operation: usize, error: Error) {
+        let code = Code(i32::from(error.code() as u8));
+        let refused = Refused { code, text: error.text().to_owned() };
+        self.answer(id, operation, Outcome::Refused(refused));
+    }
+
+    fn answer(&mut self, id: u64, operation: usize, mut outcome: Outcome) {
+        if let Outcome::Answered(answer) = &mut outcome {
+            fill_header(id, self.nodes[&id].running.as_ref().map_or(0, |it| it.status.term), answer);
+        }
+        let wait = 1 + self.chance.wait(DISTANCE_MEAN);
+        self.after(wait, Event::Return(operation, outcome));
+    }
+
+    /// The mutant that chooses the branch of a transaction when it arrives.
+    fn decide_early(&mut self, id: u64, operation: usize, request: TxnRequest) {
+        let probe = TxnRequest {
+            compare: request.compare.clone(),
+            success: Vec::new(),
+            failure: Vec::new(),
+        };
+        let node = &self.nodes[&id];
+        let head = node.running.as_ref().expect("it is up").head();
+        let Ok(answer) = mvcc::read_txn(&node.store.view, head, &probe) else { return };
+        let branch = answer.succeeded;
+        let success = if branch { request.success } else { request.failure };
+        let decided = TxnRequest { compare: Vec::new(), success, failure: Vec::new() };
+        let waiting = Waiting::Decided(operation, branch);
+        self.submit(id, Command::Txn(decided), waiting);
+    }
+
+    /// Something the simulator itself asks of a node.
+    pub(super) fn ask(&mut self, id: u64, command: Command, own: super::node::OwnCommand) {
+        self.submit(id, command, Waiting::Own(own));
+    }
+}
+
+/// Whether a request that was refused like this has certainly changed nothing.
+fn is_certain(error: Error) -> bool {
+    Refusal::from_text(error.text()).is_some()
+        || matches!(
+            error,
+            Error::TooManyRequests
+                | Error::LeaderChanged
+                | Error::RequestTooLarge
+                | Error::NoSpace
+                | Error::NotLeader
+        )
+}
+
+/// The node that talks to the client fills in what it knows.
+fn fill_header(id: u64, term: u64, answer: &mut Answer) {
+    let header: &mut Option<ResponseHeader> = match answer {
+        Answer::Read(answer) => &mut answer.header,
+        Answer::Put(answer) => &mut answer.header,
+        Answer::DeleteRange(answer) => &mut answer.header,
+        Answer::Txn(answer) => &mut answer.header,
+        Answer::Compact(answer) => &mut answer.header,
+        Answer::LeaseGrant(answer) => &mut answer.header,
+        Answer::LeaseRevoke(answer) => &mut answer.header,
+        Answer::LeaseKeepAlive(answer) => &mut answer.header,
+        Answer::LeaseTimeToLive(answer) => &mut answer.header,
+        Answer::LeaseLeases(answer) => &mut answer.header,
+    };
+    if let Some(header) = header {
+        header.cluster_id = CLUSTER_ID;
+        header.member_id = id;
+        header.raft_term = term;
+    }
+}

@@ -1,0 +1,173 @@
+//! The end of a run: everything heals, every node must serve, everything must come to rest, and
+//! what was recorded is judged.
+
+use flotilla_core::mvcc;
+
+use super::client::Must;
+use super::event::Event;
+use super::plan::{MS, SECOND};
+use super::world::{Phase, World};
+use crate::check::{LeaseTime, Rules};
+use crate::history::{History, ReplicaHash};
+use crate::model::Limits;
+
+/// How often it is looked whether a phase is over.
+const LOOK_EVERY: u64 = 50 * MS;
+/// Election timeouts that a healed cluster has to serve and to come to rest.
+const ELECTIONS_MAX: u64 = 60;
+/// Election timeouts after which a healed cluster is taken to be calm.
+const CALM_AFTER_ELECTIONS: u64 = 20;
+
+impl World {
+    pub(super) fn look_for_rest(&mut self) {
+        match self.phase {
+            Phase::Trouble => self.heal_all(),
+            Phase::Healed => {
+                if self.now >= self.deadline {
+                    self.begin_serving();
+                }
+            }
+            Phase::Serving => self.look_for_service(),
+            Phase::Resting => self.look_for_equality(),
+        }
+        self.after(LOOK_EVERY, Event::Rest);
+    }
+
+    fn heal_all(&mut self) {
+        self.say(|| "everything heals".to_owned());
+        self.phase = Phase::Healed;
+        self.cuts.clear();
+        let ids: Vec<u64> = self.nodes.keys().copied().collect();
+        for id in ids {
+            let node = self.nodes.get_mut(&id).expect("listed above");
+            node.paused_until = 0;
+            node.slowness = 1;
+            node.stuck_until = 0;
+            if node.running.is_none() && !node.is_out {
+                self.after(0, Event::Start(id));
+            }
+        }
+        self.deadline = self.now + CALM_AFTER_ELECTIONS * self.plan.election();
+    }
+
+    fn begin_serving(&mut self) {
+        self.say(|| "every node must serve".to_owned());
+        self.phase = Phase::Serving;
+        self.healed_at = self.now;
+        self.deadline = self.now + ELECTIONS_MAX * self.plan.election();
+        let ids = self.member_ids();
+        while self.clients.len() < ids.len() {
+            self.clients.push(super::client::Client::default());
+        }
+        for (client, id) in ids.into_iter().enumerate() {
+            self.clients[client].must = Some((id, Must::Write));
+            self.after(1, Event::Call(client));
+        }
+    }
+
+    fn look_for_service(&mut self) {
+        let unserved = self.clients.iter().find_map(|client| {
+            client.must.filter(|(id, must)| *must != Must::Nothing && !self.nodes[id].is_out)
+        });
+        match unserved {
+            None => {
+                self.phase = Phase::Resting;
+                self.deadline = self.now + ELECTIONS_MAX * self.plan.election() + 10 * SECOND;
+            }
+            Some((id, must)) if self.now >= self.deadline => {
+                let leader = self.leader();
+                self.invariants.break_with(format!(
+                    "liveness: node {id} does not serve a {must:?} after everything healed; the \
+                     leader is {leader:?}"
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn look_for_equality(&mut self) {
+        let missing = self.missing_for_rest();
+        match missing {
+            None => self.is_over = true,
+            Some(missing) if self.now >= self.deadline => {
+                self.invariants.break_with(format!("liveness: no rest is found: {missing}"));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// What keeps the run from its end.
+    fn missing_for_rest(&self) -> Option<String> {
+        let mut positions = Vec::new();
+        for id in self.member_ids() {
+            let Some(running) = &self.nodes[&id].running else {
+                return Some(format!("node {id} is down"));
+            };
+            if !running.work.is_empty() || running.is_compacting || running.hub.is_behind() {
+                return Some(format!("node {id} has work to do"));
+            }
+            if running.replica.applied() != running.position {
+                return Some(format!("node {id} has not reported what it applied"));
+            }
+            positions.push((running.replica.state().position(), id));
+        }
+        let (first, _) = positions[0];
+        if let Some((position, id)) = positions.iter().find(|(position, _)| *position != first) {
+            return Some(format!("node {id} stands at {position:?}, another at {first:?}"));
+        }
+        let behind = self.watching.iter().position(|watching| {
+            let is_wanted = watching.home.is_none_or(|home| !self.nodes[&home].is_out);
+            let is_whole = watching.home.is_some();
+            is_wanted && (!watching.is_open || (is_whole && watching.next <= first.revision))
+        });
+        behind.map(|watcher| format!("watcher {watcher} is behind"))
+    }
+
+    /// Everything that was recorded, and how it is to be judged.
+    pub(super) fn take_history(&mut self) -> (History, Rules) {
+        let mut history = History {
+            operations: std::mem::take(&mut self.operations),
+            evidence: std::mem::take(&mut self.evidence),
+            watches: self.watching.iter().flat_map(|it| it.records.clone()).collect(),
+            hashes: Vec::new(),
+        };
+        let mut head = history.evidence.highest();
+        for id in self.member_ids() {
+            let node = &self.nodes[&id];
+            let Some(running) = &node.running else { continue };
+            let at = running.head();
+            head = head.max(at.revision);
+            match mvcc::hash_kv(&node.store.view, at, 0) {
+                Ok(hash) => history.hashes.push(ReplicaHash {
+                    replica: format!("node {id}"),
+                    revision: at.revision,
+                    compact_revision: at.compact_revision,
+                    hash,
+                }),
+                Err(error) => self.invariants.break_with(format!("node {id}: {error}")),
+            }
+        }
+        history.evidence.close(head);
+        let election = self.plan.election();
+        let ttl_min = (election * 3 / 2).div_ceil(SECOND);
+        let rules = Rules {
+            operations_min: 20,
+            revisions_min: 5,
+            reads_min: 3,
+            watch_events_min: 5,
+            limits: Limits {
+                lease_ttl_min_seconds: i64::try_from(ttl_min).expect("an election is short"),
+                ..Limits::default()
+            },
+            compacts_itself: false,
+            watchers_catch_up: true,
+            lease_time: Some(LeaseTime {
+                stamps_per_second: SECOND,
+                drift_ppm: self.plan.drift_ppm,
+                healthy_from: Some(self.healed_at),
+                grace: 2 * election + 2 * SECOND,
+            }),
+        };
+        (history, rules)
+    }
+}

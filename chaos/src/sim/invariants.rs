@@ -1,0 +1,219 @@
+//! What must hold after every event, seen from inside the nodes: one leader a term, the same
+//! entries at the same committed places, each durable on a majority before it counts, the same
+//! state after the same entry, and a stored state that is the folded one.
+
+use std::collections::BTreeMap;
+
+use flotilla_core::group::Entry;
+use flotilla_core::mvcc;
+use flotilla_core::proto::internal::ConfState;
+use flotilla_core::spine::State;
+use flotilla_core::spine::apply::Task;
+use flotilla_core::spine::state::Position;
+
+use super::apply_stage::{COMPARE_EVERY, common_rows};
+use super::trace::Trace;
+use super::world::World;
+
+/// One step in so many compares the folded state with the stored one, when both stand at the same
+/// entry.
+const STATE_CHECK_ONE_IN: u64 = 40;
+
+/// How many of the newest memberships an entry may have been committed under.
+const CONFS_MAX: usize = 3;
+
+/// What was seen so far, and the first thing that must not be.
+#[derive(Debug, Default)]
+pub(super) struct Invariants {
+    is_black_box: bool,
+    found: Option<String>,
+    leaders: BTreeMap<u64, u64>,
+    /// Term and digest of every entry that was ever handed out as committed.
+    committed: BTreeMap<u64, (u64, u64)>,
+    positions: BTreeMap<u64, Position>,
+    /// The last memberships, oldest first.
+    confs: Vec<ConfState>,
+    /// By index: digest of rows and history, and who had it first.
+    rows: BTreeMap<u64, (u64, u64)>,
+    steps: u64,
+}
+
+impl Invariants {
+    pub(super) fn new(is_black_box: bool) -> Self {
+        Self { is_black_box, ..Self::default() }
+    }
+
+    pub(super) fn is_intact(&self) -> bool {
+        self.found.is_none()
+    }
+
+    pub(super) fn found(&self) -> Option<&str> {
+        self.found.as_deref()
+    }
+
+    /// Something must not be. Only the first is kept: the rest follows from it.
+    pub(super) fn break_with(&mut self, what: String) {
+        self.found.get_or_insert(what);
+    }
+
+    /// Something inside the nodes must not be; nobody looks there in a black box.
+    fn break_inside(&mut self, what: String) {
+        if !self.is_black_box {
+            self.break_with(what);
+        }
+    }
+
+    pub(super) fn leads(&mut self, id: u64, term: u64) {
+        let first = *self.leaders.entry(term).or_insert(id);
+        if first != id {
+            self.break_inside(format!(
+                "election safety: nodes {first} and {id} both lead term {term}"
+            ));
+        }
+    }
+}
+
+impl World {
+    /// An entry is handed out as committed.
+    pub(super) fn check_committed(&mut self, id: u64, task: &Task) {
+        let index = task.position.index;
+        let node = &self.nodes[&id];
+        let Some(entry) = node.log.written.entry(index) else {
+            self.invariants.break_inside(format!(
+                "node {id} is handed entry {index} as committed, which is not in its log"
+            ));
+            return;
+        };
+        let name = (entry.term, digest(entry));
+        let known = self.invariants.committed.get(&index).copied();
+        match known {
+            Some(known) if known != name => self.invariants.break_inside(format!(
+                "log matching: at {index}, node {id} has committed term {}, others term {}",
+                name.0, known.0
+            )),
+            Some(_) => {}
+            None => {
+                let running = node.running.as_ref().expect("it is up");
+                let conf = running.replica.group().conf();
+                let term = entry.term;
+                let confs = &mut self.invariants.confs;
+                if confs.last() != Some(&conf) {
+                    confs.push(conf);
+                }
+                // An entry counts under the membership its leader had applied, which can be a
+                // little older than that of the node which hears of it first.
+                let confs = confs[confs.len().saturating_sub(CONFS_MAX)..].to_vec();
+                self.check_majority(id, index, term, &confs);
+                self.invariants.committed.insert(index, name);
+            }
+        }
+    }
+
+    /// An entry that counts as committed is on the disks of a majority.
+    fn check_majority(&mut self, id: u64, index: u64, term: u64, confs: &[ConfState]) {
+        let holds = |voter: &u64| {
+            self.nodes.get(voter).is_some_and(|node| {
+                let log = &node.log.durable;
+                let is_in_log = log.entry(index).is_some_and(|entry| entry.term == term);
+                let state = State::load(&node.store.view).ok().flatten();
+                is_in_log || state.is_some_and(|state| state.position().index >= index)
+            })
+        };
+        let is_majority = |voters: &[u64]| {
+            let holders_count = voters.iter().filter(|voter| holds(voter)).count();
+            voters.is_empty() || holders_count > voters.len() / 2
+        };
+        let is_held = |conf: &ConfState| {
+            is_majority(&conf.voters) && is_majority(&conf.voters_outgoing)
+        };
+        if !confs.iter().any(is_held) {
+            let holders: Vec<u64> = self.nodes.keys().copied().filter(|id| holds(id)).collect();
+            self.invariants.break_inside(format!(
+                "committed on a majority: node {id} takes entry {index} of term {term} for \
+                 committed, which only {holders:?} have on disk, under {:?}",
+                confs.last()
+            ));
+        }
+    }
+
+    /// A batch is in the store of a node.
+    pub(super) fn check_applied(&mut self, id: u64, position: Position) {
+        let index = position.index;
+        let first = *self.invariants.positions.entry(index).or_insert(position);
+        if first != position {
+            self.invariants.break_inside(format!(
+                "node {id} stands at {position:?}, another stood at {first:?}"
+            ));
+        }
+        if index % COMPARE_EVERY == 0 {
+            self.compare_rows(id, index);
+        }
+    }
+
+    /// Replicas that applied the same entries have the same rows and the same history.
+    fn compare_rows(&mut self, id: u64, index: u64) {
+        let node = &self.nodes[&id];
+        let head = node.running.as_ref().expect("it is up").head();
+        let mut trace = Trace::new(false);
+        for row in common_rows(&node.store.view) {
+            trace.bytes(format!("{row:?}").as_bytes());
+        }
+        match mvcc::hash_kv(&node.store.view, head, 0) {
+            Ok(hash) => trace.number(u64::from(hash)),
+            Err(error) => self.invariants.break_with(format!("node {id}: {error}")),
+        }
+        self.trace.number(trace.hash());
+        let (first, hash) = *self.invariants.rows.entry(index).or_insert((id, trace.hash()));
+        if hash != trace.hash() {
+            self.invariants.break_inside(format!(
+                "state machine safety: nodes {first} and {id} differ after entry {index}"
+            ));
+        }
+    }
+
+    /// What is stored is what was folded, whenever both stand at the same entry.
+    pub(super) fn check_state(&mut self, id: u64) {
+        self.invariants.steps += 1;
+        if self.invariants.steps % STATE_CHECK_ONE_IN != 0 {
+            return;
+        }
+        let node = &self.nodes[&id];
+        let running = node.running.as_ref().expect("it is up");
+        let folded = running.replica.state();
+        if folded.position() != running.position || folded.position().index == 0 {
+            return;
+        }
+        let difference = match State::load(&node.store.view) {
+            Ok(Some(stored)) if stored == *folded => return,
+            Ok(Some(stored)) => difference(&stored, folded),
+            Ok(None) => "nothing is stored".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.invariants.break_inside(format!(
+            "node {id} stores another state than it folded at entry {}: {difference}",
+            folded.position().index
+        ));
+    }
+}
+
+fn difference(stored: &State, folded: &State) -> String {
+    if stored.leases() != folded.leases() {
+        format!("leases {:?} and {:?}", stored.leases(), folded.leases())
+    } else if stored.members() != folded.members() {
+        format!("members {:?} and {:?}", stored.members(), folded.members())
+    } else if stored.conf() != folded.conf() {
+        format!("membership {:?} and {:?}", stored.conf(), folded.conf())
+    } else if stored.alarms() != folded.alarms() {
+        "alarms".to_owned()
+    } else {
+        "request windows, removed members or the version".to_owned()
+    }
+}
+
+fn digest(entry: &Entry) -> u64 {
+    let mut trace = Trace::new(false);
+    trace.number(entry.kind as u64);
+    trace.bytes(&entry.data);
+    trace.bytes(&entry.context);
+    trace.hash()
+}

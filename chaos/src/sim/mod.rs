@@ -1,0 +1,135 @@
+//! A deterministic simulator of whole clusters: the machines of the core, driven by an event queue
+//! with a simulated network, disks and clocks, all from one seed. What clients see is judged by
+//! [`crate::check`], what must hold inside after every event by the simulator itself.
+//!
+//! It mirrors the order in which a real node drives its machine; it holds no threads, no clock
+//! and no chance but the seed's.
+
+mod apply_stage;
+pub mod chance;
+mod client;
+mod drive;
+mod event;
+mod finish;
+mod invariants;
+pub mod log_disk;
+pub mod mutant;
+mod network;
+mod node;
+pub mod plan;
+mod snapshots;
+pub mod store_disk;
+pub mod trace;
+pub mod traffic;
+mod trouble;
+mod watcher;
+mod world;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::check::{Summary, Verdict, judge};
+
+pub use mutant::Mutant;
+pub use plan::Options;
+use trace::Trace;
+use world::World;
+
+/// What became of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// Nothing was found.
+    Clean(Summary),
+    /// A promise was broken, or the run proves nothing.
+    Found(String),
+}
+
+/// A run and its end.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// What became of it.
+    pub end: End,
+    /// Hash of everything that happened.
+    pub hash: u64,
+    /// Simulated microseconds.
+    pub duration: u64,
+    /// What happened how often.
+    pub seen: BTreeMap<&'static str, u64>,
+    /// The last lines, if they were asked for.
+    pub trace: String,
+}
+
+impl Report {
+    /// True if nothing was found.
+    pub fn is_clean(&self) -> bool {
+        matches!(self.end, End::Clean(_))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.end {
+            End::Clean(summary) => write!(
+                f,
+                "seed {}: clean after {} ms: {} answered, {} refused, {} unknown, {} revisions, \
+                 {} events, trace {:016x}",
+                self.seed,
+                self.duration / plan::MS,
+                summary.answered,
+                summary.refused,
+                summary.unknown,
+                summary.revisions,
+                summary.events,
+                self.hash
+            ),
+            End::Found(what) => write!(
+                f,
+                "seed {}: FOUND after {} ms: {what}, trace {:016x}",
+                self.seed,
+                self.duration / plan::MS,
+                self.hash
+            ),
+        }
+    }
+}
+
+/// Runs one seed. Never panics: a machine that does is a finding.
+pub fn run(seed: u64, options: &Options) -> Report {
+    let mut world = World::new(seed, options);
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        world.run();
+        world.invariants.is_intact().then(|| world.take_history())
+    }));
+    let end = match result {
+        Err(panic) => End::Found(format!("a panic: {}", text_of(panic.as_ref()))),
+        Ok(None) => End::Found(world.invariants.found().unwrap_or_default().to_owned()),
+        Ok(Some((history, rules))) => {
+            world.trace.bytes(format!("{:?}", history.operations).as_bytes());
+            match judge(&history, &rules) {
+                Verdict::Pass(summary) => End::Clean(summary),
+                verdict => End::Found(verdict.to_string()),
+            }
+        }
+    };
+    Report {
+        seed,
+        end,
+        hash: world.trace.hash(),
+        duration: world.now,
+        seen: world.seen,
+        trace: trace_text(&world.trace),
+    }
+}
+
+fn trace_text(trace: &Trace) -> String {
+    trace.to_string()
+}
+
+fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "without a message".to_owned())
+}

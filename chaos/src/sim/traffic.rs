@@ -1,0 +1,276 @@
+//! Which calls clients make: few keys, unique values, every form of every call that changes or
+//! reads keys, now and then a wrong one.
+
+use bytes::Bytes;
+use flotilla_core::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use flotilla_core::proto::etcdserverpb::request_op::Request as Op;
+use flotilla_core::proto::etcdserverpb::{
+    CompactionRequest, Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest,
+    LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+};
+
+use super::chance::Chance;
+use super::world::World;
+use crate::history::Request;
+
+/// A kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Put.
+    Put,
+    /// A linearizable read.
+    Read,
+    /// A read of the local state.
+    StaleRead,
+    /// A read of an old revision.
+    OldRead,
+    /// Delete of a key or a span.
+    Delete,
+    /// Compare and swap of one key.
+    Swap,
+    /// A transaction of several operations.
+    Txn,
+    /// Compaction.
+    Compact,
+    /// A lease is granted.
+    Grant,
+    /// It is revoked.
+    Revoke,
+    /// It is renewed.
+    KeepAlive,
+    /// Its time is asked for.
+    TimeToLive,
+}
+
+/// All kinds with their usual weight.
+pub const KINDS: [(Kind, u64); 12] = [
+    (Kind::Put, 30),
+    (Kind::Read, 20),
+    (Kind::StaleRead, 6),
+    (Kind::OldRead, 6),
+    (Kind::Delete, 6),
+    (Kind::Swap, 12),
+    (Kind::Txn, 12),
+    (Kind::Compact, 2),
+    (Kind::Grant, 4),
+    (Kind::Revoke, 2),
+    (Kind::KeepAlive, 4),
+    (Kind::TimeToLive, 2),
+];
+
+impl World {
+    /// The next call of a client, named `name` in the values it writes.
+    pub(super) fn draw_request(&mut self, name: &str) -> Request {
+        let mut chance = self.chance.fork(3);
+        match self.draw_kind(&mut chance) {
+            Kind::Put => Request::Put(self.put(name, &mut chance)),
+            Kind::Read => Request::Read(self.range(&mut chance)),
+            Kind::StaleRead => {
+                Request::Read(RangeRequest { serializable: true, ..self.range(&mut chance) })
+            }
+            Kind::OldRead => {
+                let revision = self.old_revision(&mut chance);
+                let serializable = chance.one_in(2);
+                Request::Read(RangeRequest { revision, serializable, ..self.range(&mut chance) })
+            }
+            Kind::Delete => Request::DeleteRange(self.delete(&mut chance)),
+            Kind::Swap => Request::Txn(self.swap(name, &mut chance)),
+            Kind::Txn => Request::Txn(self.txn(name, 2, &mut chance)),
+            Kind::Compact => {
+                let revision = (self.old_revision(&mut chance) + 3).max(1);
+                Request::Compact(CompactionRequest { revision, physical: false })
+            }
+            Kind::Grant => {
+                self.leases_count += 1;
+                // Now and then an id that may be in use.
+                let is_again = chance.one_in(10);
+                let id = if is_again { self.any_lease(&mut chance) } else { self.leases_count };
+                let ttl = i64::try_from(chance.between(1, 6)).expect("small");
+                Request::LeaseGrant(LeaseGrantRequest { ttl, id })
+            }
+            Kind::Revoke => {
+                Request::LeaseRevoke(LeaseRevokeRequest { id: self.any_lease(&mut chance) })
+            }
+            Kind::KeepAlive => {
+                Request::LeaseKeepAlive(LeaseKeepAliveRequest { id: self.any_lease(&mut chance) })
+            }
+            Kind::TimeToLive => Request::LeaseTimeToLive(LeaseTimeToLiveRequest {
+                id: self.any_lease(&mut chance),
+                keys: false,
+            }),
+        }
+    }
+
+    fn draw_kind(&self, chance: &mut Chance) -> Kind {
+        let weights = &self.plan.traffic.weights;
+        let mut at = chance.below(weights.iter().sum());
+        for ((kind, _), weight) in KINDS.iter().zip(weights) {
+            if at < *weight {
+                return *kind;
+            }
+            at -= weight;
+        }
+        Kind::Put
+    }
+
+    fn key(&self, chance: &mut Chance) -> Bytes {
+        format!("k{}", chance.below(self.plan.traffic.keys_count)).into()
+    }
+
+    /// A key alone, a span, everything from a key on, or all there is.
+    fn span(&self, chance: &mut Chance) -> (Bytes, Bytes) {
+        let key = self.key(chance);
+        match chance.below(8) {
+            0..=4 => (key, Bytes::new()),
+            5 => (key.clone(), self.key(chance).max(key)),
+            6 => (key, Bytes::from_static(&[0])),
+            _ => (Bytes::from_static(&[0]), Bytes::from_static(&[0])),
+        }
+    }
+
+    fn old_revision(&self, chance: &mut Chance) -> i64 {
+        let back = i64::try_from(chance.below(30)).expect("small");
+        self.revision_seen + 3 - back
+    }
+
+    fn any_lease(&self, chance: &mut Chance) -> i64 {
+        let leases: Vec<i64> = self.leases.iter().copied().collect();
+        if leases.is_empty() || chance.one_in(10) {
+            return i64::try_from(chance.between(1, 20)).expect("small");
+        }
+        *chance.pick(&leases)
+    }
+
+    fn put(&self, name: &str, chance: &mut Chance) -> PutRequest {
+        let lease = if chance.one_in(5) { self.any_lease(chance) } else { 0 };
+        let mut put = PutRequest {
+            key: self.key(chance),
+            value: Bytes::copy_from_slice(name.as_bytes()),
+            lease,
+            prev_kv: chance.one_in(3),
+            ..PutRequest::default()
+        };
+        if chance.one_in(20) {
+            put.ignore_value = true;
+            put.value = Bytes::new();
+        } else if chance.one_in(20) {
+            put.ignore_lease = true;
+            put.lease = 0;
+        }
+        put
+    }
+
+    fn range(&self, chance: &mut Chance) -> RangeRequest {
+        let (key, range_end) = self.span(chance);
+        let mut range = RangeRequest { key, range_end, ..RangeRequest::default() };
+        match chance.below(10) {
+            0 => range.count_only = true,
+            1 => range.keys_only = true,
+            2 => range.limit = i64::try_from(chance.between(1, 3)).expect("small"),
+            3 => {
+                range.sort_order = i32::try_from(chance.below(3)).expect("small");
+                range.sort_target = i32::try_from(chance.below(5)).expect("small");
+            }
+            4 => range.min_mod_revision = self.old_revision(chance).max(1),
+            _ => {}
+        }
+        range
+    }
+
+    fn delete(&self, chance: &mut Chance) -> DeleteRangeRequest {
+        let (key, range_end) = self.span(chance);
+        DeleteRangeRequest { key, range_end, prev_kv: chance.one_in(2) }
+    }
+
+    fn swap(&self, name: &str, chance: &mut Chance) -> TxnRequest {
+        let mut put = self.put(name, chance);
+        put.ignore_value = false;
+        put.value = Bytes::copy_from_slice(name.as_bytes());
+        let key = put.key.clone();
+        let mut compare = self.compare(chance);
+        compare.key.clone_from(&key);
+        compare.range_end = Bytes::new();
+        let failure = if chance.one_in(4) {
+            Vec::new()
+        } else {
+            let range = RangeRequest { key, ..RangeRequest::default() };
+            vec![RequestOp { request: Some(Op::RequestRange(range)) }]
+        };
+        let success = vec![RequestOp { request: Some(Op::RequestPut(put)) }];
+        TxnRequest { compare: vec![compare], success, failure }
+    }
+
+    fn compare(&self, chance: &mut Chance) -> Compare {
+        let (key, range_end) =
+            if chance.one_in(4) { self.span(chance) } else { (self.key(chance), Bytes::new()) };
+        let mut number = |max: u64| i64::try_from(chance.below(max)).expect("small");
+        let (target, union) = match number(5) {
+            0 => (CompareTarget::Version, TargetUnion::Version(number(4))),
+            1 => {
+                let revision = self.revision_seen - number(20);
+                (CompareTarget::Create, TargetUnion::CreateRevision(revision))
+            }
+            2 => {
+                let revision = self.revision_seen - number(20);
+                (CompareTarget::Mod, TargetUnion::ModRevision(revision))
+            }
+            3 => (CompareTarget::Lease, TargetUnion::Lease(number(5))),
+            _ => (CompareTarget::Value, TargetUnion::Value(Bytes::from_static(b"c5"))),
+        };
+        let results = [
+            CompareResult::Equal,
+            CompareResult::Greater,
+            CompareResult::Less,
+            CompareResult::NotEqual,
+        ];
+        Compare {
+            result: i32::from(*chance.pick(&results)),
+            target: i32::from(target),
+            key,
+            range_end,
+            target_union: Some(union),
+        }
+    }
+
+    fn txn(&self, name: &str, depth: u32, chance: &mut Chance) -> TxnRequest {
+        let compares_count = chance.below(3);
+        let compare = (0..compares_count).map(|_| self.compare(chance)).collect();
+        let success = self.branch(&format!("{name}s"), depth, chance);
+        let failure = self.branch(&format!("{name}f"), depth, chance);
+        TxnRequest { compare, success, failure }
+    }
+
+    /// A branch, most of the time without a key that is written twice.
+    fn branch(&self, name: &str, depth: u32, chance: &mut Chance) -> Vec<RequestOp> {
+        let mut keys: Vec<u64> = (0..self.plan.traffic.keys_count).collect();
+        let mut operations = Vec::new();
+        for nth in 0..chance.below(4) {
+            let name = format!("{name}{nth}");
+            let operation = match chance.below(10) {
+                0..=4 if !keys.is_empty() => {
+                    let at = usize::try_from(chance.below(keys.len() as u64)).expect("small");
+                    let mut put = self.put(&name, chance);
+                    let is_careless = chance.one_in(20);
+                    let key = if is_careless { keys[at] } else { keys.swap_remove(at) };
+                    put.key = format!("k{key}").into();
+                    Op::RequestPut(put)
+                }
+                5 if !keys.is_empty() => {
+                    let at = usize::try_from(chance.below(keys.len() as u64)).expect("small");
+                    let key = keys.swap_remove(at);
+                    Op::RequestDeleteRange(DeleteRangeRequest {
+                        key: format!("k{key}").into(),
+                        range_end: Bytes::new(),
+                        prev_kv: chance.one_in(2),
+                    })
+                }
+                6 if depth > 0 && operations.is_empty() => {
+                    Op::RequestTxn(self.txn(&name, depth - 1, chance))
+                }
+                _ => Op::RequestRange(self.range(chance)),
+            };
+            operations.push(RequestOp { request: Some(operation) });
+        }
+        operations
+    }
+}

@@ -1,0 +1,271 @@
+//! Trouble: what is done to nodes, disks and wires while a run is in its first phase, and the
+//! changes of leaders and members that belong to every day.
+
+use std::collections::BTreeSet;
+
+use flotilla_core::command::Command;
+use flotilla_core::proto::etcdserverpb::{
+    MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest,
+};
+use flotilla_core::proto::internal::Member;
+use flotilla_core::spine::Input;
+
+use super::event::Event;
+use super::node::OwnCommand;
+use super::plan::{Fault, MS, SECOND};
+use super::world::{Phase, World, member};
+
+/// Directed pairs that hear nothing of each other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cut {
+    pairs: BTreeSet<(u64, u64)>,
+}
+
+impl Cut {
+    pub(super) fn is_between(&self, from: u64, to: u64) -> bool {
+        self.pairs.contains(&(from, to))
+    }
+}
+
+impl World {
+    pub(super) fn plan_trouble(&mut self) {
+        self.queue.push(self.plan.trouble_for, Event::Rest);
+        self.after(2 * self.plan.election(), Event::Trouble);
+        if self.plan.faults.contains(&Fault::Members) {
+            self.after(2 * SECOND, Event::Members);
+        }
+    }
+
+    pub(super) fn make_trouble(&mut self) {
+        if self.phase > Phase::Trouble {
+            return;
+        }
+        let faults = self.plan.faults.clone();
+        let fault = *self.chance.pick(&faults);
+        self.trace.number(fault as u64);
+        self.say(|| format!("trouble: {fault:?}"));
+        match fault {
+            Fault::Crash => self.crash_one(),
+            Fault::CrashAll => self.crash_all(),
+            Fault::Rolling => self.roll(),
+            Fault::Partition => self.part(),
+            Fault::OneWay => self.cut_one_way(),
+            Fault::Break => self.break_one(),
+            Fault::Pause => self.pause_one(),
+            Fault::SlowDisk => self.slow_disk(),
+            Fault::StuckDisk => self.stick_disk(),
+            Fault::MoveLeader => self.move_leader(),
+            Fault::Members => {}
+        }
+        let wait = 1 + self.chance.wait(self.plan.fault_every);
+        self.after(wait, Event::Trouble);
+    }
+
+    /// A node that is up, the leader more often than others.
+    fn victim(&mut self) -> Option<u64> {
+        let up = self.up_ids();
+        if up.is_empty() {
+            return None;
+        }
+        let leader = self.leader();
+        match leader {
+            Some(leader) if self.chance.one_in(3) => Some(leader),
+            _ => Some(*self.chance.pick(&up)),
+        }
+    }
+
+    fn crash_and_restart(&mut self, id: u64) {
+        self.crash(id);
+        let mean = if self.chance.one_in(3) { 4 * self.plan.election() } else { 100 * MS };
+        let wait = 1 + self.chance.wait(mean);
+        self.after(wait, Event::Start(id));
+    }
+
+    fn crash_one(&mut self) {
+        if let Some(id) = self.victim() {
+            self.crash_and_restart(id);
+        }
+    }
+
+    fn crash_all(&mut self) {
+        self.see("all crashed");
+        for id in self.up_ids() {
+            self.crash_and_restart(id);
+        }
+    }
+
+    /// A node hands over and stops; the next one follows with the next trouble.
+    fn roll(&mut self) {
+        let Some(id) = self.victim() else { return };
+        self.see("handed over");
+        if self.nodes[&id].paused_until <= self.now {
+            self.step(id, Input::HandOver);
+        }
+        let life = self.nodes[&id].life;
+        let wait = self.chance.wait(20 * MS);
+        let event = super::event::NodeEvent::Broken(0, 0);
+        self.after(wait, Event::Node(id, life, event));
+        let wait = wait + 1 + self.chance.wait(100 * MS);
+        self.after(wait, Event::Start(id));
+    }
+
+    fn add_cut(&mut self, pairs: BTreeSet<(u64, u64)>) {
+        self.see("cut");
+        self.say(|| format!("cut {pairs:?}"));
+        self.cuts_count += 1;
+        let number = self.cuts_count;
+        self.cuts.insert(number, Cut { pairs });
+        let mean = *self.chance.pick(&[self.plan.election() / 2, self.plan.election() * 3]);
+        let wait = 1 + self.chance.wait(mean);
+        self.after(wait, Event::Heal(number));
+    }
+
+    pub(super) fn heal_cut(&mut self, number: u64) {
+        if self.cuts.remove(&number).is_some() {
+            self.say(|| "a cut heals".to_owned());
+        }
+    }
+
+    fn part(&mut self) {
+        let ids: Vec<u64> = self.nodes.keys().copied().collect();
+        let victim = self.victim();
+        let is_single = self.chance.one_in(2);
+        let side: BTreeSet<u64> = match victim {
+            Some(victim) if is_single => BTreeSet::from([victim]),
+            _ => ids.iter().copied().filter(|_| self.chance.one_in(2)).collect(),
+        };
+        let mut pairs = BTreeSet::new();
+        for from in &ids {
+            for to in &ids {
+                if side.contains(from) != side.contains(to) {
+                    pairs.insert((*from, *to));
+                }
+            }
+        }
+        self.add_cut(pairs);
+    }
+
+    fn cut_one_way(&mut self) {
+        let ids: Vec<u64> = self.nodes.keys().copied().collect();
+        let Some(from) = self.victim() else { return };
+        let is_to_all = self.chance.one_in(2);
+        let to = *self.chance.pick(&ids);
+        let is_reversed = self.chance.one_in(2);
+        let targets = ids.into_iter().filter(|other| is_to_all || *other == to);
+        let pairs = targets.map(|to| if is_reversed { (to, from) } else { (from, to) }).collect();
+        self.add_cut(pairs);
+    }
+
+    fn break_one(&mut self) {
+        let Some(id) = self.victim() else { return };
+        let links: Vec<(u64, u64)> =
+            self.up(id).links.iter().map(|(to, link)| (*to, link.connection)).collect();
+        if links.is_empty() {
+            return;
+        }
+        let (to, connection) = *self.chance.pick(&links);
+        self.break_link(id, to, connection);
+    }
+
+    fn pause_one(&mut self) {
+        let Some(id) = self.victim() else { return };
+        self.see("paused");
+        let mean = *self.chance.pick(&[50 * MS, self.plan.election(), 4 * self.plan.election()]);
+        let until = self.now + self.chance.wait(mean);
+        self.say(|| format!("node {id} does nothing until {until}"));
+        let node = self.nodes.get_mut(&id).expect("it is up");
+        node.paused_until = node.paused_until.max(until);
+    }
+
+    fn slow_disk(&mut self) {
+        let Some(id) = self.victim() else { return };
+        self.nodes.get_mut(&id).expect("it is up").slowness = 50;
+        let wait = self.chance.wait(2 * self.plan.election());
+        self.after(wait, Event::DiskHeals(id));
+    }
+
+    fn stick_disk(&mut self) {
+        let Some(id) = self.victim() else { return };
+        self.see("disk stuck");
+        let until = self.now + self.chance.wait(2 * self.plan.election());
+        self.nodes.get_mut(&id).expect("it is up").stuck_until = until;
+    }
+
+    fn move_leader(&mut self) {
+        let Some(leader) = self.leader() else { return };
+        if self.nodes[&leader].paused_until > self.now {
+            return;
+        }
+        let ids = self.member_ids();
+        let target_id = *self.chance.pick(&ids);
+        let command = Command::MoveLeader(MoveLeaderRequest { target_id });
+        self.ask(leader, command, OwnCommand::MoveLeader);
+    }
+
+    /// A spare node is added as a learner, started, promoted, and removed again later; or, once,
+    /// a founding member is removed while the spare is there.
+    pub(super) fn change_members(&mut self) {
+        if self.phase > Phase::Trouble {
+            return;
+        }
+        let wait = self.chance.between(SECOND / 2, 2 * SECOND);
+        self.after(wait, Event::Members);
+        let up = self.up_ids();
+        let Some(leader) = self.leader().filter(|id| self.nodes[id].paused_until <= self.now)
+        else {
+            return;
+        };
+        let asked = if self.chance.one_in(2) { leader } else { *self.chance.pick(&up) };
+        if self.nodes[&asked].paused_until > self.now {
+            return;
+        }
+        let replica = &self.up(leader).replica;
+        let members = replica.state().members().clone();
+        let Some(spare) = self.spare else {
+            let id = self.plan.nodes_count + 1 + self.members_step;
+            self.members_step += 1;
+            self.spare = Some(id);
+            let added = Member { is_learner: true, ..member(id) };
+            self.ask(asked, Command::MemberAdd(added), OwnCommand::AddMember(id));
+            return;
+        };
+        match members.get(&spare) {
+            None if self.nodes.get(&spare).is_some_and(|node| node.is_out) => self.spare = None,
+            None if self.nodes.contains_key(&spare) => {
+                // Seen as a member before, and the leader has removed it.
+                let is_removed = self
+                    .up(leader)
+                    .replica
+                    .state()
+                    .is_removed(flotilla_core::NodeId(spare));
+                if is_removed {
+                    self.nodes.get_mut(&spare).expect("looked up above").is_out = true;
+                    self.crash(spare);
+                    self.spare = None;
+                }
+            }
+            None => {
+                // The request to add it may have been lost, or may still come.
+                let added = Member { is_learner: true, ..member(spare) };
+                self.ask(asked, Command::MemberAdd(added), OwnCommand::AddMember(spare));
+            }
+            Some(known) if !self.nodes.contains_key(&spare) => {
+                let mut node = self.new_node();
+                node.first_peers = members.keys().copied().filter(|id| *id != spare).collect();
+                self.say(|| format!("node {spare} joins, learner: {}", known.is_learner));
+                self.nodes.insert(spare, node);
+                self.after(0, Event::Start(spare));
+            }
+            Some(known) if known.is_learner => {
+                let request = MemberPromoteRequest { id: spare };
+                let command = Command::MemberPromote(request);
+                self.ask(asked, command, OwnCommand::PromoteMember(spare));
+            }
+            Some(_) if self.chance.one_in(3) => {
+                let request = MemberRemoveRequest { id: spare };
+                self.ask(asked, Command::MemberRemove(request), OwnCommand::RemoveMember(spare));
+            }
+            Some(_) => {}
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The simulator under test: seeds that must stay clean, seeds that once failed, runs that repeat
+//! themselves to the byte, and planted bugs that must be found by what clients see.
+
+use flotilla_chaos::sim::{self, End, Mutant, Options};
+
+/// Fresh seeds of every run of the tests.
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=40;
+/// Seeds within which a planted bug must be found.
+const MUTANT_SEEDS_MAX: u64 = 200;
+
+fn check_clean(seeds: impl Iterator<Item = u64>) {
+    let found: Vec<String> = seeds
+        .map(|seed| sim::run(seed, &Options::default()))
+        .filter(|report| !report.is_clean())
+        .map(|report| report.to_string())
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn seeds_are_clean() {
+    check_clean(SEEDS);
+}
+
+#[test]
+fn seeds_that_once_failed_are_clean() {
+    let list = include_str!("seeds.txt");
+    let seeds = list.lines().filter_map(|line| {
+        let (seed, _reason) = line.split_once(' ')?;
+        (!line.starts_with('#')).then(|| seed.parse().expect("a line begins with a seed"))
+    });
+    check_clean(seeds);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    for seed in [3, 14, 15] {
+        let options = Options { is_told: true, ..Options::default() };
+        let (first, second) = (sim::run(seed, &options), sim::run(seed, &options));
+        assert_eq!(first.hash, second.hash, "seed {seed}");
+        assert_eq!(first.trace, second.trace, "seed {seed}");
+        assert_eq!(first.end, second.end, "seed {seed}");
+    }
+    let first = sim::run(3, &Options::default());
+    let other = sim::run(14, &Options::default());
+    assert_ne!(first.hash, other.hash);
+}
+
+/// Together the seeds must reach every corner, or a clean sweep would prove little.
+#[test]
+fn the_seeds_reach_every_corner() {
+    let mut seen = std::collections::BTreeMap::new();
+    for seed in SEEDS {
+        for (what, count) in sim::run(seed, &Options::default()).seen {
+            *seen.entry(what).or_insert(0) += count;
+        }
+    }
+    for corner in [
+        "all crashed",
+        "bit flipped",
+        "call given up",
+        "compaction finished",
+        "connection broken",
+        "crash lost log records",
+        "crash lost store batches",
+        "cut",
+        "disk stuck",
+        "forwards given back",
+        "frame lost",
+        "handed over",
+        "leader elected",
+        "leader moved",
+        "log truncated",
+        "member added",
+        "member promoted",
+        "member removed",
+        "paused",
+        "snapshot failed",
+        "snapshot installed",
+        "stream was full",
+        "unknown outcome",
+        "watch cancelled",
+        "watchers caught up from history",
+    ] {
+        assert!(seen.contains_key(corner), "{corner} never happened; seen: {seen:?}");
+    }
+}
+
+/// Finds a planted bug, looking only at what clients see, and by a check that names it.
+fn check_found(mutant: Mutant, wanted: &[&str]) {
+    let options =
+        Options { mutant: Some(mutant), is_black_box: true, ..Options::default() };
+    let mut others = Vec::new();
+    for seed in 1..=MUTANT_SEEDS_MAX {
+        if let End::Found(what) = sim::run(seed, &options).end {
+            if wanted.iter().any(|wanted| what.contains(wanted)) {
+                return;
+            }
+            others.push(format!("seed {seed}: {what}"));
+        }
+    }
+    panic!("{mutant} is not found as {wanted:?}; found were:\n{}", others.join("\n"));
+}
