@@ -232,7 +232,7 @@ fn a_lease_that_is_there_and_not_found() {
     renewed.ttl = 0;
     assert_fails(&lost, &rules, |it| matches!(it, Violation::LeaseLost { .. }));
 
-    let mut refused = history.clone();
+    let mut refused = history;
     refused.operations[write].returned = Some(refused.operations[write].invoked + 1);
     refused.operations[write].outcome = Outcome::Refused(Refusal::LeaseNotFound.received());
     assert_fails(&refused, &rules, |it| matches!(it, Violation::RefusalUnjustified { .. }));
@@ -349,7 +349,7 @@ fn a_granted_ttl_that_was_not_granted() {
     assert_fails(&other, &rules, |it| {
         matches!(it, Violation::AnswerDiffers { difference, .. } if difference.field == "grantedTTL")
     });
-    let mut zero = history.clone();
+    let mut zero = history;
     let Answer::LeaseTimeToLive(it) = answer(&mut zero, none) else { panic!("a ttl") };
     it.ttl = 0;
     assert_fails(&zero, &rules, |it| {

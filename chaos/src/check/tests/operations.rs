@@ -71,7 +71,7 @@ fn a_revision_without_content_or_with_the_content_of_another() {
     assert_fails(&empty, &rules, |it| {
         matches!(it, Violation::ImpossibleRevision { revision: 3, .. })
     });
-    let mut shifted = history.clone();
+    let mut shifted = history;
     edit_evidence(&mut shifted, |revision, events| {
         let wrong = vec![Event::Delete { key: Bytes::from("a"), revision: 2 }];
         Some(if revision == 3 { wrong } else { events })
@@ -542,7 +542,7 @@ fn histories_that_prove_nothing() {
     let mut backward = history.clone();
     backward.operations[index].invoked = 1_000;
     assert_eq!(invalid(&backward, &rules), Invalid::ReturnedBeforeInvoked { operation: index });
-    let mut mixed = history.clone();
+    let mut mixed = history;
     mixed.operations[index].request = read("a");
     assert_eq!(invalid(&mixed, &rules), Invalid::WrongAnswer { operation: index });
 }

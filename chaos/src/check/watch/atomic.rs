@@ -37,7 +37,7 @@ fn check_whole(
             .due(case, revision, revision)
             .find(|(_, place, _)| !sent.contains(&(revision, Some(*place))));
         if let Some((_, _, event)) = missed {
-            return Err(Fault::Torn { revision, missed: event.clone() });
+            return Err(Fault::Torn { revision, missed: Box::new(event.clone()) });
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ pub fn check(case: &Case<'_>, transcript: &Transcript<'_>) -> Result<(), Fault> 
             Delivery::Events(batch) => {
                 for sent in &batch.events {
                     if sent.event.revision() > batch.header {
-                        let event = sent.event.clone();
+                        let event = Box::new(sent.event.clone());
                         return Err(Fault::HeaderBehind { header: batch.header, event });
                     }
                     last_sent = Some(sent);
@@ -26,7 +26,7 @@ pub fn check(case: &Case<'_>, transcript: &Transcript<'_>) -> Result<(), Fault> 
                     return Err(Fault::ProgressWentBack { earlier, later });
                 }
                 if let Some(missed) = transcript.next_due(case, last_sent, *revision) {
-                    let missed = missed.clone();
+                    let missed = Box::new(missed.clone());
                     return Err(Fault::ProgressAhead { progress: *revision, missed });
                 }
                 announced = *revision;

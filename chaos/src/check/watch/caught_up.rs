@@ -15,7 +15,7 @@ pub fn check(case: &Case<'_>, transcript: &Transcript<'_>) -> Result<(), Fault> 
     }
     let last_sent = transcript.events().last().map(|(_, sent)| sent);
     match transcript.next_due(case, last_sent, case.head) {
-        Some(missed) => Err(Fault::NotCaughtUp { missed: missed.clone() }),
+        Some(missed) => Err(Fault::NotCaughtUp { missed: Box::new(missed.clone()) }),
         None => Ok(()),
     }
 }

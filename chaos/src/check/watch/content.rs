@@ -9,11 +9,12 @@ pub fn check(case: &Case<'_>, transcript: &Transcript<'_>) -> Result<(), Fault> 
     for (_, sent) in transcript.events() {
         let event = &sent.event;
         let Some(place) = sent.place else {
-            return Err(Fault::NotInEvidence { event: event.clone() });
+            return Err(Fault::NotInEvidence { event: Box::new(event.clone()) });
         };
         let expected = &case.timeline.events_at(event.revision())[place];
         if event != expected {
-            return Err(Fault::ContentDiffers { expected: expected.clone(), found: event.clone() });
+            let (expected, found) = (Box::new(expected.clone()), Box::new(event.clone()));
+            return Err(Fault::ContentDiffers { expected, found });
         }
     }
     Ok(())

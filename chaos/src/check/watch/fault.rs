@@ -49,35 +49,35 @@ pub enum Fault {
     #[error("{event} did not happen")]
     NotInEvidence {
         /// The event.
-        event: Event,
+        event: Box<Event>,
     },
     /// An event with content other than it had.
     #[error("sent {found}, which was {expected}")]
     ContentDiffers {
         /// What happened.
-        expected: Event,
+        expected: Box<Event>,
         /// What was sent.
-        found: Event,
+        found: Box<Event>,
     },
     /// An event outside the span or against the filters.
     #[error("{event} was not asked for")]
     NotAskedFor {
         /// The event.
-        event: Event,
+        event: Box<Event>,
     },
     /// An event after one that happened later.
     #[error("{later} was sent before {earlier}")]
     OutOfOrder {
         /// The event that happened first.
-        earlier: Event,
+        earlier: Box<Event>,
         /// The event that was sent first.
-        later: Event,
+        later: Box<Event>,
     },
     /// An event sent twice.
     #[error("{event} was sent twice")]
     Duplicate {
         /// The event.
-        event: Event,
+        event: Box<Event>,
     },
     /// The events of one revision came in two responses.
     #[error("revision {revision} was split over two responses")]
@@ -91,21 +91,21 @@ pub enum Fault {
         /// The revision.
         revision: i64,
         /// The first event that was left out.
-        missed: Event,
+        missed: Box<Event>,
     },
     /// The first event is not the first one due.
     #[error("started with {first}, though {missed} was due before")]
     StartedLate {
         /// The first event that was due.
-        missed: Event,
+        missed: Box<Event>,
         /// The first event sent.
-        first: Event,
+        first: Box<Event>,
     },
     /// An event below the start.
     #[error("{event} is below the start revision {start}")]
     StartedEarly {
         /// The event.
-        event: Event,
+        event: Box<Event>,
         /// The first revision asked for.
         start: i64,
     },
@@ -113,7 +113,7 @@ pub enum Fault {
     #[error("{missed} was left out")]
     Missed {
         /// The event.
-        missed: Event,
+        missed: Box<Event>,
     },
     /// Progress was announced ahead of an event that was not sent yet.
     #[error("progress to {progress} was announced before {missed} was sent")]
@@ -121,7 +121,7 @@ pub enum Fault {
         /// The revision announced.
         progress: i64,
         /// The first event that was due by then.
-        missed: Event,
+        missed: Box<Event>,
     },
     /// Progress went back.
     #[error("progress to {later} was announced after {earlier}")]
@@ -137,7 +137,7 @@ pub enum Fault {
         /// The revision in the header.
         header: i64,
         /// The event.
-        event: Event,
+        event: Box<Event>,
     },
     /// A header above the last revision of the run.
     #[error("a response at {header}, but the store only reached {head}")]
@@ -159,7 +159,7 @@ pub enum Fault {
     #[error("{event} came with previous pair {found}, should be {expected}")]
     PrevKvDiffers {
         /// The event.
-        event: Event,
+        event: Box<Event>,
         /// The pair before it, printed.
         expected: String,
         /// The pair that was sent, printed.
@@ -191,6 +191,6 @@ pub enum Fault {
     #[error("{missed} was never sent, though the watcher was open until the end")]
     NotCaughtUp {
         /// The first event that is missing.
-        missed: Event,
+        missed: Box<Event>,
     },
 }

@@ -7,7 +7,7 @@ use crate::check::watch::{Fault, Transcript};
 /// Looks at key and kind of each event.
 pub fn check(_: &Case<'_>, transcript: &Transcript<'_>) -> Result<(), Fault> {
     match transcript.events().find(|(_, sent)| !transcript.wants(&sent.event)) {
-        Some((_, sent)) => Err(Fault::NotAskedFor { event: sent.event.clone() }),
+        Some((_, sent)) => Err(Fault::NotAskedFor { event: Box::new(sent.event.clone()) }),
         None => Ok(()),
     }
 }

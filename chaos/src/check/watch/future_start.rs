@@ -12,7 +12,8 @@ pub fn check(_: &Case<'_>, transcript: &Transcript<'_>) -> Result<(), Fault> {
             Delivery::Events(batch) => {
                 let early = batch.events.iter().find(|sent| sent.event.revision() < start);
                 if let Some(sent) = early {
-                    return Err(Fault::StartedEarly { event: sent.event.clone(), start });
+                    let event = Box::new(sent.event.clone());
+                    return Err(Fault::StartedEarly { event, start });
                 }
             }
             // From now on includes knowing how far "now" is.

@@ -1,19 +1,19 @@
 //! Promise: events come in the order in which they happened, by revision and inside it.
 
 use crate::check::case::Case;
-use crate::check::watch::{Fault, Transcript};
+use crate::check::watch::{Fault, Sent, Transcript};
 
 /// Compares neighbours.
 pub fn check(_: &Case<'_>, transcript: &Transcript<'_>) -> Result<(), Fault> {
-    let mut previous = None;
+    let mut previous: Option<&Sent> = None;
     for (_, sent) in transcript.events() {
-        let place = (sent.event.revision(), sent.place);
-        if let Some((last, event)) = previous
-            && place < last
+        if let Some(last) = previous
+            && (sent.event.revision(), sent.place) < (last.event.revision(), last.place)
         {
-            return Err(Fault::OutOfOrder { earlier: sent.event.clone(), later: event });
+            let earlier = Box::new(sent.event.clone());
+            return Err(Fault::OutOfOrder { earlier, later: Box::new(last.event.clone()) });
         }
-        previous = Some((place, sent.event.clone()));
+        previous = Some(sent);
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ pub fn check(case: &Case<'_>, transcript: &Transcript<'_>) -> Result<(), Fault> 
         if sent.prev_kv.as_ref() != expected && !is_left_out {
             let print = |pair: Option<&KeyValue>| pair.map_or("none".to_owned(), print_pair);
             return Err(Fault::PrevKvDiffers {
-                event: event.clone(),
+                event: Box::new(event.clone()),
                 expected: print(expected),
                 found: print(sent.prev_kv.as_ref()),
             });

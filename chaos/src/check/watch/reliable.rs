@@ -11,7 +11,7 @@ pub fn check(case: &Case<'_>, transcript: &Transcript<'_>) -> Result<(), Fault> 
         if let Some(missed) = transcript.next_due(case, previous, sent.event.revision())
             && *missed != sent.event
         {
-            return Err(Fault::Missed { missed: missed.clone() });
+            return Err(Fault::Missed { missed: Box::new(missed.clone()) });
         }
         previous = Some(sent);
     }

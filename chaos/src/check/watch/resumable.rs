@@ -9,8 +9,8 @@ pub fn check(case: &Case<'_>, transcript: &Transcript<'_>) -> Result<(), Fault> 
     let Some((_, first)) = transcript.events().next() else { return Ok(()) };
     match transcript.next_due(case, None, first.event.revision()) {
         Some(missed) if *missed != first.event => Err(Fault::StartedLate {
-            missed: missed.clone(),
-            first: first.event.clone(),
+            missed: Box::new(missed.clone()),
+            first: Box::new(first.event.clone()),
         }),
         Some(_) | None => Ok(()),
     }

@@ -10,7 +10,7 @@ pub fn check(_: &Case<'_>, transcript: &Transcript<'_>) -> Result<(), Fault> {
     let mut sent_before = BTreeSet::new();
     for (_, sent) in transcript.events() {
         if !sent_before.insert((sent.event.revision(), sent.place)) {
-            return Err(Fault::Duplicate { event: sent.event.clone() });
+            return Err(Fault::Duplicate { event: Box::new(sent.event.clone()) });
         }
     }
     Ok(())
