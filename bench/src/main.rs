@@ -38,12 +38,20 @@ struct Turn {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [command, endpoints, work, outstanding, secs] = &args[..]
+        && command == "load"
+    {
+        return load(endpoints, work, outstanding.parse()?, secs.parse()?).await;
+    }
     let (binaries, secs) = match &args[..] {
         [command, a, b] if command == "compare" => ([PathBuf::from(a), PathBuf::from(b)], 5),
         [command, a, b, secs] if command == "compare" => {
             ([PathBuf::from(a), PathBuf::from(b)], secs.parse().context("seconds of a turn")?)
         }
-        _ => anyhow::bail!("usage: flotilla-bench compare BINARY_A BINARY_B [SECONDS_PER_TURN]"),
+        _ => anyhow::bail!(
+            "usage: flotilla-bench compare BINARY_A BINARY_B [SECONDS_PER_TURN]\n       \
+             flotilla-bench load URL[,URL...] put|get OUTSTANDING SECONDS"
+        ),
     };
     let mut out = std::io::stdout();
     writeln!(out, "A = {}, B = {}", binaries[0].display(), binaries[1].display())?;
@@ -61,6 +69,30 @@ async fn main() -> anyhow::Result<()> {
     for nodes in [1, 3] {
         compare(&binaries, nodes, Duration::from_secs(secs), &mut out).await?;
     }
+    Ok(())
+}
+
+/// Loads a cluster that runs already.
+async fn load(endpoints: &str, work: &str, outstanding: usize, secs: u64) -> anyhow::Result<()> {
+    let endpoints: Vec<String> = endpoints.split(',').map(str::to_owned).collect();
+    let work = match work {
+        "put" => Work::Put,
+        "get" => Work::Get,
+        _ => anyhow::bail!("put or get"),
+    };
+    let channels = load::connect(&endpoints, CONNECTIONS.max(endpoints.len())).await?;
+    load::fill(&channels).await?;
+    let measured = load::run(&channels, work, outstanding, Duration::from_secs(secs)).await?;
+    anyhow::ensure!(measured.is_sound, "answers are not sound");
+    let ms = |quantile| measured.latency.value_at_quantile(quantile) as f64 / 1e3;
+    writeln!(
+        std::io::stdout(),
+        "{:.0} ops/s, p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
+        measured.rate(),
+        ms(0.5),
+        ms(0.99),
+        measured.latency.max() as f64 / 1e3
+    )?;
     Ok(())
 }
 

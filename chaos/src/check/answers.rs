@@ -14,10 +14,8 @@ pub fn check(case: &Case<'_>) -> Result<(), Violation> {
             continue;
         };
         let operation_of = || case.subject(index);
-        let step = result.map_err(|refusal| Violation::RefusalMissing {
-            operation: operation_of(),
-            refusal,
-        })?;
+        let step = result
+            .map_err(|refusal| Violation::RefusalMissing { operation: operation_of(), refusal })?;
         let found = case.timeline.events_at(revision);
         if step.events != found {
             return Err(Violation::EffectDiffers {

@@ -127,9 +127,7 @@ pub fn is_linearizable(request: &Request) -> bool {
         | Request::Compact(_)
         | Request::LeaseGrant(_)
         | Request::LeaseRevoke(_) => true,
-        Request::LeaseKeepAlive(_) | Request::LeaseTimeToLive(_) | Request::LeaseLeases(_) => {
-            false
-        }
+        Request::LeaseKeepAlive(_) | Request::LeaseTimeToLive(_) | Request::LeaseLeases(_) => false,
     }
 }
 

@@ -13,8 +13,7 @@ use crate::check::rules::Rules;
 use crate::check::sight::{Frontier, Seen};
 use crate::check::violation::Violation;
 use crate::check::{
-    answers, compaction, lease, real_time, reads, refusals, replicas, revisions, watch,
-    well_formed,
+    answers, compaction, lease, reads, real_time, refusals, replicas, revisions, watch, well_formed,
 };
 use crate::history::{EMPTY_STORE_REVISION, History, Stamp};
 use crate::model::Timeline;
@@ -109,7 +108,8 @@ pub fn judge(history: &History, rules: &Rules) -> Verdict {
         Ok(head) => head,
         Err(invalid) => return Verdict::Invalid(invalid),
     };
-    let mut violations: Vec<Violation> = replicas::check(&history.hashes).err().into_iter().collect();
+    let mut violations: Vec<Violation> =
+        replicas::check(&history.hashes).err().into_iter().collect();
     let case = match revisions::check(history, head) {
         Ok(timeline) => open(history, rules, timeline, &mut violations),
         Err(violation) => {

@@ -16,10 +16,8 @@ pub fn check(case: &Case<'_>) -> Result<(), Violation> {
             continue;
         };
         let operation_of = || case.subject(index);
-        let step = result.map_err(|refusal| Violation::RefusalMissing {
-            operation: operation_of(),
-            refusal,
-        })?;
+        let step = result
+            .map_err(|refusal| Violation::RefusalMissing { operation: operation_of(), refusal })?;
         // How a revocation can fail to delete is told by the check of leases.
         if matches!(operation.request, Request::LeaseRevoke(_)) {
             continue;

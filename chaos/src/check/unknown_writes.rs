@@ -74,7 +74,8 @@ impl Candidates {
                 possible
             })
             .collect();
-        let mut matching = Matching { edges: &edges, of_hole: vec![None; holes.len()], of: BTreeMap::new() };
+        let mut matching =
+            Matching { edges: &edges, of_hole: vec![None; holes.len()], of: BTreeMap::new() };
         let mut matches = Vec::with_capacity(holes.len());
         for (index, hole) in holes.iter().enumerate() {
             matches.push(match hole.ended {
@@ -189,9 +190,8 @@ impl Candidates {
 
 /// True if the request holds a put of exactly this key and value.
 pub(super) fn brings(request: &Request, pair: &KeyValue) -> bool {
-    let is_it = |put: &PutRequest| {
-        !put.ignore_value && put.key == pair.key && put.value == pair.value
-    };
+    let is_it =
+        |put: &PutRequest| !put.ignore_value && put.key == pair.key && put.value == pair.value;
     fn any(operations: &[RequestOp], is_it: &dyn Fn(&PutRequest) -> bool) -> bool {
         operations.iter().any(|operation| match &operation.request {
             Some(Op::RequestPut(put)) => is_it(put),

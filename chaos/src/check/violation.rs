@@ -12,7 +12,11 @@ use crate::model::Difference;
 pub enum Violation {
     // Revisions: dense, unique, each made by one operation.
     /// Two sources tell different content of one revision.
-    #[error("revision {revision}: {first} saw [{}], {second} saw [{}]", list(first_events), list(second_events))]
+    #[error(
+        "revision {revision}: {first} saw [{}], {second} saw [{}]",
+        list(first_events),
+        list(second_events)
+    )]
     EvidenceConflict {
         /// The revision.
         revision: i64,
@@ -202,7 +206,9 @@ pub enum Violation {
 
     // Leases.
     /// A lease ended before its last acknowledged renewal allows.
-    #[error("lease {lease:x} ended in revision {revision}, seen at {seen_at}, not before {deadline}")]
+    #[error(
+        "lease {lease:x} ended in revision {revision}, seen at {seen_at}, not before {deadline}"
+    )]
     LeaseExpiredEarly {
         /// The lease.
         lease: i64,

@@ -233,11 +233,7 @@ fn same<T: PartialEq + fmt::Debug>(field: &str, model: &T, answer: &T) -> Result
 }
 
 fn differs(field: &str, expected: &str, found: &str) -> Difference {
-    Difference {
-        field: field.to_owned(),
-        expected: expected.to_owned(),
-        found: found.to_owned(),
-    }
+    Difference { field: field.to_owned(), expected: expected.to_owned(), found: found.to_owned() }
 }
 
 impl fmt::Display for Difference {

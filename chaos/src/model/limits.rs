@@ -13,10 +13,6 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits {
-            txn_ops_max: 128,
-            lease_ttl_min_seconds: 2,
-            lease_ttl_max_seconds: 9_000_000_000,
-        }
+        Limits { txn_ops_max: 128, lease_ttl_min_seconds: 2, lease_ttl_max_seconds: 9_000_000_000 }
     }
 }

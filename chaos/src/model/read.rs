@@ -91,9 +91,8 @@ fn fetch(mut pairs: Vec<KeyValue>, request: &RangeRequest) -> Vec<KeyValue> {
 }
 
 fn filter(mut pairs: Vec<KeyValue>, request: &RangeRequest) -> Vec<KeyValue> {
-    let is_within = |value: i64, min: i64, max: i64| {
-        (min == 0 || value >= min) && (max == 0 || value <= max)
-    };
+    let is_within =
+        |value: i64, min: i64, max: i64| (min == 0 || value >= min) && (max == 0 || value <= max);
     pairs.retain(|pair| {
         is_within(pair.mod_revision, request.min_mod_revision, request.max_mod_revision)
             && is_within(

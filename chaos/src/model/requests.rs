@@ -18,8 +18,7 @@ use crate::history::Request;
 use crate::model::Model;
 
 /// Keys that requests meet on, some a prefix of another, some with the bytes that end spans.
-const KEYS: [&[u8]; 10] =
-    [b"a", b"a\0", b"ab", b"b", b"b/1", b"b/2", b"c", b"d", b"\xff", b"\0"];
+const KEYS: [&[u8]; 10] = [b"a", b"a\0", b"ab", b"b", b"b/1", b"b/2", b"c", b"d", b"\xff", b"\0"];
 /// Values that come more than once, so that sorting by value meets equals.
 const COMMON_VALUES: [&[u8]; 4] = [b"", b"x", b"y", b"yy"];
 /// Leases that are asked for by number.

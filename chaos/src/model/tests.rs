@@ -28,11 +28,7 @@ fn leased(key: &'static str, value: &'static str, lease: i64) -> PutRequest {
 }
 
 fn delete(key: &'static str, range_end: &'static str) -> DeleteRangeRequest {
-    DeleteRangeRequest {
-        key: Bytes::from(key),
-        range_end: Bytes::from(range_end),
-        prev_kv: true,
-    }
+    DeleteRangeRequest { key: Bytes::from(key), range_end: Bytes::from(range_end), prev_kv: true }
 }
 
 fn read(key: &'static str, range_end: &'static str) -> RangeRequest {
@@ -44,9 +40,8 @@ fn read(key: &'static str, range_end: &'static str) -> RangeRequest {
 }
 
 fn txn(compare: Vec<Compare>, success: Vec<Op>, failure: Vec<Op>) -> TxnRequest {
-    let operations = |it: Vec<Op>| {
-        it.into_iter().map(|request| RequestOp { request: Some(request) }).collect()
-    };
+    let operations =
+        |it: Vec<Op>| it.into_iter().map(|request| RequestOp { request: Some(request) }).collect();
     TxnRequest { compare, success: operations(success), failure: operations(failure) }
 }
 
@@ -123,9 +118,7 @@ fn one(pairs: &[KeyValue]) -> (i64, i64, i64) {
 /// s1 to s4 with versions 4, 3, 2, 1 and values d, c, b, a; the last revision is 11.
 fn sorted() -> Model {
     let mut model = Model::default();
-    for (key, value, versions) in
-        [("s1", "d", 4), ("s2", "c", 3), ("s3", "b", 2), ("s4", "a", 1)]
-    {
+    for (key, value, versions) in [("s1", "d", 4), ("s2", "c", 3), ("s3", "b", 2), ("s4", "a", 1)] {
         for _ in 0..versions {
             do_put(&mut model, put(key, value));
         }
@@ -187,7 +180,11 @@ fn spans() {
         ("c", "a", vec![]),
         ("b", "b", vec![]),
     ] {
-        assert_eq!(keys(&do_read(&mut model, read(key, range_end)).kvs), found, "{key} {range_end}");
+        assert_eq!(
+            keys(&do_read(&mut model, read(key, range_end)).kvs),
+            found,
+            "{key} {range_end}"
+        );
     }
 }
 
@@ -232,8 +229,7 @@ fn revision_bounds_are_inclusive_and_leave_the_count() {
     let request = RangeRequest { min_mod_revision: 8, max_mod_revision: 10, ..read("s", "t") };
     let answer = do_read(&mut model, request);
     assert_eq!((keys(&answer.kvs), answer.count), (vec!["s2".into(), "s3".into()], 4));
-    let request =
-        RangeRequest { min_create_revision: 6, max_create_revision: 9, ..read("s", "t") };
+    let request = RangeRequest { min_create_revision: 6, max_create_revision: 9, ..read("s", "t") };
     assert_eq!(keys(&do_read(&mut model, request).kvs), ["s2", "s3"]);
     let request = RangeRequest { limit: 2, min_mod_revision: 99, ..read("s", "t") };
     let answer = do_read(&mut model, request);
@@ -352,9 +348,7 @@ fn compares_with_odd_enums_and_unions() {
 #[test]
 fn a_transaction_decides_on_the_state_before_and_reads_its_own_writes() {
     let mut model = Model::default();
-    let is_new = |key| {
-        vec![compare(key, CompareResult::Equal, Some(TargetUnion::Version(0)))]
-    };
+    let is_new = |key| vec![compare(key, CompareResult::Equal, Some(TargetUnion::Version(0)))];
     let inner = txn(
         is_new("n1"),
         vec![Op::RequestPut(put("n2", "2"))],
@@ -481,11 +475,8 @@ fn a_key_put_and_deleted_in_one_transaction() {
     // Keeping what the transaction has removed is refused as a whole.
     do_put(&mut model, put("q", "2"));
     let keeps = PutRequest { ignore_value: true, ..put("q", "") };
-    let request = txn(
-        vec![],
-        vec![Op::RequestDeleteRange(delete("q", OPEN)), Op::RequestPut(keeps)],
-        vec![],
-    );
+    let request =
+        txn(vec![], vec![Op::RequestDeleteRange(delete("q", OPEN)), Op::RequestPut(keeps)], vec![]);
     assert_eq!(refusal(&mut model, Request::Txn(request)), Refusal::KeyNotFound);
 }
 
@@ -496,12 +487,9 @@ fn requests_that_are_wrong_in_any_state() {
     let wrong_target = RangeRequest { sort_target: 5, ..read("a", "") };
     let with_value = PutRequest { ignore_value: true, ..put("a", "1") };
     let with_lease = PutRequest { ignore_lease: true, ..leased("a", "1", 1) };
-    let empty_operation = TxnRequest {
-        success: vec![RequestOp { request: None }],
-        ..TxnRequest::default()
-    };
-    let empty_compare =
-        txn(vec![compare("", CompareResult::Equal, None)], vec![], vec![]);
+    let empty_operation =
+        TxnRequest { success: vec![RequestOp { request: None }], ..TxnRequest::default() };
+    let empty_compare = txn(vec![compare("", CompareResult::Equal, None)], vec![], vec![]);
     let inner = txn(vec![], vec![], vec![Op::RequestRange(read("", ""))]);
     let long = LeaseGrantRequest { id: 1, ttl: 9_000_000_001 };
     for (request, expected) in [
@@ -524,9 +512,8 @@ fn requests_that_are_wrong_in_any_state() {
 #[test]
 fn the_longest_transactions() {
     let reads = |count| vec![Op::RequestRange(read("a", "")); count];
-    let compares = |count| {
-        vec![compare("a", CompareResult::Equal, Some(TargetUnion::Version(0))); count]
-    };
+    let compares =
+        |count| vec![compare("a", CompareResult::Equal, Some(TargetUnion::Version(0))); count];
     let nested = |outer: usize, inner: usize| {
         let mut operations = reads(outer - 1);
         operations.push(Op::RequestTxn(txn(vec![], reads(inner), vec![])));
@@ -579,12 +566,11 @@ fn leases_and_their_keys() {
 #[test]
 fn lease_answers() {
     let mut model = Model::default();
-    let mut grant = |id, ttl| {
-        match model.apply(&Request::LeaseGrant(LeaseGrantRequest { id, ttl })) {
-            Ok(Step { answer: Answer::LeaseGrant(answer), .. }) => Ok((answer.id, answer.ttl)),
-            Ok(step) => panic!("{step:?}"),
-            Err(refusal) => Err(refusal),
-        }
+    let mut grant = |id, ttl| match model.apply(&Request::LeaseGrant(LeaseGrantRequest { id, ttl }))
+    {
+        Ok(Step { answer: Answer::LeaseGrant(answer), .. }) => Ok((answer.id, answer.ttl)),
+        Ok(step) => panic!("{step:?}"),
+        Err(refusal) => Err(refusal),
     };
     assert_eq!(grant(1, 0), Ok((1, 2)));
     assert_eq!(grant(1, 5), Err(Refusal::LeaseExists));
@@ -611,8 +597,7 @@ fn compaction() {
     for value in ["1", "2", "3", "4"] {
         do_put(&mut model, put("a", value));
     }
-    let compact =
-        |revision| Request::Compact(CompactionRequest { revision, physical: false });
+    let compact = |revision| Request::Compact(CompactionRequest { revision, physical: false });
     let read_at = |revision| Request::Read(RangeRequest { revision, ..read("a", "") });
     apply(&mut model, compact(0));
     assert_eq!(refusal(&mut model, compact(0)), Refusal::Compacted);
@@ -639,7 +624,10 @@ fn texts_and_codes_are_those_of_etcd() {
         assert_eq!(Refusal::from_text(&refusal.to_string()), Some(refusal));
     }
     let received = Refusal::LeaseNotFound.received();
-    assert_eq!((received.code.0, received.text.as_str()), (5, "etcdserver: requested lease not found"));
+    assert_eq!(
+        (received.code.0, received.text.as_str()),
+        (5, "etcdserver: requested lease not found")
+    );
     assert_eq!(Refusal::from_text("etcdserver: no leader"), None);
 }
 
@@ -651,7 +639,8 @@ fn an_answer_agrees_only_if_every_field_does() {
     request.set_sort_order(SortOrder::Descend);
     let step = apply(&mut model, Request::Read(request));
     let Answer::Read(right) = &step.answer else { panic!("{step:?}") };
-    let bends: [(&str, fn(&mut RangeResponse)); 7] = [
+    type Bend = fn(&mut RangeResponse);
+    let bends: [(&str, Bend); 7] = [
         ("header", |it| it.header = None),
         ("header.revision", |it| it.header.as_mut().expect("set").revision = 10),
         ("count", |it| it.count = 3),

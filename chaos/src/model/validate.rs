@@ -62,8 +62,7 @@ fn check_put(request: &PutRequest) -> Result<(), Refusal> {
 /// A level may be as long as its longest list; what it uses of the budget is gone for the levels
 /// inside it, while neighbours do not share.
 fn check_txn(request: &TxnRequest, budget: usize) -> Result<(), Refusal> {
-    let longest =
-        request.compare.len().max(request.success.len()).max(request.failure.len());
+    let longest = request.compare.len().max(request.success.len()).max(request.failure.len());
     let remaining = budget.checked_sub(longest).ok_or(Refusal::TooManyOps)?;
     for compare in &request.compare {
         check_key(&compare.key)?;

@@ -55,6 +55,7 @@ impl World {
         self.phase = Phase::Serving;
         self.healed_at = self.now;
         self.deadline = self.now + ELECTIONS_MAX * self.plan.election();
+        self.retire_removed();
         let ids = self.member_ids();
         while self.clients.len() < ids.len() {
             self.clients.push(super::client::Client::default());
@@ -62,6 +63,20 @@ impl World {
         for (client, id) in ids.into_iter().enumerate() {
             self.clients[client].must = Some((id, Must::Write));
             self.after(1, Event::Call(client));
+        }
+    }
+
+    /// A node that was removed and did not hear of it is stopped by hand, as an operator would.
+    fn retire_removed(&mut self) {
+        let Some(leader) = self.leader() else { return };
+        let state = self.up(leader).replica.state();
+        let members: Vec<u64> = state.members().keys().copied().collect();
+        for id in self.member_ids() {
+            if !members.contains(&id) {
+                self.see("removed without hearing of it");
+                self.nodes.get_mut(&id).expect("listed above").is_out = true;
+                self.crash(id);
+            }
         }
     }
 
@@ -116,7 +131,8 @@ impl World {
             return Some(format!("node {id} stands at {position:?}, another at {first:?}"));
         }
         let behind = self.watching.iter().position(|watching| {
-            let is_wanted = watching.home.is_none_or(|home| !self.nodes[&home].is_out);
+            let is_wanted = !watching.is_refused
+                && watching.home.is_none_or(|home| !self.nodes[&home].is_out);
             let is_whole = watching.home.is_some();
             is_wanted && (!watching.is_open || (is_whole && watching.next <= first.revision))
         });

@@ -38,6 +38,8 @@ pub(super) struct Watching {
     node: u64,
     stream: u64,
     pub(super) is_open: bool,
+    /// What it asks for is wrong by itself, so it does not ask again.
+    pub(super) is_refused: bool,
     /// The first revision it was not sent.
     pub(super) next: i64,
     pub(super) records: Vec<WatchRecord>,
@@ -63,6 +65,7 @@ impl World {
                 node: 0,
                 stream: 0,
                 is_open: false,
+                is_refused: false,
                 next,
                 records: Vec::new(),
             });
@@ -110,7 +113,7 @@ impl World {
 
     /// The client opens a stream, where it can, for what it has not got.
     pub(super) fn open_watch(&mut self, watcher: usize) {
-        if self.watching[watcher].is_open {
+        if self.watching[watcher].is_open || self.watching[watcher].is_refused {
             return;
         }
         let up = self.up_ids();
@@ -246,6 +249,7 @@ impl World {
             watching.next = watching.next.max(header + 1);
         }
         let is_over = response.canceled;
+        watching.is_refused |= response.created && response.canceled;
         if response.compact_revision > 0 {
             watching.next = response.compact_revision;
         }

@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
 use super::Context;
+use super::authority::Mended;
 use super::service::Service;
 use crate::config::Config;
 use crate::runtime::Connection;
@@ -90,7 +91,7 @@ where
 {
     let (builder, service) = (builder.clone(), service.clone());
     tokio::spawn(async move {
-        let served = builder.serve_connection(TokioIo::new(stream), service).await;
+        let served = builder.serve_connection(TokioIo::new(Mended::new(stream)), service).await;
         if let Err(error) = served {
             tracing::debug!(error, "a connection of a client broke");
         }

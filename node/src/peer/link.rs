@@ -20,6 +20,8 @@ use crate::range::Completion;
 /// Pauses between attempts to connect, shortest and longest.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
+/// Messages of consensus gathered for a peer that does not take them.
+const GATHERED_MESSAGES_MAX: usize = 1_024;
 /// Frames are written together up to about so many bytes.
 const WRITE_BYTES: usize = 1 << 20;
 
@@ -60,25 +62,30 @@ impl Link {
         &mut self.gathering
     }
 
-    /// Queues what was gathered. Returns it when there is no connection or no room.
-    pub(super) fn flush(&mut self) -> Option<PeerFrame> {
+    /// Queues what was gathered. While there is no room it stays, and the next frame will be
+    /// larger; while there is no connection, the forwards are given back and the rest is dropped.
+    pub(super) fn flush(&mut self) -> Vec<Forward> {
         let is_empty = self.gathering.raft.is_empty()
             && self.gathering.forwards.is_empty()
             && self.gathering.answers.is_empty();
         if is_empty {
-            return None;
+            return Vec::new();
         }
-        let frame = mem::take(&mut self.gathering);
         if !self.is_connected.load(Ordering::Acquire) {
-            return Some(frame);
+            return mem::take(&mut self.gathering).forwards;
         }
-        match self.queue.try_send(frame) {
-            Ok(()) => None,
-            Err(mpsc::error::TrySendError::Full(frame) | mpsc::error::TrySendError::Closed(frame)) => {
-                metrics::counter!(crate::metrics::PEER_FRAMES_DROPPED).increment(1);
-                Some(frame)
+        match self.queue.try_reserve() {
+            Ok(place) => place.send(mem::take(&mut self.gathering)),
+            Err(_) => {
+                // Consensus sends again what is lost. Requests and answers are bounded by what
+                // clients may have under way.
+                if self.gathering.raft.len() > GATHERED_MESSAGES_MAX {
+                    self.gathering.raft.clear();
+                    metrics::counter!(crate::metrics::PEER_FRAMES_DROPPED).increment(1);
+                }
             }
         }
+        Vec::new()
     }
 }
 

@@ -11,14 +11,12 @@ mod listen;
 mod members;
 mod snapshot;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use flotilla_core::NodeId;
-use flotilla_core::proto::internal::{Forward, Member, PeerFrame, RaftMessage};
+use flotilla_core::proto::internal::{Forward, Member, RaftMessage};
 use flotilla_core::spine::Parcel;
 use tokio::sync::mpsc;
 
@@ -37,7 +35,7 @@ pub const PROTOCOL: u32 = 1;
 pub const STREAM: &str = "flotilla-peer";
 /// The name of the upgraded protocol for snapshots.
 pub const SNAPSHOT: &str = "flotilla-snapshot";
-/// Frames that may wait for one peer; raft messages beyond it are dropped.
+/// Frames that may wait for one peer; what comes then is gathered into the next.
 const QUEUE_FRAMES_MAX: usize = 256;
 
 /// Who this node is to its peers.
@@ -57,7 +55,7 @@ pub struct Peers {
     completions: mpsc::Sender<Completion>,
     links: BTreeMap<NodeId, Link>,
     /// Forwards that could not be queued.
-    unsent: Rc<RefCell<Vec<Forward>>>,
+    unsent: Vec<Forward>,
     snapshots_count: u64,
 }
 
@@ -75,7 +73,7 @@ impl Peers {
             store,
             completions,
             links: BTreeMap::new(),
-            unsent: Rc::default(),
+            unsent: Vec::new(),
             snapshots_count: 0,
         }
     }
@@ -107,7 +105,7 @@ impl Peers {
     pub fn gather(&mut self, to: NodeId, parcel: Parcel) {
         let Some(link) = self.links.get_mut(&to) else {
             if let Parcel::Forward(forward) = parcel {
-                self.unsent.borrow_mut().push(forward);
+                self.unsent.push(forward);
             }
             return;
         };
@@ -128,16 +126,13 @@ impl Peers {
     /// Sends what was gathered.
     pub fn flush(&mut self) {
         for link in self.links.values_mut() {
-            let lost: Option<PeerFrame> = link.flush();
-            if let Some(frame) = lost {
-                self.unsent.borrow_mut().extend(frame.forwards);
-            }
+            self.unsent.extend(link.flush());
         }
     }
 
     /// Forwards that never left this node, since the last call.
     pub fn take_unsent(&mut self) -> Vec<Forward> {
-        std::mem::take(&mut self.unsent.borrow_mut())
+        std::mem::take(&mut self.unsent)
     }
 
     /// Streams the store to a peer; the end is reported as a completion.

@@ -288,9 +288,10 @@ impl Book {
             return ends;
         }
         for (&lease, life) in &self.lives {
-            let granted = life.grants.iter().map(|grant| {
-                grant.known.map(|known| (known.returned, known.ttl_seconds))
-            });
+            let granted = life
+                .grants
+                .iter()
+                .map(|grant| grant.known.map(|known| (known.returned, known.ttl_seconds)));
             let renewed = life.renewals.iter().map(|renewal| renewal.known);
             let Some(all) = granted.chain(renewed).collect::<Option<Vec<_>>>() else { continue };
             let latest = all.into_iter().map(|(returned, ttl_seconds)| {
@@ -402,8 +403,7 @@ impl Grant {
         match end.place {
             EndPlace::Write(revision) => known.after < revision,
             EndPlace::After(revision) => {
-                known.after < revision
-                    || (known.after == revision && known.returned < end.invoked)
+                known.after < revision || (known.after == revision && known.returned < end.invoked)
             }
             EndPlace::Somewhere => known.returned < end.invoked,
         }
@@ -437,9 +437,7 @@ impl End {
     fn is_known_before(&self, case: &Case<'_>, stamp: Stamp) -> bool {
         match self.place {
             EndPlace::Write(revision) => case.seen.revision_before(stamp) >= revision,
-            EndPlace::After(_) | EndPlace::Somewhere => {
-                self.returned.is_some_and(|at| at < stamp)
-            }
+            EndPlace::After(_) | EndPlace::Somewhere => self.returned.is_some_and(|at| at < stamp),
         }
     }
 }

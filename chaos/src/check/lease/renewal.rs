@@ -41,7 +41,10 @@ fn check_ttl(case: &Case<'_>, index: usize, lease: i64, ttl: i64) -> Result<(), 
     if granted.contains(&ttl) {
         return Ok(());
     }
-    let difference =
-        Difference { field: "TTL".to_owned(), expected: format!("one of {granted:?}"), found: ttl.to_string() };
+    let difference = Difference {
+        field: "TTL".to_owned(),
+        expected: format!("one of {granted:?}"),
+        found: ttl.to_string(),
+    };
     Err(Violation::AnswerDiffers { operation: case.subject(index), difference })
 }

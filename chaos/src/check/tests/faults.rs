@@ -131,7 +131,8 @@ fn lost_revision(run: &mut Run, rng: &mut StdRng) -> bool {
 fn write_in_past(run: &mut Run, rng: &mut StdRng) -> bool {
     let Some(index) = pick(run, rng, is_write) else { return false };
     let revision = answer(&mut run.history, index).revision();
-    let is_later = |it: &Operation| is_write(it) && it.answer().is_some_and(|it| it.revision() > revision);
+    let is_later =
+        |it: &Operation| is_write(it) && it.answer().is_some_and(|it| it.revision() > revision);
     let Some(later) = pick(run, rng, is_later) else { return false };
     let returned = run.history.operations[later].returned.expect("it was answered");
     let operation = &mut run.history.operations[index];
@@ -305,9 +306,7 @@ fn renewal_of_no_lease(run: &mut Run, rng: &mut StdRng) -> bool {
 }
 
 fn wrong_granted_ttl(run: &mut Run, rng: &mut StdRng) -> bool {
-    let is_granted = |it: &Operation| {
-        matches!(it.answer(), Some(Answer::LeaseTimeToLive(answer)) if answer.granted_ttl > 0)
-    };
+    let is_granted = |it: &Operation| matches!(it.answer(), Some(Answer::LeaseTimeToLive(answer)) if answer.granted_ttl > 0);
     let Some(index) = pick(run, rng, is_granted) else { return false };
     let Answer::LeaseTimeToLive(it) = answer(&mut run.history, index) else { return false };
     it.granted_ttl += 1_000;

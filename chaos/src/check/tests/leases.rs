@@ -34,7 +34,10 @@ fn a_lease_that_ends_on_time_early_and_never() {
     history.operations[index].returned = Some(10 * SECOND - 1);
     history.operations[index].invoked = 10 * SECOND - 2;
     assert_fails(&history, &rules, |it| {
-        matches!(it, Violation::LeaseExpiredEarly { lease: LEASE, revision: 4, deadline: 1_000, .. })
+        matches!(
+            it,
+            Violation::LeaseExpiredEarly { lease: LEASE, revision: 4, deadline: 1_000, .. }
+        )
     });
 
     let mut never = leased();
@@ -101,9 +104,11 @@ fn a_revocation_that_leaves_keys() {
     history.evidence.forget(4);
     history.evidence.close(3);
     set_revision(answer(&mut history, index), 3);
-    assert_fails(&history, &rules, |it| {
-        matches!(it, Violation::RevokeLeftKeys { keys, .. } if keys.len() == 2)
-    });
+    assert_fails(
+        &history,
+        &rules,
+        |it| matches!(it, Violation::RevokeLeftKeys { keys, .. } if keys.len() == 2),
+    );
 }
 
 #[test]
@@ -179,9 +184,11 @@ fn a_grant_of_a_lease_that_is_there() {
     request.id = LEASE;
     let Answer::LeaseGrant(granted) = answer(&mut history, index) else { panic!("a grant") };
     granted.id = LEASE;
-    assert_fails(&history, &rules, |it| {
-        matches!(it, Violation::LeaseGrantedTwice { earlier, .. } if earlier.operation == 0)
-    });
+    assert_fails(
+        &history,
+        &rules,
+        |it| matches!(it, Violation::LeaseGrantedTwice { earlier, .. } if earlier.operation == 0),
+    );
     // Eleven seconds later the first may be gone.
     history.operations[index].invoked = 11 * SECOND;
     history.operations[index].returned = Some(11 * SECOND);
@@ -212,9 +219,11 @@ fn a_renewal_of_a_lease_that_was_seen_to_end() {
     let (mut history, rules) = scene.finish();
     let positive = history.operations[before].outcome.clone();
     history.operations[after].outcome = positive;
-    assert_fails(&history, &rules, |it| {
-        matches!(it, Violation::LeaseNotGone { operation } if operation.operation == after)
-    });
+    assert_fails(
+        &history,
+        &rules,
+        |it| matches!(it, Violation::LeaseNotGone { operation } if operation.operation == after),
+    );
     // Asked before the revocation was acknowledged, it may have come first.
     history.operations[after].invoked = history.operations[after - 1].invoked;
     assert_passes(&history, &rules);
@@ -258,9 +267,11 @@ fn a_second_revocation_that_succeeds() {
     let second = scene.run(revoke(LEASE));
     let (mut history, rules) = scene.finish();
     history.operations[second].outcome = history.operations[first].outcome.clone();
-    assert_fails(&history, &rules, |it| {
-        matches!(it, Violation::LeaseNotGone { operation } if operation.operation == second)
-    });
+    assert_fails(
+        &history,
+        &rules,
+        |it| matches!(it, Violation::LeaseNotGone { operation } if operation.operation == second),
+    );
 }
 
 #[test]
@@ -270,9 +281,11 @@ fn a_renewal_with_another_ttl() {
     let (mut history, rules) = scene.finish();
     let Answer::LeaseKeepAlive(renewed) = answer(&mut history, index) else { panic!("a renewal") };
     renewed.ttl = 11;
-    assert_fails(&history, &rules, |it| {
-        matches!(it, Violation::AnswerDiffers { difference, .. } if difference.field == "TTL")
-    });
+    assert_fails(
+        &history,
+        &rules,
+        |it| matches!(it, Violation::AnswerDiffers { difference, .. } if difference.field == "TTL"),
+    );
 }
 
 #[test]
@@ -346,15 +359,19 @@ fn a_granted_ttl_that_was_not_granted() {
     let mut other = history.clone();
     let Answer::LeaseTimeToLive(it) = answer(&mut other, index) else { panic!("a ttl") };
     it.granted_ttl = 12;
-    assert_fails(&other, &rules, |it| {
-        matches!(it, Violation::AnswerDiffers { difference, .. } if difference.field == "grantedTTL")
-    });
+    assert_fails(
+        &other,
+        &rules,
+        |it| matches!(it, Violation::AnswerDiffers { difference, .. } if difference.field == "grantedTTL"),
+    );
     let mut zero = history;
     let Answer::LeaseTimeToLive(it) = answer(&mut zero, none) else { panic!("a ttl") };
     it.ttl = 0;
-    assert_fails(&zero, &rules, |it| {
-        matches!(it, Violation::AnswerDiffers { difference, .. } if difference.field == "TTL")
-    });
+    assert_fails(
+        &zero,
+        &rules,
+        |it| matches!(it, Violation::AnswerDiffers { difference, .. } if difference.field == "TTL"),
+    );
 }
 
 #[test]

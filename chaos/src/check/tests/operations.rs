@@ -32,9 +32,11 @@ fn a_revision_that_is_missing() {
     scene.run_all([put("a", "1"), put("a", "2"), put("a", "3")]);
     let (mut history, rules) = scene.finish();
     history.evidence.forget(3);
-    assert_fails(&history, &rules, |it| {
-        matches!(it, Violation::LostRevision { revision: 3, writer: Some(it) } if it.operation == 1)
-    });
+    assert_fails(
+        &history,
+        &rules,
+        |it| matches!(it, Violation::LostRevision { revision: 3, writer: Some(it) } if it.operation == 1),
+    );
 }
 
 #[test]
@@ -132,9 +134,11 @@ fn an_acknowledged_write_that_happened_once_more() {
     scene.run_unseen(put("a", "1"));
     let (mut history, rules) = scene.finish();
     history.operations.pop();
-    assert_fails(&history, &rules, |it| {
-        matches!(it, Violation::AppliedTwice { operation, first: 2, second: 4 } if operation.operation == 0)
-    });
+    assert_fails(
+        &history,
+        &rules,
+        |it| matches!(it, Violation::AppliedTwice { operation, first: 2, second: 4 } if operation.operation == 0),
+    );
 }
 
 #[test]
@@ -247,9 +251,11 @@ fn a_comparison_on_an_old_state() {
     // The transaction claims to have seen that the value differed, as it did one write before.
     let Answer::Txn(txn) = answer(&mut history, index) else { panic!("a transaction") };
     txn.succeeded = false;
-    assert_fails(&history, &rules, |it| {
-        matches!(it, Violation::AnswerDiffers { difference, .. } if difference.field == "succeeded")
-    });
+    assert_fails(
+        &history,
+        &rules,
+        |it| matches!(it, Violation::AnswerDiffers { difference, .. } if difference.field == "succeeded"),
+    );
 }
 
 #[test]
@@ -260,9 +266,11 @@ fn a_wrong_previous_pair() {
     let (mut history, rules) = scene.finish();
     let Answer::Put(put) = answer(&mut history, index) else { panic!("a put") };
     put.prev_kv = None;
-    assert_fails(&history, &rules, |it| {
-        matches!(it, Violation::AnswerDiffers { difference, .. } if difference.field == "prev_kv")
-    });
+    assert_fails(
+        &history,
+        &rules,
+        |it| matches!(it, Violation::AnswerDiffers { difference, .. } if difference.field == "prev_kv"),
+    );
 }
 
 #[test]
@@ -273,9 +281,11 @@ fn a_failed_transaction_that_should_have_succeeded() {
     let (mut history, rules) = scene.finish();
     let Request::Txn(txn) = &mut history.operations[index].request else { panic!("a txn") };
     txn.compare.clear();
-    assert_fails(&history, &rules, |it| {
-        matches!(it, Violation::AnswerDiffers { operation, .. } if operation.operation == index)
-    });
+    assert_fails(
+        &history,
+        &rules,
+        |it| matches!(it, Violation::AnswerDiffers { operation, .. } if operation.operation == index),
+    );
 }
 
 #[test]
@@ -290,9 +300,11 @@ fn reads_of_another_state() {
         let mut history = history.clone();
         let Answer::Read(answer) = answer(&mut history, index) else { panic!("a read") };
         answer.kvs[0] = KeyValue { version: 7, ..answer.kvs[0].clone() };
-        assert_fails(&history, &rules, |it| {
-            matches!(it, Violation::AnswerDiffers { operation, .. } if operation.operation == index)
-        });
+        assert_fails(
+            &history,
+            &rules,
+            |it| matches!(it, Violation::AnswerDiffers { operation, .. } if operation.operation == index),
+        );
     }
 }
 
@@ -336,9 +348,7 @@ fn a_write_ordered_into_the_past() {
     let (mut history, rules) = scene.finish();
     history.operations[early].invoked = 1_000;
     history.operations[early].returned = Some(1_005);
-    assert_fails(&history, &rules, |it| {
-        matches!(it, Violation::WrittenInPast { seen: 3, .. })
-    });
+    assert_fails(&history, &rules, |it| matches!(it, Violation::WrittenInPast { seen: 3, .. }));
 }
 
 #[test]
@@ -404,9 +414,11 @@ fn refusals_without_a_reason() {
         let operation = &mut history.operations[index];
         operation.returned = Some(operation.invoked + 5);
         operation.outcome = Outcome::Refused(refusal.received());
-        assert_fails(&history, &rules, |it| {
-            matches!(it, Violation::RefusalUnjustified { operation, .. } if operation.operation == index)
-        });
+        assert_fails(
+            &history,
+            &rules,
+            |it| matches!(it, Violation::RefusalUnjustified { operation, .. } if operation.operation == index),
+        );
     }
 }
 
@@ -450,12 +462,8 @@ fn history_read_after_it_was_compacted() {
     let Request::Read(read) = &mut history.operations[index].request else { panic!("a read") };
     read.revision = 3;
     let Answer::Read(read) = answer(&mut history, index) else { panic!("a read") };
-    read.kvs[0] = KeyValue {
-        value: Bytes::from("2"),
-        mod_revision: 3,
-        version: 2,
-        ..read.kvs[0].clone()
-    };
+    read.kvs[0] =
+        KeyValue { value: Bytes::from("2"), mod_revision: 3, version: 2, ..read.kvs[0].clone() };
     assert_passes(&history, &rules);
 }
 
@@ -532,10 +540,7 @@ fn histories_that_prove_nothing() {
     assert_eq!(invalid(&open, &rules), Invalid::OpenEvidence);
     let mut short = history.clone();
     short.evidence.close(1);
-    assert_eq!(
-        invalid(&short, &rules),
-        Invalid::EvidenceBeyondHead { head: 1, highest: 2 }
-    );
+    assert_eq!(invalid(&short, &rules), Invalid::EvidenceBeyondHead { head: 1, highest: 2 });
     let mut endless = history.clone();
     endless.operations[index].returned = None;
     assert_eq!(invalid(&endless, &rules), Invalid::NoReturn { operation: index });

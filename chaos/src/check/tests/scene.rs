@@ -35,11 +35,8 @@ impl Scene {
             healthy_from: Some(0),
             grace: SECOND,
         };
-        let rules = Rules {
-            lease_time: Some(lease_time),
-            watchers_catch_up: true,
-            ..Rules::default()
-        };
+        let rules =
+            Rules { lease_time: Some(lease_time), watchers_catch_up: true, ..Rules::default() };
         Scene { model: Model::default(), history: History::default(), rules, now: 0 }
     }
 
@@ -191,11 +188,7 @@ pub(super) fn read(key: &'static str) -> Request {
 }
 
 pub(super) fn read_at(key: &'static str, revision: i64) -> Request {
-    Request::Read(RangeRequest {
-        key: Bytes::from(key),
-        revision,
-        ..RangeRequest::default()
-    })
+    Request::Read(RangeRequest { key: Bytes::from(key), revision, ..RangeRequest::default() })
 }
 
 pub(super) fn read_old(key: &'static str) -> Request {

@@ -138,9 +138,11 @@ fn a_revision_split_over_two_responses() {
     record(&mut history).create.fragment = true;
     assert_passes(&history, &rules);
     record(&mut history).create.fragment = false;
-    assert_fails(&history, &rules, |it| {
-        matches!(it, Violation::Watch { fault, .. } if matches!(**fault, Fault::StrayFragment { .. }))
-    });
+    assert_fails(
+        &history,
+        &rules,
+        |it| matches!(it, Violation::Watch { fault, .. } if matches!(**fault, Fault::StrayFragment { .. })),
+    );
 }
 
 #[test]
@@ -166,9 +168,11 @@ fn a_stream_that_breaks_inside_a_revision() {
     assert_passes(&history, &rules);
     // The watcher waits for the other half if its stream did not break.
     record(&mut history).open_at_end = true;
-    assert_fails(&history, &rules, |it| {
-        matches!(it, Violation::Watch { fault, .. } if matches!(**fault, Fault::NotCaughtUp { .. }))
-    });
+    assert_fails(
+        &history,
+        &rules,
+        |it| matches!(it, Violation::Watch { fault, .. } if matches!(**fault, Fault::NotCaughtUp { .. })),
+    );
 }
 
 #[test]
@@ -265,7 +269,8 @@ fn progress_that_goes_back() {
 #[test]
 fn progress_to_the_middle_of_what_is_due() {
     // The watcher of one key is told of revision 6, and then of revision 4.
-    let only_a = WatchCreateRequest { range_end: Bytes::new(), key: Bytes::from("a"), ..everything(7) };
+    let only_a =
+        WatchCreateRequest { range_end: Bytes::new(), key: Bytes::from("a"), ..everything(7) };
     assert_fault_of(
         only_a,
         |history| {
@@ -341,9 +346,11 @@ fn a_previous_pair_that_is_compacted() {
     };
     // Revision 2 is gone, revision 3 is not.
     assert_passes(&leave_out(1), &rules);
-    assert_fails(&leave_out(2), &rules, |it| {
-        matches!(it, Violation::Watch { fault, .. } if matches!(**fault, Fault::PrevKvDiffers { .. }))
-    });
+    assert_fails(
+        &leave_out(2),
+        &rules,
+        |it| matches!(it, Violation::Watch { fault, .. } if matches!(**fault, Fault::PrevKvDiffers { .. })),
+    );
 }
 
 #[test]
@@ -425,11 +432,8 @@ fn refused(create: WatchCreateRequest, reason: &str) -> (History, Rules) {
 
 #[test]
 fn create_requests_refused_and_not_refused() {
-    let empty = WatchCreateRequest {
-        key: Bytes::from("b"),
-        range_end: Bytes::from("a"),
-        ..everything(2)
-    };
+    let empty =
+        WatchCreateRequest { key: Bytes::from("b"), range_end: Bytes::from("a"), ..everything(2) };
     let chosen = WatchCreateRequest { watch_id: 3, ..everything(2) };
     let compacted = "etcdserver: mvcc: required revision has been compacted";
     let denied = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
@@ -450,18 +454,22 @@ fn create_requests_refused_and_not_refused() {
         if is_right {
             assert_passes(&history, &rules);
         } else {
-            assert_fails(&history, &rules, |it| {
-                matches!(it, Violation::Watch { fault, .. } if matches!(**fault, Fault::RefusedWrongly { .. }))
-            });
+            assert_fails(
+                &history,
+                &rules,
+                |it| matches!(it, Violation::Watch { fault, .. } if matches!(**fault, Fault::RefusedWrongly { .. })),
+            );
         }
     }
     for create in [everything(-1), empty] {
         let (mut history, rules) = refused_or_empty(create, "");
         let created = sent(&mut history, 0);
         created.canceled = false;
-        assert_fails(&history, &rules, |it| {
-            matches!(it, Violation::Watch { fault, .. } if matches!(**fault, Fault::RefusedWrongly { should: true, .. }))
-        });
+        assert_fails(
+            &history,
+            &rules,
+            |it| matches!(it, Violation::Watch { fault, .. } if matches!(**fault, Fault::RefusedWrongly { should: true, .. })),
+        );
     }
 }
 
@@ -543,9 +551,11 @@ fn a_compaction_that_is_skipped_in_silence() {
     scene.watch(everything(2));
     let (mut history, rules) = scene.finish();
     record(&mut history).received.drain(1..3);
-    assert_fails(&history, &rules, |it| {
-        matches!(it, Violation::Watch { fault, .. } if matches!(**fault, Fault::StartedLate { .. }))
-    });
+    assert_fails(
+        &history,
+        &rules,
+        |it| matches!(it, Violation::Watch { fault, .. } if matches!(**fault, Fault::StartedLate { .. })),
+    );
 }
 
 #[test]
@@ -573,7 +583,9 @@ fn an_event_seen_before_the_write_was_asked_for() {
     for received in &mut record(&mut history).received {
         received.at = 9;
     }
-    assert_fails(&history, &rules, |it| {
-        matches!(it, Violation::WrittenInPast { operation, .. } if operation.operation == 1)
-    });
+    assert_fails(
+        &history,
+        &rules,
+        |it| matches!(it, Violation::WrittenInPast { operation, .. } if operation.operation == 1),
+    );
 }

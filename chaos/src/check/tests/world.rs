@@ -21,9 +21,7 @@ use crate::history::{
     Request, Stamp, WatchRecord,
 };
 use crate::model::requests::Requests;
-use crate::model::{
-    Limits, Model, NEVER_COMPACTED, View, is_read_only, is_serializable, validate,
-};
+use crate::model::{Limits, Model, NEVER_COMPACTED, View, is_read_only, is_serializable, validate};
 
 const STAMPS_PER_SECOND: Stamp = 20;
 const ELECTION: Stamp = 20;
@@ -149,9 +147,11 @@ impl World {
 
     fn finish(mut self) -> Run {
         let may_stay_unknown = self.unknown_percent > 0;
-        while let Some(position) = self.calls.iter().position(|call| {
-            !(may_stay_unknown && call.is_abandoned && call.result.is_none())
-        }) {
+        while let Some(position) = self
+            .calls
+            .iter()
+            .position(|call| !(may_stay_unknown && call.is_abandoned && call.result.is_none()))
+        {
             self.now += 1;
             self.expire();
             self.carry_out(position);
@@ -194,17 +194,9 @@ impl World {
             healthy_from: Some(self.elected_at),
             grace: ELECTION + EXPIRY_DELAY_MAX + 10,
         };
-        let rules = Rules {
-            watchers_catch_up: true,
-            lease_time: Some(lease_time),
-            ..Rules::default()
-        };
-        Run {
-            history: self.history,
-            rules,
-            model: self.model,
-            is_bug_planted: self.is_bug_planted,
-        }
+        let rules =
+            Rules { watchers_catch_up: true, lease_time: Some(lease_time), ..Rules::default() };
+        Run { history: self.history, rules, model: self.model, is_bug_planted: self.is_bug_planted }
     }
 
     fn chance(&mut self, percent: u32) -> bool {
@@ -597,8 +589,7 @@ impl World {
     fn compare_old_state(&mut self, request: &Request, txn: &TxnRequest) -> Option<Outcome> {
         validate(request, &Limits::default()).ok()?;
         let is_true = |view: View<'_>| {
-            let only_compare =
-                TxnRequest { compare: txn.compare.clone(), ..TxnRequest::default() };
+            let only_compare = TxnRequest { compare: txn.compare.clone(), ..TxnRequest::default() };
             match view.txn(&only_compare) {
                 Ok(step) => matches!(step.answer, Answer::Txn(answer) if answer.succeeded),
                 Err(_) => false,
@@ -645,14 +636,13 @@ impl World {
 
     /// True if the client that was granted the lease knows that it has a long time to go.
     fn is_far_from_end(&self, lease: i64) -> bool {
-        let granted = self.history.operations.iter().rev().find_map(|operation| {
-            match operation.answer() {
+        let granted =
+            self.history.operations.iter().rev().find_map(|operation| match operation.answer() {
                 Some(Answer::LeaseGrant(answer)) if answer.id == lease => {
                     Some(operation.invoked + stamps(answer.ttl))
                 }
                 _ => None,
-            }
-        });
+            });
         granted.is_some_and(|deadline| deadline > self.now + 150)
     }
 }

@@ -20,11 +20,7 @@ pub fn check(case: &Case<'_>, transcript: &Transcript<'_>) -> Result<(), Fault> 
     transcript.batches().try_for_each(|batch| check_whole(case, transcript, batch))
 }
 
-fn check_whole(
-    case: &Case<'_>,
-    transcript: &Transcript<'_>,
-    batch: &Batch,
-) -> Result<(), Fault> {
+fn check_whole(case: &Case<'_>, transcript: &Transcript<'_>, batch: &Batch) -> Result<(), Fault> {
     let sent: BTreeSet<(i64, Option<usize>)> =
         batch.events.iter().map(|sent| (sent.event.revision(), sent.place)).collect();
     let mut revisions: BTreeSet<i64> = sent.iter().map(|(revision, _)| *revision).collect();

@@ -40,8 +40,8 @@ fn check_cancel(
     let is_needed = if compact_revision == 0 {
         transcript.record.cancel_sent.is_some_and(|sent| sent <= at)
     } else {
-        let was_asked = case.rules.compacts_itself
-            || case.compactions.was_asked_by(compact_revision, at);
+        let was_asked =
+            case.rules.compacts_itself || case.compactions.was_asked_by(compact_revision, at);
         was_asked && needed < compact_revision
     };
     if !is_needed {

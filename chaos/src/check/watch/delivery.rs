@@ -168,8 +168,8 @@ impl<'a> Transcript<'a> {
         if header > case.head {
             return Err(Fault::HeaderBeyondHead { header, head: case.head });
         }
-        let is_ended = self.is_refused
-            || matches!(self.deliveries.last(), Some(Delivery::Canceled { .. }));
+        let is_ended =
+            self.is_refused || matches!(self.deliveries.last(), Some(Delivery::Canceled { .. }));
         match (self.created, response.created) {
             (Some(_), true) => return Err(Fault::CreatedAgain { position }),
             (None, false) => return Err(Fault::NotCreated { position }),

@@ -30,6 +30,5 @@ pub fn check(case: &Case<'_>, transcript: &Transcript<'_>) -> Result<(), Fault> 
 }
 
 fn can_be_compacted(case: &Case<'_>, batch: &Batch, sent: &Sent) -> bool {
-    case.rules.compacts_itself
-        || case.compactions.possible_by(batch.at) > sent.event.revision() - 1
+    case.rules.compacts_itself || case.compactions.possible_by(batch.at) > sent.event.revision() - 1
 }

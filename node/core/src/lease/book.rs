@@ -131,8 +131,8 @@ impl Book {
             spread(&mut sorted);
         }
 
-        let mut pages = Pages::default();
-        pages.running = sorted.iter().map(|(deadline, id, _)| (*deadline, *id)).collect();
+        let running = sorted.iter().map(|(deadline, id, _)| (*deadline, *id)).collect();
+        let mut pages = Pages { running, ..Pages::default() };
         for (deadline, id, lease) in &mut sorted {
             if deadline.since(now) > MARK_INTERVAL {
                 lease.mark = Some(now + MARK_INTERVAL);

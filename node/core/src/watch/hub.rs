@@ -261,7 +261,7 @@ impl Hub {
             return;
         }
         let interval = self.config.progress_interval.0.max(PROGRESS_INTERVAL_MIN.0);
-        let jitter = u128::from(interval / PROGRESS_JITTER_DIVISOR) * u128::from(chance) >> 64;
+        let jitter = (u128::from(interval / PROGRESS_JITTER_DIVISOR) * u128::from(chance)) >> 64;
         let stream = Stream::new(id, Length(interval + jitter as u64));
         let slot = self.streams.insert(stream);
         let earlier = self.streams_by_id.insert(id, slot);

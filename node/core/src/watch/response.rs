@@ -76,7 +76,7 @@ impl Response {
     /// The message without its events.
     fn frame(&self) -> pb::WatchResponse {
         pb::WatchResponse {
-            header: Some(self.header.clone()),
+            header: Some(self.header),
             watch_id: self.watch_id,
             created: self.is_created,
             canceled: self.is_canceled,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
 
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 100;
 const STEPS: usize = 600;
 /// A record takes this long to be applied, unless the leader is cut off meanwhile.
 const LOG_DELAY: Length = Length::from_ms(300);
