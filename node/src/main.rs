@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     match outcome {
         Err(error) => {
             say_error(&error.report());
-            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
+            ExitCode::from(error.exit_code())
         }
         Ok(Outcome::Version) => {
             say(&start::version());

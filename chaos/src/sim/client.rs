@@ -120,6 +120,12 @@ impl World {
             Outcome::Refused(refused) => format!("call {operation} is refused: {}", refused.text),
             Outcome::Unknown => format!("call {operation} has an unknown outcome"),
         });
+        if let Outcome::Answered(answer) = &outcome
+            && !answer.fits(&self.operations[operation].request)
+        {
+            self.invariants.break_with(format!("call {operation} has another's answer: {answer:?}"));
+            return;
+        }
         self.learn(operation, &outcome);
         let record = &mut self.operations[operation];
         if outcome != Outcome::Unknown {

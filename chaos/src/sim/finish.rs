@@ -15,6 +15,8 @@ use crate::model::Limits;
 const LOOK_EVERY: u64 = 50 * MS;
 /// Election timeouts that a healed cluster has to serve and to come to rest.
 const ELECTIONS_MAX: u64 = 60;
+/// A stream that is younger than this may still have everything to come, in microseconds.
+const WATCHED_FOR_MIN: u64 = 500 * MS;
 /// Election timeouts after which a healed cluster is taken to be calm.
 const CALM_AFTER_ELECTIONS: u64 = 20;
 
@@ -30,7 +32,20 @@ impl World {
             Phase::Serving => self.look_for_service(),
             Phase::Resting => self.look_for_equality(),
         }
+        if self.phase > Phase::Trouble {
+            self.start_all();
+        }
         self.after(LOOK_EVERY, Event::Rest);
+    }
+
+    /// Trouble that began late may still take a node down.
+    fn start_all(&mut self) {
+        let ids: Vec<u64> = self.nodes.keys().copied().collect();
+        for id in ids {
+            if self.nodes[&id].running.is_none() && !self.nodes[&id].is_out {
+                self.after(0, Event::Start(id));
+            }
+        }
     }
 
     fn heal_all(&mut self) {
@@ -43,9 +58,6 @@ impl World {
             node.paused_until = 0;
             node.slowness = 1;
             node.stuck_until = 0;
-            if node.running.is_none() && !node.is_out {
-                self.after(0, Event::Start(id));
-            }
         }
         self.deadline = self.now + CALM_AFTER_ELECTIONS * self.plan.election();
     }
@@ -134,9 +146,20 @@ impl World {
             let is_wanted = !watching.is_refused
                 && watching.home.is_none_or(|home| !self.nodes[&home].is_out);
             let is_whole = watching.home.is_some();
-            is_wanted && (!watching.is_open || (is_whole && watching.next <= first.revision))
+            let since = watching.records.last().map_or(self.now, |record| record.invoked);
+            let is_fresh = self.now < since + WATCHED_FOR_MIN;
+            let is_behind = is_whole && watching.next <= first.revision;
+            is_wanted && (!watching.is_open || is_fresh || is_behind)
         });
-        behind.map(|watcher| format!("watcher {watcher} is behind"))
+        if let Some(watcher) = behind {
+            return Some(format!("watcher {watcher} is behind"));
+        }
+        let running = self.nodes.values().filter_map(|node| node.running.as_ref());
+        let mut streams = running.flat_map(|running| &running.streams);
+        let is_sending = |(_, stream): &(&u64, &super::node::Stream)| {
+            !stream.queue.is_empty() || stream.last_arrival >= self.now
+        };
+        streams.find(is_sending).map(|(name, _)| format!("stream {name} is not at its end"))
     }
 
     /// Everything that was recorded, and how it is to be judged.

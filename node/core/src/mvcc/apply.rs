@@ -3,13 +3,18 @@
 //! Never decides anything: what a key's numbers become follows from the record it replaces, found
 //! by one point read for each effect.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Bound, ControlFlow};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use super::event::Event;
 use super::layout::{self, KeyValueFields, Record, RecordHead, Revision};
+use super::lease_keys::lease_keys;
+use crate::LeaseId;
+use crate::proto::Span;
 use crate::proto::internal::Effect;
 use crate::proto::mvccpb::KeyValue;
 use crate::view::{Batch, Column, View, ViewError};
@@ -53,7 +58,8 @@ impl<'a> Applier<'a> {
         events: &mut Vec<Event>,
     ) -> Result<Option<KeyValue>, ViewError> {
         let mut prev = None;
-        for (sub, effect) in (0..).zip(effects) {
+        let expanded = self.expand(effects)?;
+        for (sub, effect) in (0..).zip(expanded.iter()) {
             let (old, before) = self.find(&effect.key, revision)?;
             if sub == 0 && wants_prev {
                 prev =
@@ -66,6 +72,74 @@ impl<'a> Applier<'a> {
             events.push(event);
         }
         Ok(prev)
+    }
+
+    /// Names the keys of effects that stand for many. What they stand for was latched when it was
+    /// decided, so it is the same here.
+    fn expand<'e>(&self, effects: &'e [Effect]) -> Result<Cow<'e, [Effect]>, ViewError> {
+        let is_many = |effect: &Effect| {
+            effect.is_delete && (effect.lease != 0 || !effect.range_end.is_empty())
+        };
+        if !effects.iter().any(is_many) {
+            return Ok(Cow::Borrowed(effects));
+        }
+        let mut expanded = Vec::new();
+        for effect in effects {
+            if !is_many(effect) {
+                expanded.push(effect.clone());
+                continue;
+            }
+            let keys = if effect.lease != 0 {
+                self.attached_keys(LeaseId(effect.lease))?
+            } else {
+                self.live_keys(&Span::from_request(effect.key.clone(), effect.range_end.clone()))?
+            };
+            assert!(!keys.is_empty(), "a delete that was decided has something to delete");
+            let delete = |key| Effect { key, is_delete: true, ..Default::default() };
+            expanded.extend(keys.into_iter().map(delete));
+        }
+        Ok(Cow::Owned(expanded))
+    }
+
+    fn live_keys(&self, span: &Span) -> Result<BTreeSet<Bytes>, ViewError> {
+        let mut keys = BTreeSet::new();
+        let mut damage = None;
+        let to = span.end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.view.scan(Column::Key, Bound::Included(&span.start), to, &mut |key, row| {
+            match Record::decode(Bytes::copy_from_slice(row)) {
+                Ok(record) if !record.head.is_tombstone => {
+                    keys.insert(Bytes::copy_from_slice(key));
+                }
+                Ok(_) => {}
+                Err(error) => damage = Some(error),
+            }
+            if damage.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        if let Some(error) = damage {
+            return Err(error);
+        }
+        for (key, changed) in self.changed.iter().filter(|(key, _)| span.contains(key)) {
+            if changed.newest.head.is_tombstone {
+                keys.remove(key);
+            } else {
+                keys.insert(key.clone());
+            }
+        }
+        Ok(keys)
+    }
+
+    fn attached_keys(&self, lease: LeaseId) -> Result<BTreeSet<Bytes>, ViewError> {
+        let mut keys: BTreeSet<Bytes> = lease_keys(self.view, lease)?.into_iter().collect();
+        for (key, changed) in &self.changed {
+            let is_attached = !changed.newest.head.is_tombstone
+                && KeyValueFields::decode(&changed.newest.kv)?.lease == lease.0;
+            if is_attached {
+                keys.insert(key.clone());
+            } else {
+                keys.remove(key);
+            }
+        }
+        Ok(keys)
     }
 
     /// The newest record of a key, and the encoded `KeyValue` before `revision` if it was there.

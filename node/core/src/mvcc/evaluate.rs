@@ -10,6 +10,10 @@ use crate::command::{Answer, Command};
 use crate::proto::internal::Effect;
 use crate::view::{View, ViewError};
 
+/// A delete of more keys than this is logged as its span: the log is not the place for a list of
+/// a million keys.
+pub const NAMED_KEYS_MAX: usize = 1_024;
+
 /// Which leases exist in the state being read.
 pub trait LeaseTable {
     /// True if the lease was granted and not revoked.
@@ -98,7 +102,16 @@ fn run(
             Answer::Put(put::execute(&mut execution, request)?)
         }
         Command::DeleteRange(request) => {
-            Answer::DeleteRange(delete::execute(&mut execution, request)?)
+            let answer = delete::execute(&mut execution, request)?;
+            if execution.effects.len() > NAMED_KEYS_MAX {
+                execution.effects = vec![Effect {
+                    key: request.key.clone(),
+                    range_end: request.range_end.clone(),
+                    is_delete: true,
+                    ..Default::default()
+                }];
+            }
+            Answer::DeleteRange(answer)
         }
         Command::Txn(request) => Answer::Txn(txn::run(&mut execution, request)?),
         _ => panic!("only changes of keys are evaluated here"),

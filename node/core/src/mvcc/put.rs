@@ -20,6 +20,7 @@ pub(super) fn blind_effect(request: &pb::PutRequest) -> Effect {
         value: request.value.clone(),
         lease: request.lease,
         is_delete: false,
+        range_end: Default::default(),
     }
 }
 

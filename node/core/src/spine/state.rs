@@ -455,7 +455,8 @@ impl State {
             return Verdict::Rejected(Error::LeaseNotFound);
         }
         batch.delete(Column::Meta, numbered(row::LEASE, revoke.id.cast_unsigned()));
-        if revoke.keys.is_empty() { Verdict::Done } else { self.next_revision() }
+        let has_keys = revoke.is_all_keys || !revoke.keys.is_empty();
+        if has_keys { self.next_revision() } else { Verdict::Done }
     }
 
     fn fold_checkpoint(

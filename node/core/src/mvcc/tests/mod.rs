@@ -19,6 +19,7 @@ mod chance;
 mod compaction;
 mod footprints;
 mod layout;
+mod many;
 mod model;
 mod naive;
 mod pages;

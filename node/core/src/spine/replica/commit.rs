@@ -204,6 +204,11 @@ impl Replica {
             step.revision = revision;
             step.effects = match body {
                 Body::Write(write) => write.effects,
+                Body::LeaseRevoke(revoke) if revoke.is_all_keys => vec![internal::Effect {
+                    lease: revoke.id,
+                    is_delete: true,
+                    ..Default::default()
+                }],
                 Body::LeaseRevoke(revoke) => revoke
                     .keys
                     .into_iter()

@@ -38,6 +38,8 @@ use write::{Proposed, Waiting};
 pub struct Limits {
     /// Bytes of one proposal (etcd's --max-request-bytes).
     pub request_bytes_max: usize,
+    /// Bytes of one record whose keys were resolved here.
+    pub record_bytes_max: usize,
     /// Bytes of records put into one entry; a single larger record has an entry of its own.
     pub entry_bytes_max: usize,
     /// Records put into one entry.
@@ -60,6 +62,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             request_bytes_max: 1_572_864,
+            record_bytes_max: 6 << 20,
             entry_bytes_max: 1 << 20,
             entry_records_max: 1_024,
             open_requests_max: 8_000,

@@ -183,14 +183,19 @@ impl Replica {
             return Ok(());
         }
         let keys = mvcc::lease_keys(view, LeaseId(lease))?;
+        // Points are kept sorted, and a lease may have very many keys.
         let is_latched = |key: &bytes::Bytes| {
-            latched.iter().any(|(point, _)| matches!(point, Point::Key(held) if held == key))
+            let place = Point::Key(key.clone());
+            latched.binary_search_by(|(point, _)| point.cmp(&place)).is_ok()
         };
         if !keys.iter().all(is_latched) {
             self.unlatch(vec![guard], view)?;
             return self.begin_revoke(to, lease, view);
         }
-        let body = Body::LeaseRevoke(internal::LeaseRevoke { id: lease, keys, expired_in_term });
+        let is_all_keys = keys.len() > mvcc::NAMED_KEYS_MAX;
+        let keys = if is_all_keys { Vec::new() } else { keys };
+        let revoke = internal::LeaseRevoke { id: lease, keys, expired_in_term, is_all_keys };
+        let body = Body::LeaseRevoke(revoke);
         let content = Content::Done(Answer::LeaseRevoke(Default::default()));
         self.propose(to, Some(guard), body, Some(content), view)
     }
@@ -219,15 +224,16 @@ impl Replica {
         self.push_record(record, view)
     }
 
-    /// A client's proposal has etcd's limit; the keys of a lease or of a deleted span are not the
-    /// client's bytes and may take more.
+    /// A client's proposal has etcd's limit. The keys that a delete or a lease names are not the
+    /// client's bytes and may take more, as much as an append of the log takes.
     fn record_bytes_max(&self, record: &Record) -> usize {
         let is_resolved = match &record.body {
             Some(Body::Write(write)) => write.effects.iter().any(|effect| effect.is_delete),
             Some(Body::LeaseRevoke(_)) => true,
             _ => false,
         };
-        if is_resolved { usize::MAX } else { self.config.limits.request_bytes_max }
+        let limits = &self.config.limits;
+        if is_resolved { limits.record_bytes_max } else { limits.request_bytes_max }
     }
 
     /// Where the store stands: what read-only outcomes are evaluated at.

@@ -74,7 +74,9 @@ impl Store {
                     self.live.insert(key);
                 }
                 let key = Bytes::from_static(key.as_bytes());
-                effects.push(internal::Effect { key, value: value.into(), lease: 0, is_delete });
+                let value = value.into();
+                let effect = internal::Effect { key, value, is_delete, ..Default::default() };
+                effects.push(effect);
             }
         }
         if effects.is_empty() {

@@ -1,0 +1,190 @@
+//! What an answer is for the comparison, and which differences are known. An exception names the
+//! rule it rests on, touches only what the rule speaks of, and is counted whenever it is needed.
+
+use std::collections::BTreeMap;
+
+use flotilla_proto::etcdserverpb as pb;
+use flotilla_proto::mvccpb::KeyValue;
+use pb::range_request::SortTarget;
+use pb::request_op::Request as Op;
+use pb::response_op::Response as OpAnswer;
+use tonic::{Code, Status};
+
+use super::requests::Request;
+
+/// A successful answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Answer {
+    Range(pb::RangeResponse),
+    Put(pb::PutResponse),
+    DeleteRange(pb::DeleteRangeResponse),
+    Txn(pb::TxnResponse),
+    Compact(pb::CompactionResponse),
+    LeaseGrant(pb::LeaseGrantResponse),
+    LeaseRevoke(pb::LeaseRevokeResponse),
+    LeaseTimeToLive(pb::LeaseTimeToLiveResponse),
+    LeaseLeases(pb::LeaseLeasesResponse),
+    HashKv(pb::HashKvResponse),
+}
+
+/// An answer, or the code and the text of the refusal.
+pub(crate) type Outcome = Result<Answer, (Code, String)>;
+
+/// Takes out of an outcome what belongs to one cluster or to one moment.
+pub(crate) fn outcome(answer: Result<Answer, Status>) -> Outcome {
+    let mut answer = answer.map_err(|status| (status.code(), status.message().to_owned()))?;
+    clear_identity(&mut answer);
+    match &mut answer {
+        Answer::LeaseTimeToLive(answer) => {
+            // The clock decides how much of a living lease is left; -1 is a lease that is gone.
+            if answer.ttl >= 0 {
+                answer.ttl = 0;
+            }
+            // A lease's keys come in no order.
+            answer.keys.sort();
+        }
+        // Leases are listed in no order that a client could rely on.
+        Answer::LeaseLeases(answer) => answer.leases.sort_by_key(|lease| lease.id),
+        _ => {}
+    }
+    Ok(answer)
+}
+
+fn clear_identity(answer: &mut Answer) {
+    match answer {
+        Answer::Range(answer) => clear_header(&mut answer.header),
+        Answer::Put(answer) => clear_header(&mut answer.header),
+        Answer::DeleteRange(answer) => clear_header(&mut answer.header),
+        Answer::Txn(answer) => clear_header(&mut answer.header),
+        Answer::Compact(answer) => clear_header(&mut answer.header),
+        Answer::LeaseGrant(answer) => clear_header(&mut answer.header),
+        Answer::LeaseRevoke(answer) => clear_header(&mut answer.header),
+        Answer::LeaseTimeToLive(answer) => clear_header(&mut answer.header),
+        Answer::LeaseLeases(answer) => clear_header(&mut answer.header),
+        Answer::HashKv(answer) => clear_header(&mut answer.header),
+    }
+}
+
+/// Headers inside a transaction have no identity to begin with, and are compared as they are.
+fn clear_header(header: &mut Option<pb::ResponseHeader>) {
+    if let Some(header) = header {
+        assert!(header.cluster_id != 0, "an answer's header names its cluster");
+        assert!(header.member_id != 0, "an answer's header names its member");
+        assert!(header.raft_term != 0, "an answer's header has a term");
+        *header = pb::ResponseHeader { revision: header.revision, ..Default::default() };
+    }
+}
+
+/// How often each exception was needed.
+pub(crate) type Needed = BTreeMap<&'static str, u32>;
+
+/// True if the two outcomes are the same, or differ only by exceptions, which are then counted.
+pub(crate) fn agree(
+    request: &Request,
+    ours: &Outcome,
+    theirs: &Outcome,
+    needed: &mut Needed,
+) -> bool {
+    if ours == theirs {
+        return true;
+    }
+    let (mut ours, mut theirs) = (ours.clone(), theirs.clone());
+    let mut applied = Vec::new();
+    for (name, excuse) in EXCEPTIONS {
+        let before = (ours.clone(), theirs.clone());
+        excuse(request, &mut ours, &mut theirs);
+        if before != (ours.clone(), theirs.clone()) {
+            applied.push(name);
+        }
+        if ours == theirs {
+            for name in applied {
+                *needed.entry(name).or_default() += 1;
+            }
+            return true;
+        }
+    }
+    false
+}
+
+type Excuse = fn(&Request, &mut Outcome, &mut Outcome);
+
+const EXCEPTIONS: [(&str, Excuse); 2] = [
+    ("ties of a sort are in no order", unstable_sort),
+    ("HashKV tells the hashed revision since 3.6", hash_revision),
+];
+
+/// etcd sorts a read with an unstable algorithm, so keys that are equal in the sort's target come
+/// in any order, and of such keys any may be those that the limit cut off.
+fn unstable_sort(request: &Request, ours: &mut Outcome, theirs: &mut Outcome) {
+    for outcome in [ours, theirs] {
+        match (request, outcome) {
+            (Request::Range(read), Ok(Answer::Range(answer))) => order_ties(read, answer),
+            (Request::Txn(txn), Ok(Answer::Txn(answer))) => order_ties_of_txn(txn, answer),
+            _ => {}
+        }
+    }
+}
+
+fn order_ties_of_txn(txn: &pb::TxnRequest, answer: &mut pb::TxnResponse) {
+    let branch = if answer.succeeded { &txn.success } else { &txn.failure };
+    for (op, answer) in branch.iter().zip(&mut answer.responses) {
+        match (&op.request, &mut answer.response) {
+            (Some(Op::RequestRange(read)), Some(OpAnswer::ResponseRange(answer))) => {
+                order_ties(read, answer);
+            }
+            (Some(Op::RequestTxn(inner)), Some(OpAnswer::ResponseTxn(answer))) => {
+                order_ties_of_txn(inner, answer);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn order_ties(read: &pb::RangeRequest, answer: &mut pb::RangeResponse) {
+    let target = read.sort_target();
+    if target == SortTarget::Key {
+        return;
+    }
+    let same = |one: &KeyValue, other: &KeyValue| match target {
+        SortTarget::Key => one.key == other.key,
+        SortTarget::Version => one.version == other.version,
+        SortTarget::Create => one.create_revision == other.create_revision,
+        SortTarget::Mod => one.mod_revision == other.mod_revision,
+        // With keys_only the answer does not show what was sorted by: then all may be ties.
+        SortTarget::Value => one.value == other.value,
+    };
+    for ties in answer.kvs.chunk_by_mut(same) {
+        ties.sort_by(|one, other| one.key.cmp(&other.key));
+    }
+    if answer.more {
+        // The limit may have cut into the last ties: any of these keys could be here.
+        let ties = answer.kvs.chunk_by_mut(same).last().unwrap_or_default();
+        for kv in ties {
+            let was = std::mem::take(kv);
+            match target {
+                SortTarget::Key => {}
+                SortTarget::Version => kv.version = was.version,
+                SortTarget::Create => kv.create_revision = was.create_revision,
+                SortTarget::Mod => kv.mod_revision = was.mod_revision,
+                SortTarget::Value => kv.value = was.value,
+            }
+        }
+    }
+}
+
+/// The field `hash_revision` came with etcd 3.6.
+fn hash_revision(_: &Request, ours: &mut Outcome, theirs: &mut Outcome) {
+    if let (Ok(Answer::HashKv(ours)), Ok(Answer::HashKv(theirs))) = (ours, theirs)
+        && theirs.hash_revision == 0
+    {
+        ours.hash_revision = 0;
+    }
+}
+
+/// What of an outcome is worth counting: its kind, or the text of its refusal.
+pub(crate) fn label(request: &Request, outcome: &Outcome) -> String {
+    match outcome {
+        Ok(_) => format!("{}: ok", request.name()),
+        Err((code, text)) => format!("{}: {code:?} {text}", request.name()),
+    }
+}
