@@ -101,3 +101,31 @@ fn check_found(mutant: Mutant, wanted: &[&str]) {
     }
     panic!("{mutant} is not found as {wanted:?}; found were:\n{}", others.join("\n"));
 }
+
+#[test]
+fn acknowledging_without_a_quorum_is_found() {
+    check_found(
+        Mutant::AckWithoutQuorum,
+        &["was lost", "both made by", "saw", "cannot start", "older than", "no revision"],
+    );
+}
+
+#[test]
+fn forgetting_the_vote_is_found() {
+    check_found(Mutant::VoteForgotten, &["both made by", "saw", "a panic", "cannot start"]);
+}
+
+#[test]
+fn acknowledging_before_the_flush_is_found() {
+    check_found(Mutant::AckBeforeFlush, &["both made by", "saw", "cannot start", "older than"]);
+}
+
+#[test]
+fn storing_the_applied_index_apart_is_found() {
+    check_found(Mutant::AppliedApart, &["has hash"]);
+}
+
+#[test]
+fn reading_without_a_read_index_is_found() {
+    check_found(Mutant::ReadWithoutIndex, &["stale"]);
+}

@@ -108,6 +108,12 @@ impl World {
         let mut remote = Vec::new();
         for (to, outcome) in replies {
             if to.node.0 == id {
+                if to.id.origin != self.up(id).origin {
+                    self.invariants.break_with(format!(
+                        "node {id} answers {to:?}, which no client of this life asked for"
+                    ));
+                    return;
+                }
                 self.reply_applied(id, to.id.n, outcome);
             } else {
                 remote.push((to, outcome));

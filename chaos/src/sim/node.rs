@@ -64,6 +64,8 @@ pub(super) enum Work {
 /// A node that is up.
 pub(super) struct Running {
     pub(super) replica: Replica,
+    /// Names the requests of this life.
+    pub(super) origin: u64,
     pub(super) started: u64,
     /// What the clock showed then.
     pub(super) clock_base: u64,

@@ -300,6 +300,7 @@ impl World {
             recovered.entries.last().map_or(0, |entry| entry.index),
             recovered.hard_state));
         let config = self.config_of(id);
+        let origin = config.origin;
         let chance = self.chance.fork(id);
         let clock_base = self.chance.between(0, 3_600 * SECOND);
         let time = flotilla_core::Time(clock_base);
@@ -324,6 +325,7 @@ impl World {
         node.running = Some(Running {
             status: replica.status(),
             replica,
+            origin,
             started: now,
             clock_base,
             ticked: now,

@@ -57,6 +57,10 @@ struct Spine {
 
 impl Actor for Spine {
     type Context = actix::Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(1_000);
+    }
 }
 
 impl Handler<Request> for Spine {
@@ -318,7 +322,7 @@ fn every_method_is_found_by_its_path_and_nothing_else_is() {
         "unknown method Get for service etcdserverpb.KV"
     );
     assert_eq!(unknown("/etcdserverpb.Auth/AuthEnable"), "unknown service etcdserverpb.Auth");
-    assert_eq!(unknown("/x"), "unknown service ");
+    assert_eq!(unknown("/x"), "malformed method name: \"/x\"");
 }
 
 #[test]

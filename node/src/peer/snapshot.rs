@@ -69,6 +69,8 @@ pub(super) async fn send(
 
     let began = Instant::now();
     let mut sent_bytes = 0_u64;
+    // The receiver hangs up after its last word; whether that was all is for the thread to say.
+    let mut is_hung_up = false;
     loop {
         tokio::select! {
             read = incoming.recv() => {
@@ -87,11 +89,12 @@ pub(super) async fn send(
                 let due = sent_bytes.saturating_mul(1_000_000) / SNAPSHOT_BYTES_PER_SECOND_MAX;
                 sleep_until(began + Duration::from_micros(due)).await;
             }
-            ack = timeout(ACK_TIMEOUT, reader.next::<SnapshotAck>()) => {
-                let ack = ack.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-                let ack = ack.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-                // The thread has gone only after a failure, which comes through the other arm.
-                let _ = acks.send(ack);
+            ack = timeout(ACK_TIMEOUT, reader.next::<SnapshotAck>()), if !is_hung_up => {
+                match ack.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
+                    // The thread has gone only after a failure, which comes through the other arm.
+                    Some(ack) => drop(acks.send(ack)),
+                    None => is_hung_up = true,
+                }
             }
         }
     }

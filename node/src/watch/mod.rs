@@ -4,8 +4,6 @@
 mod hub;
 mod inbox;
 
-#[cfg(test)]
-mod tests;
 
 pub use hub::{Hub, Opened};
 pub use inbox::{HubHandle, HubReceiver};

@@ -25,9 +25,36 @@ const TXN_DEPTH_MAX: u32 = 2;
 
 /// Enough keys for unstable sorting to show, few enough to meet the same key often.
 const KEYS: [&[u8]; 30] = [
-    b"\0", b"\0\0", b"a", b"a\0", b"a/", b"a/1", b"a/2", b"a/3", b"a/\xff", b"a0", b"b", b"b/1",
-    b"b/2", b"c", b"d", b"k00", b"k01", b"k02", b"k03", b"k04", b"k05", b"k06", b"k07", b"k08",
-    b"k09", b"k10", b"k11", b"z", b"\xff", b"\xff\xff",
+    b"\0",
+    b"\0\0",
+    b"a",
+    b"a\0",
+    b"a/",
+    b"a/1",
+    b"a/2",
+    b"a/3",
+    b"a/\xff",
+    b"a0",
+    b"b",
+    b"b/1",
+    b"b/2",
+    b"c",
+    b"d",
+    b"k00",
+    b"k01",
+    b"k02",
+    b"k03",
+    b"k04",
+    b"k05",
+    b"k06",
+    b"k07",
+    b"k08",
+    b"k09",
+    b"k10",
+    b"k11",
+    b"z",
+    b"\xff",
+    b"\xff\xff",
 ];
 
 /// One call.
@@ -112,17 +139,17 @@ impl Generator {
             ..pb::RangeRequest::default()
         };
         if self.one_in(2) {
-            request.limit = *self.choose(&[-1, 1, 1, 2, 3, 4, 5, 8, 12, 20, 30, 1000, i64::MAX]);
+            request.limit = self.choose(&[-1, 1, 1, 2, 3, 4, 5, 8, 12, 20, 30, 1000, i64::MAX]);
         }
         if self.one_in(2) {
             request.sort_order = self.chance.random_range(0..3);
             request.sort_target = self.chance.random_range(0..5);
         }
         if self.one_in(40) {
-            request.sort_order = *self.choose(&[3, -1, 77]);
+            request.sort_order = self.choose(&[3, -1, 77]);
         }
         if self.one_in(40) {
-            request.sort_target = *self.choose(&[5, -1, 77]);
+            request.sort_target = self.choose(&[5, -1, 77]);
         }
         if self.one_in(4) {
             for bound in [
@@ -180,7 +207,7 @@ impl Generator {
     }
 
     fn txn_of_depth(&mut self, depth: u32) -> pb::TxnRequest {
-        let compares = *self.choose(&[0, 0, 1, 1, 1, 2, 3]);
+        let compares = self.choose(&[0, 0, 1, 1, 1, 2, 3]);
         pb::TxnRequest {
             compare: (0..compares).map(|_| self.compare()).collect(),
             success: self.branch(depth),
@@ -190,7 +217,7 @@ impl Generator {
 
     fn branch(&mut self, depth: u32) -> Vec<pb::RequestOp> {
         let is_read_only = self.one_in(5);
-        let length = *self.choose(&[0, 1, 1, 1, 2, 2, 3, 4, 6]);
+        let length = self.choose(&[0, 1, 1, 1, 2, 2, 3, 4, 6]);
         (0..length).map(|_| self.op(depth, is_read_only)).collect()
     }
 
@@ -257,10 +284,10 @@ impl Generator {
             }
         };
         if self.one_in(40) {
-            compare.result = *self.choose(&[4, -1]);
+            compare.result = self.choose(&[4, -1]);
         }
         if self.one_in(40) {
-            compare.target = *self.choose(&[5, -1]);
+            compare.target = self.choose(&[5, -1]);
         }
         compare
     }
@@ -269,7 +296,7 @@ impl Generator {
         let revision = match self.chance.random_range(0..10) {
             0 => self.compacted,
             1 => self.revision + self.chance.random_range(0..3),
-            2 => *self.choose(&[0, -1, -7, 1]),
+            2 => self.choose(&[0, -1, -7, 1]),
             _ => self.chance.random_range(self.compacted..=self.revision),
         };
         pb::CompactionRequest { revision, physical: self.one_in(2) }
@@ -280,11 +307,11 @@ impl Generator {
         if self.one_in(10) {
             ttl = TTL_SECONDS_MAX + self.chance.random_range(0..2);
         }
-        pb::LeaseGrantRequest { id: *self.choose(&LEASES), ttl }
+        pb::LeaseGrantRequest { id: self.choose(&LEASES), ttl }
     }
 
     fn lease(&mut self) -> i64 {
-        if self.one_in(25) { UNKNOWN_LEASE } else { *self.choose(&LEASES) }
+        if self.one_in(25) { UNKNOWN_LEASE } else { self.choose(&LEASES) }
     }
 
     fn key(&mut self) -> Bytes {
@@ -303,7 +330,7 @@ impl Generator {
             0 => (Bytes::from_static(b"\0"), Bytes::from_static(b"\0")),
             1 => (self.key(), Bytes::from_static(b"\0")),
             2 => {
-                let prefix = *self.choose(&[&b"a"[..], b"a/", b"k0", b"k", b"\xff"]);
+                let prefix = self.choose(&[&b"a"[..], b"a/", b"k0", b"k", b"\xff"]);
                 (Bytes::from_static(prefix), prefix_end(prefix))
             }
             3 => (self.key(), self.key()),
@@ -333,7 +360,7 @@ impl Generator {
             0 => self.revision + 1,
             1 => self.compacted - 1,
             2 => self.compacted,
-            3 => *self.choose(&[-1, -5, 1, i64::MAX]),
+            3 => self.choose(&[-1, -5, 1, i64::MAX]),
             4..9 => self.revision - self.chance.random_range(0..4),
             _ => self.chance.random_range(self.compacted..=self.revision),
         }
@@ -343,8 +370,8 @@ impl Generator {
         self.chance.random_ratio(1, times)
     }
 
-    fn choose<'a, T>(&mut self, list: &'a [T]) -> &'a T {
-        list.choose(&mut self.chance).expect("a list of choices is not empty")
+    fn choose<T: Copy>(&mut self, list: &[T]) -> T {
+        *list.choose(&mut self.chance).expect("a list of choices is not empty")
     }
 }
 

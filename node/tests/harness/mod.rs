@@ -1,7 +1,12 @@
 //! Server processes for the integration tests: starts, stops, kills and restarts nodes of any
 //! binary that takes etcd's flags, on free loopback ports and in a directory of their own.
 //! Knows nothing of what is stored. Every process it started is dead when a `Cluster` is dropped.
-#![allow(dead_code, reason = "each test binary uses its own part of the harness")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test binary uses its own part of the harness"
+)]
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -9,7 +9,7 @@ use super::world::{Bug, play};
 use crate::check::{Summary, Verdict, judge};
 
 /// Runs without a fault, and how long they are.
-const RIGHT_RUNS: u64 = 3_000;
+const RIGHT_RUNS: u64 = 2_000;
 const OPERATIONS: usize = 60;
 /// Runs for each fault.
 const WRONG_RUNS: u64 = 60;

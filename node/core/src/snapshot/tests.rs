@@ -93,6 +93,7 @@ fn chunks(memory: &Memory, limits: Limits) -> Vec<SnapshotChunk> {
         let ack = SnapshotAck { id: 9, sequence: chunk.sequence, is_refused: false };
         sender.on_ack(&ack).unwrap();
         chunks.push(chunk);
+        assert!(chunks.len() <= 1100, "the sender gets on");
     }
     assert!(sender.is_finished());
     chunks

@@ -103,14 +103,15 @@ fn appends_of_many_threads_are_reported_in_order_and_kept() {
 #[test]
 fn one_flush_serves_all_groups_that_wait() {
     let disk = FakeDisk::new();
-    let options = Options { flush_delay: Duration::from_millis(100), ..options() };
+    let options = Options { flush_delay: Duration::from_millis(200), ..options() };
     let (handle, _, heard) = open_thread(&disk, options);
     let flushes = disk.flushes();
     for group in 0..20 {
         handle.try_append(one_entry(group, 1, group)).expect("queued");
     }
     wait_until("all is done", || heard.tokens().len() == 20);
-    assert!(disk.flushes() - flushes <= 2);
+    // The first one, and one for all that came meanwhile; a slow machine may need one more.
+    assert!(disk.flushes() - flushes <= 3);
     handle.close();
 }
 
@@ -133,25 +134,22 @@ fn a_log_cannot_be_opened_twice() {
 
 #[test]
 fn a_failed_flush_is_reported_once_and_nothing_is_done_after_it() {
-    let mut failed = 0;
     for after in 0..12 {
         let disk = FakeDisk::new();
         let (handle, _, heard) = open_thread(&disk, options());
         disk.set_fault(after, Fault::Failure);
         let mut accepted = 0;
-        for index in 1..=200 {
-            match handle.try_append(one_entry(1, index, index)) {
-                Ok(()) => accepted += 1,
-                Err(refused) => {
-                    assert_eq!(refused.reason, RefusedReason::Closed);
-                    break;
+        while heard.failures().is_empty() {
+            for _ in 0..3 {
+                match handle.try_append(one_entry(1, accepted + 1, accepted + 1)) {
+                    Ok(()) => accepted += 1,
+                    Err(refused) => assert_eq!(refused.reason, RefusedReason::Closed),
                 }
             }
-            if index % 7 == 0 {
-                std::thread::sleep(Duration::from_micros(300));
-            }
+            wait_until("they are done or the log fails", || {
+                heard.tokens().len() == accepted as usize || !heard.failures().is_empty()
+            });
         }
-        wait_until("the log fails", || !heard.failures().is_empty());
         // From here on the disk works again, and still nothing may be written or reported.
         disk.clear_fault();
         let done = heard.tokens();
@@ -166,9 +164,7 @@ fn a_failed_flush_is_reported_once_and_nothing_is_done_after_it() {
             open_fake(&disk.after_worst_power_loss(), options()).expect("a sound log");
         let kept = recovered.groups.get(&GroupId(1)).map_or(0, |log| log.entries.len());
         assert_eq!(kept, done.len(), "only what was flushed survives this disk");
-        failed += 1;
     }
-    assert_eq!(failed, 12);
 }
 
 #[test]
@@ -202,14 +198,14 @@ fn what_needs_no_flush_is_reported_at_once_and_written_with_the_next_one() {
 #[test]
 fn an_idle_log_confirms_its_last_flush_once() {
     let disk = FakeDisk::new();
-    let options = Options { confirm_delay: Duration::from_millis(20), ..options() };
+    let options = Options { confirm_delay: Duration::from_millis(300), ..options() };
     let (handle, _, heard) = open_thread(&disk, options.clone());
     handle.try_append(one_entry(1, 1, 1)).expect("queued");
     let state = Append { is_flush_needed: false, ..append(1, vec![hard_state(1, 1, 1)]) };
     wait_until("it is done", || heard.tokens() == [1]);
     handle.try_append(state).expect("queued");
     wait_until("it is confirmed", || handle.stats().flushes == 2);
-    std::thread::sleep(Duration::from_millis(100));
+    std::thread::sleep(Duration::from_millis(900));
     assert_eq!(handle.stats().flushes, 2, "a confirmation is not confirmed");
     let copy = disk.copy();
     let mut file = copy.read(&segment_path(1));
@@ -223,8 +219,7 @@ fn an_idle_log_confirms_its_last_flush_once() {
 
 #[test]
 fn the_queue_is_limited_in_appends_and_bytes() {
-    let disk = FakeDisk::new();
-    let slow = Options { flush_delay: Duration::from_millis(300), ..options() };
+    let slow = Options { flush_delay: Duration::from_millis(700), ..options() };
     let few = Options { queue_appends_max: 3, ..slow.clone() };
     let small = Options { queue_bytes_max: 300, ..slow };
     for options in [few, small] {
@@ -244,7 +239,6 @@ fn the_queue_is_limited_in_appends_and_bytes() {
         handle.close();
         assert_eq!(heard.tokens(), [1, 2, 3, 4]);
     }
-    drop(disk);
 }
 
 #[test]

@@ -222,8 +222,12 @@ impl Replica {
 
     /// An answer that waits for the store. `None` when its client was answered before.
     fn reply_later(&mut self, to: Requester, content: Content) -> Option<Reply> {
-        if to.node == self.node() && self.open.remove(&to.id.n).is_none() {
-            return None;
+        if to.node == self.node() {
+            // A proposal of the node itself has a number too, and nobody who waits.
+            let is_client = to.id.origin == self.config.origin;
+            if !is_client || self.open.remove(&to.id.n).is_none() {
+                return None;
+            }
         }
         Some(Reply { to, content, revision: self.position().revision })
     }
