@@ -88,8 +88,11 @@ fn the_seeds_reach_every_corner() {
 
 /// Finds a planted bug, looking only at what clients see, and by a check that names it.
 fn check_found(mutant: Mutant, wanted: &[&str]) {
-    let options =
-        Options { mutant: Some(mutant), is_black_box: true, ..Options::default() };
+    check_found_with(mutant, wanted, true);
+}
+
+fn check_found_with(mutant: Mutant, wanted: &[&str], is_black_box: bool) {
+    let options = Options { mutant: Some(mutant), is_black_box, ..Options::default() };
     let mut others = Vec::new();
     for seed in 1..=MUTANT_SEEDS_MAX {
         if let End::Found(what) = sim::run(seed, &options).end {
@@ -104,20 +107,18 @@ fn check_found(mutant: Mutant, wanted: &[&str]) {
 
 #[test]
 fn acknowledging_without_a_quorum_is_found() {
-    check_found(
-        Mutant::AckWithoutQuorum,
-        &["was lost", "both made by", "saw", "cannot start", "older than", "no revision"],
-    );
+    check_found(Mutant::AckWithoutQuorum, &["both made by", " saw [", "was given to"]);
 }
 
+/// Two leaders of one term seldom do visible harm, so this one is looked for inside.
 #[test]
 fn forgetting_the_vote_is_found() {
-    check_found(Mutant::VoteForgotten, &["both made by", "saw", "a panic", "cannot start"]);
+    check_found_with(Mutant::VoteForgotten, &["election safety"], false);
 }
 
 #[test]
 fn acknowledging_before_the_flush_is_found() {
-    check_found(Mutant::AckBeforeFlush, &["both made by", "saw", "cannot start", "older than"]);
+    check_found(Mutant::AckBeforeFlush, &["both made by", " saw [", "was given to"]);
 }
 
 #[test]
@@ -128,4 +129,49 @@ fn storing_the_applied_index_apart_is_found() {
 #[test]
 fn reading_without_a_read_index_is_found() {
     check_found(Mutant::ReadWithoutIndex, &["stale"]);
+}
+
+#[test]
+fn deciding_a_transaction_early_is_found() {
+    check_found(Mutant::TxnDecidedEarly, &["should have changed"]);
+}
+
+#[test]
+fn repeating_a_request_of_unknown_outcome_is_found() {
+    check_found(Mutant::UnknownRetried, &["were both made by"]);
+}
+
+#[test]
+fn keeping_the_log_beside_a_snapshot_is_found() {
+    check_found(Mutant::SuffixKept, &["refuses", "cannot start"]);
+}
+
+#[test]
+fn a_watcher_that_skips_is_found() {
+    check_found(Mutant::WatchSkips, &["was due before"]);
+}
+
+#[test]
+fn progress_that_overtakes_is_found() {
+    check_found(Mutant::ProgressOvertakes, &["was announced before"]);
+}
+
+#[test]
+fn a_revision_in_two_responses_is_found() {
+    check_found(Mutant::WatchSplits, &["was split over"]);
+}
+
+#[test]
+fn leases_on_a_fast_clock_are_found() {
+    check_found(Mutant::ClockFast, &["not before"]);
+}
+
+#[test]
+fn a_log_that_loses_what_was_flushed_is_found() {
+    check_found(Mutant::FlushForgotten, &["cannot start", "both made by"]);
+}
+
+#[test]
+fn replicas_that_apply_differently_are_found() {
+    check_found(Mutant::ApplyDiverges, &["has hash"]);
 }

@@ -20,12 +20,12 @@ const SHA256_BYTES: usize = 32;
 
 #[tokio::test]
 async fn everyday_calls_on_one_node() {
-    everyday_calls(1).await;
+    Box::pin(everyday_calls(1)).await;
 }
 
 #[tokio::test]
 async fn everyday_calls_on_three_nodes() {
-    everyday_calls(3).await;
+    Box::pin(everyday_calls(3)).await;
 }
 
 async fn everyday_calls(size: usize) {

@@ -199,11 +199,11 @@ impl World {
                 ..Limits::default()
             },
             compacts_itself: false,
-            watchers_catch_up: true,
+            watchers_catch_up: self.is_over,
             lease_time: Some(LeaseTime {
                 stamps_per_second: SECOND,
                 drift_ppm: self.plan.drift_ppm,
-                healthy_from: Some(self.healed_at),
+                healthy_from: self.is_over.then_some(self.healed_at),
                 grace: 2 * election + 2 * SECOND,
             }),
         };

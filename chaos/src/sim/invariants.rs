@@ -145,7 +145,7 @@ impl World {
                 "node {id} stands at {position:?}, another stood at {first:?}"
             ));
         }
-        if index % COMPARE_EVERY == 0 {
+        if index.is_multiple_of(COMPARE_EVERY) {
             self.compare_rows(id, index);
         }
     }
@@ -174,7 +174,7 @@ impl World {
     /// What is stored is what was folded, whenever both stand at the same entry.
     pub(super) fn check_state(&mut self, id: u64) {
         self.invariants.steps += 1;
-        if self.invariants.steps % STATE_CHECK_ONE_IN != 0 {
+        if !self.invariants.steps.is_multiple_of(STATE_CHECK_ONE_IN) {
             return;
         }
         let node = &self.nodes[&id];

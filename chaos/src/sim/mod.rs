@@ -101,16 +101,23 @@ pub fn run(seed: u64, options: &Options) -> Report {
     let mut world = World::new(seed, options);
     let result = catch_unwind(AssertUnwindSafe(|| {
         world.run();
-        world.invariants.is_intact().then(|| world.take_history())
+        // What clients saw is judged in any case: it may say more than that a cluster is stuck.
+        world.take_history()
     }));
     let end = match result {
         Err(panic) => End::Found(format!("a panic: {}", text_of(panic.as_ref()))),
-        Ok(None) => End::Found(world.invariants.found().unwrap_or_default().to_owned()),
-        Ok(Some((history, rules))) => {
+        Ok((history, rules)) => {
             world.trace.bytes(format!("{:?}", history.operations).as_bytes());
-            match judge(&history, &rules) {
-                Verdict::Pass(summary) => End::Clean(summary),
-                verdict => End::Found(verdict.to_string()),
+            let verdict = judge(&history, &rules);
+            match (world.invariants.found(), verdict) {
+                (None, Verdict::Pass(summary)) => End::Clean(summary),
+                (None, verdict) => End::Found(verdict.to_string()),
+                (Some(found), Verdict::Fail(violations)) => {
+                    End::Found(format!("{found}; {}", Verdict::Fail(violations)))
+                }
+                (Some(found), Verdict::Pass(_) | Verdict::Invalid(_)) => {
+                    End::Found(found.to_owned())
+                }
             }
         }
     };

@@ -176,7 +176,7 @@ impl Plan {
             drift_ppm: *chance.pick(&[0, 100, 10_000]),
             network: Network::draw(chance),
             traffic: Traffic::draw(chance, election),
-            flush_mean: chance.between(100, 5 * MS),
+            flush_mean: *chance.pick(&[200, 2 * MS, 10 * MS, 30 * MS]),
             apply_mean: chance.between(20, 3 * MS),
             batch_tasks_max: *chance.pick(&[1, 4, 64]),
             store_flush_one_in: *chance.pick(&[5, 50, 1_000]),

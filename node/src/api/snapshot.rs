@@ -85,9 +85,12 @@ fn write(
     Ok(())
 }
 
+/// Called for each row of each column; `Break` ends the walk.
+type VisitRow<'a> = &'a mut dyn FnMut(Column, &[u8], &[u8]) -> ControlFlow<()>;
+
 fn each_row(
     view: &dyn View,
-    visit: &mut dyn FnMut(Column, &[u8], &[u8]) -> ControlFlow<()>,
+    visit: VisitRow<'_>,
 ) -> Result<(), ViewError> {
     for column in Column::ALL {
         let mut flow = ControlFlow::Continue(());

@@ -88,8 +88,11 @@ impl FakeDisk {
         state.fault = Some((state.operations + after, fault));
     }
 
+    /// From now on operations work, whatever happened before.
     pub(crate) fn clear_fault(&self) {
-        self.state().fault = None;
+        let mut state = self.state();
+        state.fault = None;
+        state.is_broken = false;
     }
 
     /// No write takes more than about `bytes` at once.

@@ -4,6 +4,5 @@
 mod hub;
 mod inbox;
 
-
 pub use hub::{Hub, Opened};
 pub use inbox::{HubHandle, HubReceiver};

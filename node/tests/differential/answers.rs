@@ -108,8 +108,10 @@ pub(crate) fn agree(
 
 type Excuse = fn(&Request, &mut Outcome, &mut Outcome);
 
-const EXCEPTIONS: [(&str, Excuse); 2] = [
+const EXCEPTIONS: [(&str, Excuse); 4] = [
     ("ties of a sort are in no order", unstable_sort),
+    ("of several impossible operations another is named", first_refusal),
+    ("HashKV of the compacted revision is possible since 3.6", hash_of_the_compacted_revision),
     ("HashKV tells the hashed revision since 3.6", hash_revision),
 ];
 
@@ -169,6 +171,32 @@ fn order_ties(read: &pb::RangeRequest, answer: &mut pb::RangeResponse) {
                 SortTarget::Value => kv.value = was.value,
             }
         }
+    }
+}
+
+/// When several operations of a transaction are impossible, it depends on the release which of
+/// them the refusal speaks of. Nothing is carried out either way. etcd 3.4 looks at all puts before
+/// it looks at the first range, later releases go through the operations once; and of one put 3.7
+/// checks the lease first, where earlier releases checked the key that a flag wants to keep.
+fn first_refusal(request: &Request, ours: &mut Outcome, theirs: &mut Outcome) {
+    const KEY: (Code, &str) = (Code::InvalidArgument, "etcdserver: key not found");
+    const LEASE: (Code, &str) = (Code::NotFound, "etcdserver: requested lease not found");
+    let (Request::Txn(_), Err(our), Err(their)) = (request, &*ours, &*theirs) else { return };
+    let (our, their) = ((our.0, our.1.as_str()), (their.0, their.1.as_str()));
+    let is_of_a_range = our.0 == Code::OutOfRange && our.1.contains("required revision");
+    let is_of_a_put = their == KEY || their == LEASE;
+    if (is_of_a_range && is_of_a_put) || (our == LEASE && their == KEY) {
+        ours.clone_from(theirs);
+    }
+}
+
+/// The compacted revision can be read. HashKV refused it until etcd 3.6, which hashes it.
+fn hash_of_the_compacted_revision(request: &Request, ours: &mut Outcome, theirs: &mut Outcome) {
+    let (Request::HashKv(request), Ok(Answer::HashKv(answer))) = (request, &*ours) else { return };
+    let text = "etcdserver: mvcc: required revision has been compacted";
+    let is_refused = *theirs == Err((Code::OutOfRange, text.to_owned()));
+    if is_refused && request.revision > 0 && answer.compact_revision == request.revision {
+        ours.clone_from(theirs);
     }
 }
 

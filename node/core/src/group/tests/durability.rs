@@ -8,7 +8,7 @@ fn the_only_voter_commits_what_is_on_its_disk() {
     let mut group = start(1, Recovered::first(voters([1])));
     let out = step(&mut group, Input::Campaign);
     assert!(group.is_leader() && !group.is_established());
-    assert_eq!(committed(&out), []);
+    assert_eq!(committed(&out), [0_u64; 0]);
     let token = appends(&out).last().unwrap().token;
     assert_eq!(committed(&step(&mut group, Input::Persisted { token })), [2]);
     assert!(group.is_established());
@@ -16,7 +16,7 @@ fn the_only_voter_commits_what_is_on_its_disk() {
     let out = step(&mut group, Input::Propose(vec![command("a"), command("b")]));
     let first = Position { index: 3, term: 2 };
     assert!(out.contains(&Effect::Proposed { first, count: 2 }));
-    assert_eq!(committed(&out), []);
+    assert_eq!(committed(&out), [0_u64; 0]);
     let first = appends(&out).last().unwrap().token;
     let out = step(&mut group, Input::Propose(vec![command("c")]));
     let second = appends(&out).last().unwrap().token;

@@ -82,7 +82,7 @@ fn a_ticket_that_waits_too_long_is_dropped() {
     network.isolate(2);
     let context = network.ticket(2);
     for tick in 0..=12 {
-        assert_eq!(dropped(&network.last_effects), [], "at tick {tick}");
+        assert_eq!(dropped(&network.last_effects), [0_u64; 0], "at tick {tick}");
         network.tick(2);
     }
     assert_eq!(dropped(&network.last_effects), [context]);
@@ -175,7 +175,7 @@ fn there_is_a_limit_to_open_tickets() {
     config.tickets_max = 2;
     let recovered = Recovered::first(voters([1, 2, 3]));
     let mut group = Group::new(config, recovered, Box::new(Seeded(1))).unwrap();
-    assert_eq!(dropped(&step(&mut group, Input::Ticket(1))), []);
-    assert_eq!(dropped(&step(&mut group, Input::Ticket(2))), []);
+    assert_eq!(dropped(&step(&mut group, Input::Ticket(1))), [0_u64; 0]);
+    assert_eq!(dropped(&step(&mut group, Input::Ticket(2))), [0_u64; 0]);
     assert_eq!(dropped(&step(&mut group, Input::Ticket(3))), [3]);
 }

@@ -215,6 +215,9 @@ impl Replica {
         let is_duplicate = self.proposed.contains_key(&to.id);
         if is_too_large || is_duplicate {
             if is_too_large {
+                if let Some(Body::LeaseRevoke(revoke)) = &record.body {
+                    self.revoking.remove(&revoke.id);
+                }
                 self.reply(to, Err(Error::RequestTooLarge));
             }
             return self.unlatch(guard.into_iter().collect(), view);
