@@ -35,8 +35,7 @@ impl Cluster {
         let (clients, peers) = (urls(0), urls(1));
         let initial: Vec<String> =
             peers.iter().enumerate().map(|(n, url)| format!("n{n}={url}")).collect();
-        let mut cluster =
-            Self { nodes: Vec::new(), endpoints: clients.clone(), _data: data };
+        let mut cluster = Self { nodes: Vec::new(), endpoints: clients.clone(), _data: data };
         for n in 0..size {
             let dir = cluster._data.path().join(format!("n{n}"));
             let log = std::fs::File::create(cluster._data.path().join(format!("n{n}.log")))?;

@@ -76,12 +76,8 @@ pub async fn run(
         let client = KvClient::new(channels[slot % channels.len()].clone());
         tokio::spawn(run_slot(client, work, slot as u64, until))
     });
-    let mut total = Measured {
-        count: 0,
-        elapsed: Duration::ZERO,
-        latency: Histogram::new(3)?,
-        is_sound: true,
-    };
+    let mut total =
+        Measured { count: 0, elapsed: Duration::ZERO, latency: Histogram::new(3)?, is_sound: true };
     for slot in try_join_all(slots).await? {
         let slot = slot?;
         total.count += slot.count;
@@ -98,12 +94,8 @@ async fn run_slot(
     slot: u64,
     until: Instant,
 ) -> anyhow::Result<Measured> {
-    let mut measured = Measured {
-        count: 0,
-        elapsed: Duration::ZERO,
-        latency: Histogram::new(3)?,
-        is_sound: true,
-    };
+    let mut measured =
+        Measured { count: 0, elapsed: Duration::ZERO, latency: Histogram::new(3)?, is_sound: true };
     let value = Bytes::from(vec![b'v'; VALUE_BYTES]);
     // Knuth's multiplier spreads the slots over the keys without a generator's state.
     let mut n = slot.wrapping_mul(2_654_435_761);

@@ -63,8 +63,17 @@ async fn main() -> anyhow::Result<()> {
     writeln!(
         out,
         "{:>5} {:>5} {:>5} | {:>9} {:>9} {:>7} | {:>8} {:>8} {:>7} | {:>15} {:>15}",
-        "work", "nodes", "under", "A ops/s", "B ops/s", "A/B", "A µs/op", "B µs/op", "A/B",
-        "A p50/p99 ms", "B p50/p99 ms"
+        "work",
+        "nodes",
+        "under",
+        "A ops/s",
+        "B ops/s",
+        "A/B",
+        "A µs/op",
+        "B µs/op",
+        "A/B",
+        "A p50/p99 ms",
+        "B p50/p99 ms"
     )?;
     for nodes in [1, 3] {
         compare(&binaries, nodes, Duration::from_secs(secs), &mut out).await?;
@@ -143,17 +152,24 @@ fn print(row: &Row, turns: &[Vec<Turn>; 2], out: &mut impl Write) -> anyhow::Res
     let rate = [0, 1].map(|side| median(&turns[side], |turn| turn.measured.rate()));
     let cpu = [0, 1].map(|side| median(&turns[side], |turn| turn.cpu_us_per_op));
     let ms = |side: usize, quantile: f64| {
-        median(&turns[side], |turn| {
-            turn.measured.latency.value_at_quantile(quantile) as f64 / 1e3
-        })
+        median(&turns[side], |turn| turn.measured.latency.value_at_quantile(quantile) as f64 / 1e3)
     };
     writeln!(
         out,
         "{:>5} {:>5} {:>5} | {:>9.0} {:>9.0} {:>6.2}x | {:>8.1} {:>8.1} {:>6.2}x | {:>7.2}/{:<7.2} {:>7.2}/{:<7.2}",
-        row.label, row.nodes, row.outstanding,
-        rate[0], rate[1], rate[0] / rate[1],
-        cpu[0], cpu[1], cpu[0] / cpu[1],
-        ms(0, 0.5), ms(0, 0.99), ms(1, 0.5), ms(1, 0.99)
+        row.label,
+        row.nodes,
+        row.outstanding,
+        rate[0],
+        rate[1],
+        rate[0] / rate[1],
+        cpu[0],
+        cpu[1],
+        cpu[0] / cpu[1],
+        ms(0, 0.5),
+        ms(0, 0.99),
+        ms(1, 0.5),
+        ms(1, 0.99)
     )?;
     Ok(())
 }

@@ -51,9 +51,8 @@ fn parse() -> anyhow::Result<Arguments> {
     };
     while let Some(flag) = words.next() {
         let mut value = || words.next().with_context(|| format!("{flag} needs a value"));
-        let number = |text: String| {
-            text.parse::<u64>().with_context(|| format!("{text} is not a number"))
-        };
+        let number =
+            |text: String| text.parse::<u64>().with_context(|| format!("{text} is not a number"));
         match flag.as_str() {
             "--seed" | "--first" => arguments.seed = number(value()?)?,
             "--seeds" => arguments.seeds_count = number(value()?)?,

@@ -6,14 +6,14 @@
 pub mod start;
 
 pub mod api;
-pub mod router;
-pub mod range;
-pub mod wal;
-pub mod store;
-pub mod watch;
-pub mod peer;
 pub mod cluster;
 pub mod io;
+pub mod peer;
+pub mod range;
+pub mod router;
+pub mod store;
+pub mod wal;
+pub mod watch;
 
 pub mod config;
 pub mod logging;

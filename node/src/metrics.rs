@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use flotilla_core::watch::Counts;
 use metrics::{
-    Counter, Histogram, Unit, counter, describe_counter, describe_gauge,
-    describe_histogram, gauge, histogram,
+    Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tonic::Code;

@@ -6,8 +6,17 @@ use std::process::Command;
 
 /// Crates by which code could reach a clock, a disk, a thread, a network or chance.
 const BANNED_IN_CORE: [&str; 11] = [
-    "actix", "actix-rt", "async-std", "crossbeam", "dashmap", "hyper", "metrics",
-    "rocksdb", "rustix", "tokio", "tonic",
+    "actix",
+    "actix-rt",
+    "async-std",
+    "crossbeam",
+    "dashmap",
+    "hyper",
+    "metrics",
+    "rocksdb",
+    "rustix",
+    "tokio",
+    "tonic",
 ];
 
 /// Modules of the node, in the order of a request's way, with the node's modules each may name.
@@ -54,8 +63,15 @@ fn the_core_and_placement_can_do_no_io() {
 #[test]
 fn the_core_names_no_clock_thread_file_or_chance() {
     let banned = [
-        "std::time::Instant", "SystemTime", "std::thread", "std::fs", "std::net", "std::env",
-        "rand::", "println!", "eprintln!",
+        "std::time::Instant",
+        "SystemTime",
+        "std::thread",
+        "std::fs",
+        "std::net",
+        "std::env",
+        "rand::",
+        "println!",
+        "eprintln!",
     ];
     let mut found = Vec::new();
     for folder in ["node/core/src", "placement/src"] {

@@ -79,14 +79,14 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("a node applies");
         let running = node.running.as_mut().expect("it is up");
         let after = running.position.revision;
-        let Applied { position, batch, events, replies } =
-            match apply::run(&node.store.view, tasks) {
-                Ok(applied) => applied,
-                Err(error) => {
-                    self.invariants.break_with(format!("node {id}: {error}"));
-                    return;
-                }
-            };
+        let Applied { position, batch, events, replies } = match apply::run(&node.store.view, tasks)
+        {
+            Ok(applied) => applied,
+            Err(error) => {
+                self.invariants.break_with(format!("node {id}: {error}"));
+                return;
+            }
+        };
         let has_compacted = position.compact_revision != running.position.compact_revision;
         running.position = position;
         running.is_compacting |= has_compacted;

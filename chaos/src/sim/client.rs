@@ -1,10 +1,10 @@
 //! Clients: each makes one call at a time, once, at any node, and writes down what it knows of the
 //! outcome. Also what the API of a node does with a call before and after the machine.
 
+use flotilla_core::Error;
 use flotilla_core::command::{Answer as CommandAnswer, Command, Outcome as CommandOutcome};
 use flotilla_core::mvcc::{self, Failure};
 use flotilla_core::proto::etcdserverpb::{self as pb, RangeRequest, ResponseHeader, TxnRequest};
-use flotilla_core::Error;
 
 use super::event::{Event, NodeEvent};
 use super::mutant::Mutant;
@@ -123,7 +123,8 @@ impl World {
         if let Outcome::Answered(answer) = &outcome
             && !answer.fits(&self.operations[operation].request)
         {
-            self.invariants.break_with(format!("call {operation} has another's answer: {answer:?}"));
+            self.invariants
+                .break_with(format!("call {operation} has another's answer: {answer:?}"));
             return;
         }
         self.learn(operation, &outcome);
@@ -180,8 +181,8 @@ impl World {
                     return self.refuse(id, operation, error);
                 }
                 if mvcc::is_read_only(&request) {
-                    let is_local = mvcc::is_serializable(&request)
-                        || self.is_mutant(Mutant::ReadWithoutIndex);
+                    let is_local =
+                        mvcc::is_serializable(&request) || self.is_mutant(Mutant::ReadWithoutIndex);
                     return self.begin_read(id, operation, is_local);
                 }
                 if self.is_mutant(Mutant::TxnDecidedEarly) {
@@ -314,7 +315,11 @@ impl World {
 
     fn answer(&mut self, id: u64, operation: usize, mut outcome: Outcome) {
         if let Outcome::Answered(answer) = &mut outcome {
-            fill_header(id, self.nodes[&id].running.as_ref().map_or(0, |it| it.status.term), answer);
+            fill_header(
+                id,
+                self.nodes[&id].running.as_ref().map_or(0, |it| it.status.term),
+                answer,
+            );
         }
         let wait = 1 + self.chance.wait(DISTANCE_MEAN);
         self.after(wait, Event::Return(operation, outcome));

@@ -286,8 +286,7 @@ impl World {
         let frame = PeerFrame { raft: vec![answer], ..PeerFrame::default() };
         let life = self.nodes[&id].life;
         let bytes = super::network::seal(&frame.encode_to_vec());
-        let event =
-            NodeEvent::Frame { from: message.to, life, connection: u64::MAX, bytes };
+        let event = NodeEvent::Frame { from: message.to, life, connection: u64::MAX, bytes };
         self.on_node(id, 1, event);
     }
 

@@ -143,8 +143,8 @@ impl World {
             return Some(format!("node {id} stands at {position:?}, another at {first:?}"));
         }
         let behind = self.watching.iter().position(|watching| {
-            let is_wanted = !watching.is_refused
-                && watching.home.is_none_or(|home| !self.nodes[&home].is_out);
+            let is_wanted =
+                !watching.is_refused && watching.home.is_none_or(|home| !self.nodes[&home].is_out);
             let is_whole = watching.home.is_some();
             let since = watching.records.last().map_or(self.now, |record| record.invoked);
             let is_fresh = self.now < since + WATCHED_FOR_MIN;

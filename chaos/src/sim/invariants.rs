@@ -123,9 +123,8 @@ impl World {
             let holders_count = voters.iter().filter(|voter| holds(voter)).count();
             voters.is_empty() || holders_count > voters.len() / 2
         };
-        let is_held = |conf: &ConfState| {
-            is_majority(&conf.voters) && is_majority(&conf.voters_outgoing)
-        };
+        let is_held =
+            |conf: &ConfState| is_majority(&conf.voters) && is_majority(&conf.voters_outgoing);
         if !confs.iter().any(is_held) {
             let holders: Vec<u64> = self.nodes.keys().copied().filter(|id| holds(id)).collect();
             self.invariants.break_inside(format!(

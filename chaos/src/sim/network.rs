@@ -188,8 +188,7 @@ impl World {
                 link.last_arrival = at;
             }
             let (connection, peer_life) = (link.connection, link.peer_life);
-            let event =
-                NodeEvent::Frame { from: id, life, connection, bytes: bytes.clone() };
+            let event = NodeEvent::Frame { from: id, life, connection, bytes: bytes.clone() };
             self.queue.push(at, Event::Node(to, peer_life, event));
         }
     }

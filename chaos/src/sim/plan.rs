@@ -160,8 +160,7 @@ impl Plan {
         let tick = chance.between(10, 60) * MS;
         let election_ticks = 10;
         let election = tick * election_ticks;
-        let mut faults: Vec<Fault> =
-            Fault::ALL.into_iter().filter(|_| !chance.one_in(3)).collect();
+        let mut faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| !chance.one_in(3)).collect();
         if faults.is_empty() || options.mutant.is_some() {
             faults.extend([Fault::Crash, Fault::Partition, Fault::CrashAll]);
         }

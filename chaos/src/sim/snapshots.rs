@@ -60,10 +60,12 @@ impl World {
         let Some(mut transfer) = self.up(id).snapshots.remove(&number) else { return };
         let to = transfer.to;
         let fails_one_in = self.plan.snapshot_fails_one_in;
-        let is_lost = self.phase == super::world::Phase::Trouble && self.chance.one_in(fails_one_in);
-        let is_there = self.nodes.get(&to).is_some_and(|peer| {
-            peer.running.is_some() && peer.life == transfer.to_life
-        });
+        let is_lost =
+            self.phase == super::world::Phase::Trouble && self.chance.one_in(fails_one_in);
+        let is_there = self
+            .nodes
+            .get(&to)
+            .is_some_and(|peer| peer.running.is_some() && peer.life == transfer.to_life);
         if is_lost || !is_there || self.is_cut(id, to) || self.is_cut(to, id) {
             self.say(|| format!("the snapshot from {id} to {to} fails"));
             self.see("snapshot failed");

@@ -233,11 +233,8 @@ impl World {
             None if self.nodes.get(&spare).is_some_and(|node| node.is_out) => self.spare = None,
             None if self.nodes.contains_key(&spare) => {
                 // Seen as a member before, and the leader has removed it.
-                let is_removed = self
-                    .up(leader)
-                    .replica
-                    .state()
-                    .is_removed(flotilla_core::NodeId(spare));
+                let is_removed =
+                    self.up(leader).replica.state().is_removed(flotilla_core::NodeId(spare));
                 if is_removed {
                     self.nodes.get_mut(&spare).expect("looked up above").is_out = true;
                     self.crash(spare);

@@ -122,7 +122,8 @@ impl World {
             return;
         }
         let node = home.filter(|home| up.contains(home));
-        let node = if home.is_some() || up.is_empty() { node } else { Some(*self.chance.pick(&up)) };
+        let node =
+            if home.is_some() || up.is_empty() { node } else { Some(*self.chance.pick(&up)) };
         let Some(id) = node else {
             self.after(50 * MS, Event::WatchOpen(watcher));
             return;
@@ -388,9 +389,8 @@ impl World {
             state.queue.push_back(response);
         }
         if !std::mem::replace(&mut state.is_write_planned, true) {
-            let slowness = self.watching[self.nodes[&id].running.as_ref().expect("it is up").streams
-                [&stream]
-                .watcher]
+            let slowness = self.watching
+                [self.nodes[&id].running.as_ref().expect("it is up").streams[&stream].watcher]
                 .slowness;
             let wait = 1 + self.chance.wait(self.pace(slowness));
             self.on_node(id, wait, NodeEvent::StreamWrite(stream));

@@ -294,11 +294,15 @@ impl World {
     fn start_from(&mut self, id: u64, state: State, recovered: Recovered) {
         let (now, position) = (self.now, state.position());
         self.trace.number(position.index);
-        self.say(|| format!("node {id} starts: store at {}, log {}..{}, {:?}",
-            position.index,
-            recovered.truncated.index,
-            recovered.entries.last().map_or(0, |entry| entry.index),
-            recovered.hard_state));
+        self.say(|| {
+            format!(
+                "node {id} starts: store at {}, log {}..{}, {:?}",
+                position.index,
+                recovered.truncated.index,
+                recovered.entries.last().map_or(0, |entry| entry.index),
+                recovered.hard_state
+            )
+        });
         let config = self.config_of(id);
         let origin = config.origin;
         let chance = self.chance.fork(id);

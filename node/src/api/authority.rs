@@ -421,9 +421,10 @@ mod tests {
     fn read_all(sent: &[u8], step: usize) -> Vec<u8> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let mut builder = tokio_stream::iter(sent.chunks(step).map(|part| {
-                Ok::<_, io::Error>(bytes::Bytes::copy_from_slice(part))
-            }));
+            let mut builder = tokio_stream::iter(
+                sent.chunks(step)
+                    .map(|part| Ok::<_, io::Error>(bytes::Bytes::copy_from_slice(part))),
+            );
             let mut io = Mended::new(ReadParts { parts: &mut builder, left: BytesMut::new() });
             let mut received = Vec::new();
             io.read_to_end(&mut received).await.unwrap();
@@ -460,8 +461,10 @@ mod tests {
     #[test]
     fn texts_are_decompressed_as_in_the_examples_of_the_rfc() {
         let examples: [(&[u8], &str); 4] = [
-            (&[0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff],
-             "www.example.com"),
+            (
+                &[0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff],
+                "www.example.com",
+            ),
             (&[0xa8, 0xeb, 0x10, 0x64, 0x9c, 0xbf], "no-cache"),
             (&[0x25, 0xa8, 0x49, 0xe9, 0x5b, 0xa9, 0x7d, 0x7f], "custom-key"),
             (&[0x25, 0xa8, 0x49, 0xe9, 0x5b, 0xb8, 0xe8, 0xb4, 0xbf], "custom-value"),

@@ -188,10 +188,7 @@ pub(super) struct Requests<Req> {
 impl<Req> Stream for Requests<Req> {
     type Item = Result<Req, Status>;
 
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         let next = Pin::new(&mut self.messages).poll_next(cx);
         if let Poll::Ready(Some(Ok(_))) = &next {
             self.received.increment(1);
@@ -215,10 +212,7 @@ where
 {
     type Item = Result<T, Status>;
 
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         if self.has_ended {
             return Poll::Ready(None);
         }

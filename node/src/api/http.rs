@@ -19,7 +19,8 @@ use crate::{CLUSTER_VERSION, ETCD_VERSION};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const EXPOSITION: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// Answers a request that is not gRPC.
 pub(super) async fn answer<B>(context: &Context, request: &Request<B>) -> Response<Body> {

@@ -110,14 +110,10 @@ pub(super) async fn defragment(
 
 /// A checksum over the rows of this member. Members that hold the same differ while one has
 /// removed more of what a compaction made useless.
-pub(super) async fn hash(
-    context: &Context,
-    _: pb::HashRequest,
-) -> Result<pb::HashResponse, Error> {
-    let hash = read::elsewhere(context.store(), |store| {
-        Ok(store.with_snapshot(|view| hash_rows(view))?)
-    })
-    .await;
+pub(super) async fn hash(context: &Context, _: pb::HashRequest) -> Result<pb::HashResponse, Error> {
+    let hash =
+        read::elsewhere(context.store(), |store| Ok(store.with_snapshot(|view| hash_rows(view))?))
+            .await;
     let hash = match hash {
         Ok(hash) => hash,
         Err(Failure::View(error)) => fatal(&error.to_string()),
@@ -146,9 +142,8 @@ pub(super) async fn hash_kv(
 ) -> Result<pb::HashKvResponse, Error> {
     let (store, revision) = (context.store(), request.revision);
     read::attempt(context, context.board().head(), |head| async move {
-        let work = move |store: &Store| {
-            store.with_snapshot(|view| mvcc::hash_kv(view, head, revision))
-        };
+        let work =
+            move |store: &Store| store.with_snapshot(|view| mvcc::hash_kv(view, head, revision));
         let hash = read::elsewhere(store, work).await?;
         Ok(pb::HashKvResponse {
             header: header::complete(context, None),
@@ -179,8 +174,7 @@ pub(super) async fn downgrade(
     context: &Context,
     request: pb::DowngradeRequest,
 ) -> Result<pb::DowngradeResponse, Error> {
-    let action =
-        DowngradeAction::try_from(request.action).map_err(|_| Error::UnknownMethod)?;
+    let action = DowngradeAction::try_from(request.action).map_err(|_| Error::UnknownMethod)?;
     let cluster_version = context.board().notice().cluster_version;
     match action {
         DowngradeAction::Validate | DowngradeAction::Enable => {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use flotilla_core::Error;
 use flotilla_core::mvcc::{Cursor, Failure, Head, Page, check_range_stream};
 use flotilla_core::proto::etcdserverpb as pb;
-use flotilla_core::Error;
 use futures::{Stream, stream};
 use tonic::Status;
 

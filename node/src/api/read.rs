@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use flotilla_core::Error;
 use flotilla_core::mvcc::{self, Failure, Head, Page};
 use flotilla_core::proto::etcdserverpb as pb;
 use flotilla_core::proto::etcdserverpb::request_op::Request;
-use flotilla_core::Error;
 use tokio::task;
 
 use super::Context;

@@ -56,10 +56,7 @@ pub(super) fn snapshot(
 
 /// Reads the state twice: the first message already says how many bytes follow. Stops early when
 /// nobody takes the messages any more.
-fn write(
-    view: &dyn View,
-    messages: &mpsc::Sender<pb::SnapshotResponse>,
-) -> Result<(), ViewError> {
+fn write(view: &dyn View, messages: &mpsc::Sender<pb::SnapshotResponse>) -> Result<(), ViewError> {
     let mut image_bytes = MAGIC.len() as u64 + END_BYTES;
     each_row(view, &mut |_, key, value| {
         image_bytes += ROW_HEAD_BYTES + key.len() as u64 + value.len() as u64;
@@ -88,10 +85,7 @@ fn write(
 /// Called for each row of each column; `Break` ends the walk.
 type VisitRow<'a> = &'a mut dyn FnMut(Column, &[u8], &[u8]) -> ControlFlow<()>;
 
-fn each_row(
-    view: &dyn View,
-    visit: VisitRow<'_>,
-) -> Result<(), ViewError> {
+fn each_row(view: &dyn View, visit: VisitRow<'_>) -> Result<(), ViewError> {
     for column in Column::ALL {
         let mut flow = ControlFlow::Continue(());
         view.scan(column, Bound::Unbounded, Bound::Unbounded, &mut |key, value| {

@@ -317,10 +317,7 @@ fn every_method_is_found_by_its_path_and_nothing_else_is() {
         assert_eq!(Method::find(&path), Some(method));
         assert_eq!(Method::find(&path[1..]), None);
     }
-    assert_eq!(
-        unknown("/etcdserverpb.KV/Get"),
-        "unknown method Get for service etcdserverpb.KV"
-    );
+    assert_eq!(unknown("/etcdserverpb.KV/Get"), "unknown method Get for service etcdserverpb.KV");
     assert_eq!(unknown("/etcdserverpb.Auth/AuthEnable"), "unknown service etcdserverpb.Auth");
     assert_eq!(unknown("/x"), "malformed method name: \"/x\"");
 }
@@ -332,12 +329,8 @@ fn a_put_is_answered_with_a_whole_header() {
         let mut kv = node.kv().await;
         let request = pb::PutRequest { key: "k".into(), value: "v".into(), ..Default::default() };
         let header = kv.put(request).await.unwrap().into_inner().header.unwrap();
-        let wanted = ResponseHeader {
-            cluster_id: CLUSTER,
-            member_id: MEMBER,
-            revision: 2,
-            raft_term: TERM,
-        };
+        let wanted =
+            ResponseHeader { cluster_id: CLUSTER, member_id: MEMBER, revision: 2, raft_term: TERM };
         assert_eq!(header, wanted);
         let request = pb::RangeRequest { key: "k".into(), ..Default::default() };
         let answer = kv.range(request).await.unwrap().into_inner();
@@ -452,7 +445,8 @@ fn pieces_of_a_stream_make_the_answer() {
                 let piece = piece.range_response.unwrap();
                 assert!(merged.header.is_none(), "only the last piece has a header");
                 merged.kvs.extend(piece.kvs);
-                (merged.header, merged.count, merged.more) = (piece.header, piece.count, piece.more);
+                (merged.header, merged.count, merged.more) =
+                    (piece.header, piece.count, piece.more);
                 count += 1;
             }
             assert_eq!(merged, kv.range(request).await.unwrap().into_inner());

@@ -64,8 +64,8 @@ impl Stream for Watching {
         if let Some(status) = self.failure.take() {
             return Poll::Ready(Some(Err(status)));
         }
-        self.stream.poll_response(cx).map(|response| {
-            response.map(|response| response.map_err(Error::into_status))
-        })
+        self.stream
+            .poll_response(cx)
+            .map(|response| response.map(|response| response.map_err(Error::into_status)))
     }
 }

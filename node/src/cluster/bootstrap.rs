@@ -36,9 +36,7 @@ pub enum Error {
     #[error("couldn't find local name \"{0}\" in the initial cluster configuration")]
     NotInitialMember(String),
     /// What `--initial-cluster` says of this node is not what it announces.
-    #[error(
-        "--initial-cluster has {0}={1} but missing from --initial-advertise-peer-urls={2}"
-    )]
+    #[error("--initial-cluster has {0}={1} but missing from --initial-advertise-peer-urls={2}")]
     PeerUrlsDiffer(String, String, String),
     /// No member of the running cluster answers.
     #[error("cannot fetch cluster info from peer urls: {0}")]

@@ -51,8 +51,7 @@ pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
 pub(super) async fn upgrade(url: &str, protocol: &str) -> io::Result<impl Stream + 'static> {
     let attempt = async {
         let stream = TokioIo::new(connect(url).await?);
-        let (mut sender, connection) =
-            http1::handshake(stream).await.map_err(io::Error::other)?;
+        let (mut sender, connection) = http1::handshake(stream).await.map_err(io::Error::other)?;
         actix::spawn(connection.with_upgrades());
         let request = Request::builder()
             .method(Method::POST)
@@ -76,8 +75,7 @@ pub(super) async fn upgrade(url: &str, protocol: &str) -> io::Result<impl Stream
 pub(super) async fn get(url: &str, path: &str, header: &str) -> io::Result<(String, Bytes)> {
     let attempt = async {
         let stream = TokioIo::new(connect(url).await?);
-        let (mut sender, connection) =
-            http1::handshake(stream).await.map_err(io::Error::other)?;
+        let (mut sender, connection) = http1::handshake(stream).await.map_err(io::Error::other)?;
         actix::spawn(connection);
         let request = Request::builder()
             .uri(path)

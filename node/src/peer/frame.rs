@@ -73,9 +73,8 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         if self.buffer.len() < HEAD_BYTES {
             return Ok(None);
         }
-        let word = |at: usize| {
-            u32::from_le_bytes(self.buffer[at..at + 4].try_into().expect("four bytes"))
-        };
+        let word =
+            |at: usize| u32::from_le_bytes(self.buffer[at..at + 4].try_into().expect("four bytes"));
         let (length, checksum) = (word(0) as usize, word(4));
         if length > FRAME_BYTES_MAX {
             let text = format!("a frame of {length} bytes is larger than {FRAME_BYTES_MAX}");

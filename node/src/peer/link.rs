@@ -153,7 +153,9 @@ impl Task {
                 && answer.from == hello.to
         });
         if !is_accepted {
-            return Err(io::Error::other("the peer belongs to another cluster or is another member"));
+            return Err(io::Error::other(
+                "the peer belongs to another cluster or is another member",
+            ));
         }
         Ok(Box::new(stream))
     }

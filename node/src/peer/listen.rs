@@ -60,7 +60,9 @@ pub async fn serve(
                 Ok((stream, _)) => dial::tune(&stream).map(|()| Box::new(stream) as _),
                 Err(error) => Err(error),
             },
-            Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| Box::new(stream) as _),
+            Listener::Unix(listener) => {
+                listener.accept().await.map(|(stream, _)| Box::new(stream) as _)
+            }
         };
         match stream {
             Ok(stream) => {
@@ -127,16 +129,11 @@ pub(super) async fn greet<S: dial::Stream>(
     let Some(hello) = reader.next::<PeerHello>().await? else { return Ok(None) };
     let identity = &port.identity;
     let cluster_id = identity.cluster_id.load(Ordering::Relaxed);
-    let answer = PeerHello {
-        protocol: PROTOCOL,
-        cluster_id,
-        from: identity.node.0,
-        to: hello.from,
-    };
+    let answer =
+        PeerHello { protocol: PROTOCOL, cluster_id, from: identity.node.0, to: hello.from };
     frame::write(writer, &answer).await?;
-    let is_ours = hello.protocol == PROTOCOL
-        && hello.cluster_id == cluster_id
-        && hello.to == identity.node.0;
+    let is_ours =
+        hello.protocol == PROTOCOL && hello.cluster_id == cluster_id && hello.to == identity.node.0;
     if !is_ours {
         tracing::warn!(
             from = %NodeId(hello.from),

@@ -185,10 +185,8 @@ async fn receive_all<S: dial::Stream>(port: &Port, stream: S) -> io::Result<()> 
             frame::write(&mut writer, &received.ack).await?;
             let mark = receiver.mark().clone();
             // The actor ends only with the process.
-            let _ = port
-                .completions
-                .send(Completion::SnapshotReceived(message, mark, sealed))
-                .await;
+            let _ =
+                port.completions.send(Completion::SnapshotReceived(message, mark, sealed)).await;
             return Ok(());
         }
         frame::write(&mut writer, &received.ack).await?;

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use flotilla_core::NodeId;
 use flotilla_core::mvcc::{self, Head};
+use flotilla_core::spine::State;
 use flotilla_core::spine::apply::{self, Applied, Task};
 use flotilla_core::spine::state::Position;
-use flotilla_core::spine::State;
 use flotilla_core::watch::{Event, Published};
 use tokio::sync::mpsc;
 

@@ -23,7 +23,7 @@ use flotilla_core::time::{Length, Time};
 use flotilla_core::{GroupId, NodeId};
 use tokio::sync::mpsc;
 
-pub use apply::{ApplyMessage, Applier};
+pub use apply::{Applier, ApplyMessage};
 pub use entry::{from_wal, to_wal};
 
 use crate::peer::Peers;

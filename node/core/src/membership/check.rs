@@ -138,8 +138,8 @@ pub fn check_promote(
     }
     if policy.is_strict {
         let voters_count = voters(state).count();
-        let started_count =
-            voters(state).filter(|other| is_started(other)).count() + usize::from(is_started(member));
+        let started_count = voters(state).filter(|other| is_started(other)).count()
+            + usize::from(is_started(member));
         if started_count < quorum(voters_count + 1) {
             return Err(Error::MemberNotEnoughStarted);
         }

@@ -69,7 +69,9 @@ impl Sender {
     /// # Errors
     /// The view cannot be read, or holds a row that cannot be sent.
     pub fn next(&mut self, view: &dyn View) -> Result<Option<SnapshotChunk>, SenderError> {
-        if self.is_last_sent || self.sent - self.acknowledged >= self.limits.window_chunks_max.max(1) {
+        if self.is_last_sent
+            || self.sent - self.acknowledged >= self.limits.window_chunks_max.max(1)
+        {
             return Ok(None);
         }
         let rows = self.read(view)?;

@@ -429,8 +429,9 @@ impl State {
     }
 
     fn fold_write(&mut self, write: &internal::Write) -> Verdict {
-        let is_lease_known =
-            |effect: &internal::Effect| effect.lease == 0 || self.leases.contains_key(&effect.lease);
+        let is_lease_known = |effect: &internal::Effect| {
+            effect.lease == 0 || self.leases.contains_key(&effect.lease)
+        };
         if !write.effects.iter().all(is_lease_known) {
             return Verdict::Rejected(Error::LeaseNotFound);
         }
@@ -559,16 +560,14 @@ pub fn lease_ids(view: &dyn View) -> Result<Vec<LeaseId>, ViewError> {
     let mut damage = None;
     let (from, to) = ([row::LEASE], [row::LEASE + 1]);
     let bounds = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
-    view.scan(Column::Meta, bounds.0, bounds.1, &mut |key, _| {
-        match key[1..].try_into() {
-            Ok(id) => {
-                ids.push(LeaseId(i64::from_be_bytes(id)));
-                ControlFlow::Continue(())
-            }
-            Err(_) => {
-                damage = Some(ViewError(format!("spine state row {key:02x?}")));
-                ControlFlow::Break(())
-            }
+    view.scan(Column::Meta, bounds.0, bounds.1, &mut |key, _| match key[1..].try_into() {
+        Ok(id) => {
+            ids.push(LeaseId(i64::from_be_bytes(id)));
+            ControlFlow::Continue(())
+        }
+        Err(_) => {
+            damage = Some(ViewError(format!("spine state row {key:02x?}")));
+            ControlFlow::Break(())
         }
     })?;
     damage.map_or(Ok(ids), Err)

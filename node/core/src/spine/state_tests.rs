@@ -140,9 +140,8 @@ fn compaction_moves_forward_only_and_not_beyond_the_revision() {
 #[test]
 fn alarms_and_members_are_kept() {
     let mut fixture = Fixture::new();
-    let alarm = |is_active| {
-        Body::Alarm(internal::Alarm { kind: ALARM_NOSPACE, member: 2, is_active })
-    };
+    let alarm =
+        |is_active| Body::Alarm(internal::Alarm { kind: ALARM_NOSPACE, member: 2, is_active });
     fixture.fold(alarm(true));
     assert!(fixture.state.has_alarm(ALARM_NOSPACE) && !fixture.state.has_alarm(ALARM_CORRUPT));
     fixture.fold(alarm(false));

@@ -121,7 +121,7 @@ fn a_killed_store_holds_a_prefix_of_the_batches() {
             let lines: Vec<_> = output.lines().map_while(Result::ok).collect();
             ["applied=", "flushed="].map(|name| {
                 let told = |line: &String| line.split_once(name)?.1.parse().ok();
-                lines.iter().filter_map(told).last().unwrap_or(0_u64)
+                lines.iter().rev().find_map(told).unwrap_or(0_u64)
             })
         });
         std::thread::sleep(Duration::from_millis(30 + numbers.below(400)));

@@ -87,7 +87,7 @@ fn a_snapshot_waits_until_the_state_knows_the_receiver() {
 
 #[test]
 fn changes_are_encoded_as_raft_reads_them() {
-    let steps = vec![
+    let steps = [
         ChangeStep::AddVoter(NodeId(1)),
         ChangeStep::AddLearner(NodeId(u64::MAX)),
         ChangeStep::Remove(NodeId(300)),

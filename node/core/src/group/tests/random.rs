@@ -193,7 +193,7 @@ fn change(network: &mut Network, chance: &mut Seeded) {
     let mut step = || {
         let node = pick();
         match (conf.voters.contains(&node.0), conf.learners.contains(&node.0)) {
-            (true, _) if conf.voters.len() % 2 == 0 => ChangeStep::Remove(node),
+            (true, _) if conf.voters.len().is_multiple_of(2) => ChangeStep::Remove(node),
             (true, _) => ChangeStep::AddLearner(node),
             (false, true) => ChangeStep::AddVoter(node),
             (false, false) => ChangeStep::AddLearner(node),

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::LeaseId;
 use crate::command::{Answer, Command};
 use crate::memory::MemoryView;
 use crate::mvcc::evaluate::NoLeases;
@@ -9,7 +10,6 @@ use crate::mvcc::{Applier, Evaluated, Event, Head, NAMED_KEYS_MAX, evaluate, lea
 use crate::proto::etcdserverpb as pb;
 use crate::proto::internal::Effect;
 use crate::view::{Batch, Column};
-use crate::LeaseId;
 
 fn key(n: usize) -> Bytes {
     Bytes::from(format!("k{n:05}"))
@@ -57,7 +57,9 @@ fn a_large_delete_is_logged_as_its_span_and_applied_key_by_key() {
         panic!("there are keys to delete");
     };
     assert_eq!(effects.len(), 1, "one effect for all keys");
-    let Answer::DeleteRange(answer) = draft.settle(3, None) else { panic!("of the command's kind") };
+    let Answer::DeleteRange(answer) = draft.settle(3, None) else {
+        panic!("of the command's kind")
+    };
     assert_eq!(answer.deleted, count as i64);
 
     let events = apply(&mut view, &[(3, effects)]);

@@ -165,12 +165,7 @@ impl Replica {
         records.into_iter().map(|record| self.fold_record(record, rows, guards)).collect()
     }
 
-    fn fold_record(
-        &mut self,
-        record: Record,
-        rows: &mut Batch,
-        guards: &mut Vec<Guard>,
-    ) -> Step {
+    fn fold_record(&mut self, record: Record, rows: &mut Batch, guards: &mut Vec<Guard>) -> Step {
         let id = crate::command::RequestId { origin: record.origin, n: record.n };
         let verdict = self.state.fold(&record, rows);
         let mut step = Step::default();
@@ -291,8 +286,7 @@ impl Replica {
     fn ask_for_flush(&mut self) {
         let limits = &self.config.limits;
         let entries = self.applied.index.saturating_sub(self.flushed);
-        let is_due =
-            entries >= limits.flush_entries || self.unflushed_bytes >= limits.flush_bytes;
+        let is_due = entries >= limits.flush_entries || self.unflushed_bytes >= limits.flush_bytes;
         if is_due && !self.is_flush_asked {
             self.is_flush_asked = true;
             self.unflushed_bytes = 0;

@@ -4,6 +4,7 @@
 
 use std::mem;
 
+use crate::LeaseId;
 use crate::command::{Answer, Command};
 use crate::lease::{self, Absent, Renewal, TimeLeft};
 use crate::proto::etcdserverpb as pb;
@@ -13,7 +14,6 @@ use crate::spine::replica::Replica;
 use crate::spine::state::Verdict;
 use crate::time::Length;
 use crate::view::{View, ViewError};
-use crate::LeaseId;
 
 impl Replica {
     pub(super) fn begin_grant(
@@ -169,8 +169,7 @@ impl Replica {
     /// A quorum has confirmed this leader within the last election timeout, and its log moves.
     fn may_expire(&self) -> bool {
         let timeout = self.config.election_timeout;
-        self.confirmed.is_some_and(|at| self.now.since(at) < timeout)
-            && self.disk_stalled < timeout
+        self.confirmed.is_some_and(|at| self.now.since(at) < timeout) && self.disk_stalled < timeout
     }
 
     pub(super) fn tick_leases(&mut self, view: &dyn View) -> Result<(), ViewError> {

@@ -44,11 +44,8 @@ impl Replica {
             return Ok(());
         }
         let id = NodeId(member.id);
-        let step = if member.is_learner {
-            ChangeStep::AddLearner(id)
-        } else {
-            ChangeStep::AddVoter(id)
-        };
+        let step =
+            if member.is_learner { ChangeStep::AddLearner(id) } else { ChangeStep::AddVoter(id) };
         self.propose_change(to, Kind::Add, step, member, view)
     }
 
@@ -219,8 +216,7 @@ impl Replica {
         target: NodeId,
         view: &dyn View,
     ) -> Result<(), ViewError> {
-        let is_voter =
-            self.state.members().get(&target.0).is_some_and(|member| !member.is_learner);
+        let is_voter = self.state.members().get(&target.0).is_some_and(|member| !member.is_learner);
         if !is_voter {
             self.reply(to, Err(Error::BadLeaderTransferee));
             return Ok(());
@@ -287,9 +283,8 @@ impl Replica {
     }
 
     pub(super) fn tick_members(&mut self) {
-        let is_late = |transfer: &mut Transfer| {
-            transfer.since + self.config.request_timeout <= self.now
-        };
+        let is_late =
+            |transfer: &mut Transfer| transfer.since + self.config.request_timeout <= self.now;
         if let Some(Transfer { to: Some(to), .. }) = self.transfer.take_if(is_late) {
             self.reply(to, Err(Error::TimeoutLeaderTransfer));
         }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
+use crate::Error;
 use crate::command::Command;
 use crate::group;
 use crate::mvcc::{self, Failure};
@@ -12,7 +13,6 @@ use crate::spine::apply::Requester;
 use crate::spine::replica::{Effect, Replica};
 use crate::time::{Length, Time};
 use crate::view::{View, ViewError};
-use crate::Error;
 
 /// An unanswered read index is asked for again, under a new id, after this.
 const RETRY_AFTER: Length = Length::from_ms(500);
