@@ -451,29 +451,12 @@ pub fn health_check(page: &'static str, check: &'static str, is_well: bool) {
     gauge!(HEALTH_CHECK, &labels[..2]).set(f64::from(u8::from(is_well)));
 }
 
-/// Handles that a thread keeps for what it counts often.
-pub struct ApplyMeters {
-    /// `APPLY_SECONDS`.
-    pub seconds: Histogram,
-    /// `PUTS`.
-    pub puts: Counter,
-    /// `DELETES`.
-    pub deletes: Counter,
-}
-
-impl ApplyMeters {
-    /// For the apply thread.
-    pub fn new() -> Self {
-        Self {
-            seconds: histogram!(APPLY_SECONDS),
-            puts: counter!(PUTS),
-            deletes: counter!(DELETES),
-        }
-    }
-}
-
-impl Default for ApplyMeters {
-    fn default() -> Self {
-        Self::new()
-    }
+/// A batch was applied: how long that took, and how many keys it wrote and removed.
+pub fn applied(took: Duration, puts_count: usize, deletes_count: usize) {
+    static METERS: OnceLock<(Histogram, Counter, Counter)> = OnceLock::new();
+    let (seconds, puts, deletes) =
+        METERS.get_or_init(|| (histogram!(APPLY_SECONDS), counter!(PUTS), counter!(DELETES)));
+    seconds.record(took);
+    puts.increment(puts_count as u64);
+    deletes.increment(deletes_count as u64);
 }

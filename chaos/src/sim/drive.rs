@@ -3,7 +3,7 @@
 
 use flotilla_core::NodeId;
 use flotilla_core::command::{Answer, Command, Outcome};
-use flotilla_core::group::Append;
+use flotilla_core::group::{Append, Kind};
 use flotilla_core::proto::internal::{PeerFrame, RaftMessage};
 use flotilla_core::spine::{self, Effect, Input, Parcel};
 use flotilla_core::time::Length;
@@ -173,7 +173,15 @@ impl World {
                 {
                     self.forge_ack(id, message);
                 }
+                let is_vote = matches!(
+                    &parcel,
+                    Parcel::Raft(message)
+                        if message.kind == Kind::VoteAnswer as u32 && !message.reject
+                );
                 self.gather(id, to.0, parcel);
+                if is_vote {
+                    self.crash_after_vote(id);
+                }
             }
             Effect::SendSnapshot(to, message) => self.send_snapshot(id, to.0, message),
             Effect::Install(mark) => {
@@ -271,14 +279,14 @@ impl World {
 
     /// The answer of a follower that never got the entries.
     fn forge_ack(&mut self, id: u64, message: &RaftMessage) {
-        if message.kind != 3 || message.entries.is_empty() {
+        if message.kind != Kind::Append as u32 || message.entries.is_empty() {
             return;
         }
         let answer = RaftMessage {
             group: message.group,
             to: id,
             from: message.to,
-            kind: 4,
+            kind: Kind::AppendAnswer as u32,
             term: message.term,
             index: message.index + message.entries.len() as u64,
             ..RaftMessage::default()

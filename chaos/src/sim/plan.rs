@@ -37,6 +37,8 @@ pub enum Fault {
     Rolling,
     /// Some pairs of nodes hear nothing of each other.
     Partition,
+    /// One node hears all others, who do not hear each other.
+    Bridge,
     /// One direction of one pair is silent.
     OneWay,
     /// A connection breaks.
@@ -54,11 +56,12 @@ pub enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Crash,
         Self::CrashAll,
         Self::Rolling,
         Self::Partition,
+        Self::Bridge,
         Self::OneWay,
         Self::Break,
         Self::Pause,
@@ -162,7 +165,7 @@ impl Plan {
         let election = tick * election_ticks;
         let mut faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| !chance.one_in(3)).collect();
         if faults.is_empty() || options.mutant.is_some() {
-            faults.extend([Fault::Crash, Fault::Partition, Fault::CrashAll]);
+            faults.extend([Fault::Crash, Fault::Partition, Fault::Bridge, Fault::CrashAll]);
         }
         Self {
             nodes_count,

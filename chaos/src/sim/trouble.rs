@@ -49,6 +49,7 @@ impl World {
             Fault::CrashAll => self.crash_all(),
             Fault::Rolling => self.roll(),
             Fault::Partition => self.part(),
+            Fault::Bridge => self.cut_all_but_one(),
             Fault::OneWay => self.cut_one_way(),
             Fault::Break => self.break_one(),
             Fault::Pause => self.pause_one(),
@@ -85,6 +86,20 @@ impl World {
         if let Some(id) = self.victim() {
             self.crash_and_restart(id);
         }
+    }
+
+    /// The worst moment to forget a vote is right after it was given.
+    pub(super) fn crash_after_vote(&mut self, id: u64) {
+        let is_wanted = self.phase == Phase::Trouble && self.plan.faults.contains(&Fault::Crash);
+        if !is_wanted || !self.chance.one_in(8) {
+            return;
+        }
+        self.see("crash after a vote");
+        let life = self.nodes[&id].life;
+        let wait = MS + self.chance.wait(2 * self.plan.network.delay_mean);
+        self.after(wait, Event::Node(id, life, super::event::NodeEvent::Broken(0, 0)));
+        let wait = wait + MS + self.chance.wait(5 * MS);
+        self.after(wait, Event::Start(id));
     }
 
     fn crash_all(&mut self) {
@@ -143,6 +158,14 @@ impl World {
             }
         }
         self.add_cut(pairs);
+    }
+
+    fn cut_all_but_one(&mut self) {
+        let ids: Vec<u64> = self.nodes.keys().copied().collect();
+        let bridge = *self.chance.pick(&ids);
+        let others = || ids.iter().copied().filter(|id| *id != bridge);
+        let pairs = others().flat_map(|from| others().map(move |to| (from, to)));
+        self.add_cut(pairs.filter(|(from, to)| from != to).collect());
     }
 
     fn cut_one_way(&mut self) {

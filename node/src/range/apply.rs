@@ -127,6 +127,8 @@ impl Applier {
         }
         self.position = position;
         self.announce();
+        let deletes_count = events.iter().filter(|event| event.is_delete).count();
+        let puts_count = events.len() - deletes_count;
         (self.publish)(&Published {
             after,
             revision: position.revision,
@@ -143,7 +145,7 @@ impl Applier {
         }
         self.report(Completion::Applied(position, remote));
         let took = began.elapsed();
-        metrics::histogram!(crate::metrics::APPLY_SECONDS).record(took);
+        crate::metrics::applied(took, puts_count, deletes_count);
         if took > self.warn_after {
             tracing::warn!(took_ms = took.as_millis(), "applying took long");
         }

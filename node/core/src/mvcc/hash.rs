@@ -22,7 +22,8 @@ const PAGE_ROWS_MAX: usize = if cfg!(test) { 3 } else { 1024 };
 /// Bytes of events gathered by one scan, exceeded by at most one.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 
-/// The CRC32-C of Maintenance.HashKV at a revision; zero means the current one.
+/// The CRC32-C of Maintenance.HashKV at a revision; zero means the current one, and a negative one
+/// covers no event.
 ///
 /// It covers, in the order of revisions, every event above the compact revision and up to
 /// `revision`. Of those at or below the compact revision, it covers the puts that are still the
@@ -37,6 +38,9 @@ pub fn hash_kv(view: &dyn View, head: Head, revision: i64) -> Result<u32, Failur
     }
     if revision > 0 && revision < head.compact_revision {
         return Err(Error::Compacted.into());
+    }
+    if revision < 0 {
+        return Ok(crc32c::crc32c(PREFIX));
     }
     let revision = if revision == 0 { head.revision } else { revision };
     let kept_at = if has_keys(view, revision)? { revision } else { head.compact_revision };

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use super::*;
@@ -13,6 +14,8 @@ use super::*;
 const ROLE: &str = "FLOTILLA_STORE_TEST_DIR";
 /// Where the child kills itself.
 const CRASH_AT: &str = "FLOTILLA_STORE_TEST_CRASH_AT";
+/// How long a child may take to its first flush on a machine that has other things to do.
+const START_MAX: Duration = Duration::from_secs(60);
 
 /// Kills the process when the test asked for a crash at this point.
 pub(in crate::store) fn point(name: &str) {
@@ -94,7 +97,6 @@ fn child_applies_batches() {
         scope.spawn(|| {
             for pause_ms in (0..).map(|round| round % 7) {
                 let covered = applied.load(Ordering::SeqCst);
-                println!("applied={covered}");
                 store.flush().unwrap();
                 println!("flushed={covered}");
                 std::thread::sleep(Duration::from_millis(pause_ms));
@@ -104,6 +106,9 @@ fn child_applies_batches() {
             let n = applied.load(Ordering::SeqCst);
             store.apply(&batch(n)).unwrap();
             applied.store(n + 1, Ordering::SeqCst);
+            if n.is_multiple_of(32) {
+                println!("applied={}", n + 1);
+            }
         }
     });
 }
@@ -117,17 +122,28 @@ fn a_killed_store_holds_a_prefix_of_the_batches() {
     for round in 0..12 {
         let mut child = child("store::tests::crash::child_applies_batches", dir.path(), "never");
         let output = BufReader::new(child.stdout.take().unwrap());
+        let (first_flush, flushed_once) = mpsc::channel();
         let reader = std::thread::spawn(move || {
-            let lines: Vec<_> = output.lines().map_while(Result::ok).collect();
-            ["applied=", "flushed="].map(|name| {
-                let told = |line: &String| line.split_once(name)?.1.parse().ok();
-                lines.iter().rev().find_map(told).unwrap_or(0_u64)
-            })
+            let (mut applied, mut flushed) = (0_u64, 0_u64);
+            let told = |line: &str, name| line.split_once(name)?.1.parse().ok();
+            for line in output.lines().map_while(Result::ok) {
+                applied = told(&line, "applied=").unwrap_or(applied);
+                if let Some(covered) = told(&line, "flushed=") {
+                    flushed = covered;
+                    // Nobody listens in the rounds that end at once.
+                    let _ = first_flush.send(());
+                }
+            }
+            (applied, flushed)
         });
-        std::thread::sleep(Duration::from_millis(30 + numbers.below(400)));
+        // One round in three may end while the child still opens the store.
+        if round % 3 != 0 {
+            flushed_once.recv_timeout(START_MAX).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(numbers.below(250)));
         child.kill().unwrap();
         child.wait().unwrap();
-        let [applied, flushed] = reader.join().unwrap();
+        let (applied, flushed) = reader.join().unwrap();
 
         let store = open_small(dir.path());
         let found = batches_of(&store);

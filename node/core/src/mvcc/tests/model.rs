@@ -454,7 +454,10 @@ impl Run {
 
     fn hash(&mut self) {
         let now = self.store.head;
-        let revision = self.chance.between(now.compact_revision.max(0), now.revision);
+        let mut revision = self.chance.between(now.compact_revision.max(0), now.revision);
+        if self.chance.one_in(16) {
+            revision = -1;
+        }
         let hashed = if revision == 0 { now.revision } else { revision };
         let want = self.naive.hash(hashed);
         assert_eq!(self.store.hash(revision), Ok(want), "at {revision} of {now:?}");
