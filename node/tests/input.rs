@@ -327,7 +327,8 @@ async fn garbage_on_the_peer_port_ends_its_connection_and_nothing_else() {
 
     for protocol in ["flotilla-peer", "flotilla-snapshot"] {
         let upgrade = format!(
-            "POST /{protocol} HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n\r\n"
+            "POST /{protocol} HTTP/1.1\r\nHost: x\r\n\
+             Connection: upgrade\r\nUpgrade: {protocol}\r\n\r\n"
         );
         // `after` is what follows the upgrade; the answer is what follows the response's head.
         let speak = |after: &[u8]| {
