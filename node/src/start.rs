@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -14,7 +15,7 @@ use flotilla_core::time::{Length, Time};
 use flotilla_core::{GroupId, NodeId};
 use tokio::sync::{Notify, mpsc};
 
-use crate::cluster::{Bootstrapped, announce, auto_compact, bootstrap};
+use crate::cluster::{Bootstrapped, announce, auto_compact, bootstrap, refuse_lost_log};
 use crate::config::Config;
 use crate::peer::{self, Identity, Peers};
 use crate::range::{self, Applier, Completion, Parts, SpineActor};
@@ -26,6 +27,8 @@ use crate::{CLUSTER_VERSION, ETCD_VERSION, metrics, wal};
 
 /// How long a stopping leader waits for its successor.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a stopping node waits for its apply thread.
+const APPLY_END_TIMEOUT: Duration = Duration::from_secs(5);
 /// Ticks in one heartbeat interval: elections are drawn in finer steps than heartbeats.
 const TICKS_PER_HEARTBEAT: u32 = 5;
 
@@ -39,10 +42,20 @@ pub fn version() -> String {
 /// # Errors
 /// It cannot start.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    System::new().block_on(run_on_system(config))
+    let system = System::new();
+    let applying = system.block_on(run_on_system(config))?;
+    // Drops the actor, and with it the way to the apply thread, which then ends. The process must
+    // not end under it: RocksDB's own end would come while it is in use.
+    drop(system);
+    let deadline = Instant::now() + APPLY_END_TIMEOUT;
+    while !applying.is_finished() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
-async fn run_on_system(config: Config) -> anyhow::Result<()> {
+/// Returns the apply thread, which goes on until the actor is dropped.
+async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     let metrics_handle = metrics::install().context("metrics cannot be set up")?;
     // Ports first: a second process on the same ports must not touch the data.
     let listeners = Listeners::bind(&config).await?;
@@ -51,6 +64,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<()> {
 
     let (completions, reports) = mpsc::channel(range::COMPLETIONS_MAX);
     let store = store::open(&store::Options::new(config.data_dir.join("member").join("store")))?;
+    refuse_lost_log(&store, &config.wal_dir)?;
     let (wal, mut logs) = open_wal(&config, completions.clone())?;
     if let Some(torn) = &logs.torn_tail {
         tracing::warn!(?torn, "the log ended in an unfinished write, which was cut off");
@@ -65,7 +79,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<()> {
     let config = Arc::new(config);
     let workers = Workers::start(&config, &router, metrics_handle)?;
 
-    let applier = Applier {
+    let (applier, applying) = Applier {
         store: store.clone(),
         node,
         position: state.position(),
@@ -140,7 +154,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<()> {
     close_store(store).await;
     wal_closed.await?;
     tracing::info!("stopped");
-    Ok(())
+    Ok(applying)
 }
 
 fn open_wal(

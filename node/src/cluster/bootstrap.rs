@@ -2,6 +2,7 @@
 //! cluster, or one that joins a running cluster.
 
 use std::io;
+use std::path::Path;
 
 use bytes::Bytes;
 use flotilla_core::group::{Position, Recovered};
@@ -87,6 +88,23 @@ pub async fn bootstrap(
             InitialClusterState::Existing => join(config, store).await,
         },
     }
+}
+
+/// A member whose log is gone has lost its votes and what it acknowledged since the store was last
+/// flushed. Must be asked before the log is opened, which would make a new one. The first start
+/// makes the log before it writes down who the member is, so an interrupted one is no such case.
+///
+/// # Errors
+/// The store names a member, but there is no log.
+pub fn refuse_lost_log(store: &Store, wal_dir: &Path) -> Result<(), Error> {
+    let is_member = store.get(Column::Meta, &IDENTITY_ROW)?.is_some();
+    let has_log = std::fs::read_dir(wal_dir).is_ok_and(|mut files| files.next().is_some());
+    if is_member && !has_log {
+        let text =
+            format!("the store names a member, but the log is missing: {}", wal_dir.display());
+        return Err(Error::Damaged(text));
+    }
+    Ok(())
 }
 
 async fn restart(

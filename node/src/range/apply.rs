@@ -58,14 +58,15 @@ pub struct Applier {
 }
 
 impl Applier {
-    /// Starts the thread.
+    /// Starts the thread. It ends when the sender is dropped.
     ///
     /// # Errors
     /// The operating system refuses a thread.
-    pub fn start(self) -> std::io::Result<Sender<ApplyMessage>> {
+    pub fn start(self) -> std::io::Result<(Sender<ApplyMessage>, thread::JoinHandle<()>)> {
         let (sender, receiver) = bounded(QUEUE_MESSAGES_MAX);
-        thread::Builder::new().name("apply".to_owned()).spawn(move || self.run(&receiver))?;
-        Ok(sender)
+        let thread =
+            thread::Builder::new().name("apply".to_owned()).spawn(move || self.run(&receiver))?;
+        Ok((sender, thread))
     }
 
     fn run(mut self, messages: &Receiver<ApplyMessage>) {

@@ -36,7 +36,7 @@ pub use tuning::{
 
 /// Rows of the column Meta whose keys begin with this belong to the node, not to what is
 /// replicated. A snapshot neither brings nor removes them.
-pub const LOCAL_PREFIX: &[u8] = b"\xfflocal/";
+pub const LOCAL_PREFIX: &[u8] = &[flotilla_core::snapshot::NODE_LOCAL];
 
 /// How old the answer of `Store::sizes` may be.
 pub const SIZES_AGE_MAX: Duration = Duration::from_secs(1);
