@@ -35,7 +35,7 @@ const FLUSH_SHARE: usize = 6;
 const FLUSHES_WAITING_MAX: i32 = 2;
 /// Flushed files that wait before they are merged into the sorted levels, which rewrites what they
 /// overlap with. More make writing cheaper and reading dearer.
-const UNSORTED_FILES: i32 = 8;
+const UNSORTED_FILES: i32 = 6;
 /// So many unsorted files slow writers down, and so many stop them.
 const UNSORTED_FILES_SLOW: i32 = 24;
 const UNSORTED_FILES_STOP: i32 = 40;
@@ -206,7 +206,7 @@ fn column_options(column: Column, options: &Options, cache: &Cache) -> rocksdb::
         }
         // Written in ascending order and read in long runs. One compression for all levels lets
         // RocksDB move its files down without rewriting them.
-        Column::Revision => table.set_block_size(16 << 10),
+        Column::Revision => table.set_block_size(8 << 10),
         Column::History | Column::LeaseKey | Column::Meta => table.set_block_size(4 << 10),
     }
     family.set_block_based_table_factory(&table);
