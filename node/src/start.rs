@@ -1,8 +1,8 @@
 //! The wiring of a node, and nothing else: open the disk, find out who this node is, start the
 //! threads and actors, hand them to each other, wait for a signal, take everything down in order.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::cluster::{Bootstrapped, announce, auto_compact, bootstrap, refuse_lost_log};
 use crate::config::Config;
-use crate::peer::{self, Identity, Peers};
+use crate::peer::{self, Peers};
 use crate::range::{self, Applier, Completion, Parts, SpineActor};
 use crate::router::{Board, Pending, Router};
 use crate::runtime::{Listeners, Workers};
@@ -29,6 +29,8 @@ use crate::{CLUSTER_VERSION, ETCD_VERSION, metrics, wal};
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a stopping node waits for its apply thread.
 const APPLY_END_TIMEOUT: Duration = Duration::from_secs(5);
+/// What an append to the log may be longer than the largest record in it.
+const APPEND_OVERHEAD_BYTES: u64 = 2 << 20;
 /// Ticks in one heartbeat interval: elections are drawn in finer steps than heartbeats.
 const TICKS_PER_HEARTBEAT: u32 = 5;
 
@@ -70,9 +72,8 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         tracing::warn!(?torn, "the log ended in an unfinished write, which was cut off");
     }
     let Bootstrapped { node, cluster_id, state, recovered, remote_members } =
-        bootstrap(&config, &store, &mut logs).await?;
+        bootstrap(&config, &store, &mut logs, &listeners.peers).await?;
 
-    let identity = Arc::new(Identity { node, cluster_id: AtomicU64::new(cluster_id) });
     let board = Arc::new(Board::new(cluster_id, node.0));
     let pending = Arc::new(Pending::default());
     let router = Router::new(pending.clone(), board.clone(), store.clone());
@@ -103,8 +104,9 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         Box::new(OperatingSystem),
     )
     .context("the data directory is damaged")?;
-    let mut peers = Peers::new(identity.clone(), board.clone(), store.clone(), completions.clone());
-    peers.set_members(&remote_members);
+    let (peer_events, events) = mpsc::channel(peer::EVENTS_MAX);
+    let mut peers = Peers::new(board.clone(), store.clone(), peer_events.clone());
+    peers.set_members(&remote_members, &BTreeSet::new());
     let removed = Arc::new(Notify::new());
     let on_removed = {
         let removed = removed.clone();
@@ -123,20 +125,14 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         started,
         on_removed,
     };
-    let actor = SpineActor::new(parts, reports).start();
+    let actor = SpineActor::new(parts, reports, events).start();
     router.register(GroupId::SPINE, actor.clone().recipient());
     if is_alone {
         actor.try_send(range::Campaign).context("the spine's actor did not start")?;
     }
 
     for listener in listeners.peers {
-        actix::spawn(peer::serve(
-            listener,
-            identity.clone(),
-            board.clone(),
-            store.clone(),
-            completions.clone(),
-        ));
+        actix::spawn(peer::serve(listener, board.clone(), store.clone(), peer_events.clone()));
     }
     let accepting = workers.accept(listeners.clients);
     announce_when_ready(&config, &router, node);
@@ -162,6 +158,9 @@ fn open_wal(
     completions: mpsc::Sender<Completion>,
 ) -> anyhow::Result<(wal::Handle, wal::Recovered)> {
     let mut options = wal::Options::new(config.wal_dir.clone());
+    let limits = spine::Limits::default();
+    let record_bytes = limits.record_bytes_max.max(config.max_request_bytes) as u64;
+    options.make_room_for(record_bytes + APPEND_OVERHEAD_BYTES);
     options.flush_delay = config.wal_flush_delay;
     options.is_flushed = !config.unsafe_no_fsync;
     let on_done = move |report: wal::Report| {

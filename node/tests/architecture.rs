@@ -29,7 +29,7 @@ const IMPORTS: [(&str, &[&str]); 11] = [
     ("range", &["peer", "router", "store", "wal"]),
     ("cluster", &["peer", "range", "router", "store", "wal"]),
     ("watch", &["router", "store"]),
-    ("peer", &["range", "router", "store"]),
+    ("peer", &["router", "store"]),
     ("wal", &["io"]),
     ("store", &["io"]),
     ("io", &[]),

@@ -264,7 +264,24 @@ async fn a_store_without_its_log_and_a_log_without_its_store_are_refused() {
 
     // So few writes that all of them are in the log and none in the store's files.
     let mut patient = Patient::filled(&[], 5).await;
+    let missing = ["the log is missing"];
+    patient.assert_refused("no log of few writes", &missing, remove("member/wal")).await;
     patient.assert_refused("no store", &["the store is empty"], remove("member/store")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_lost_its_directory_does_not_come_back_as_itself() {
+    let mut cluster = Cluster::start(&flotilla(), 3);
+    let acknowledged = fill(&cluster.endpoint(0), "key", 20).await;
+    cluster.kill(2);
+    fs::remove_dir_all(cluster.nodes[2].data_dir()).expect("its directory goes");
+    cluster.spawn(2);
+    let exit = cluster.wait_exit(2, DECIDED_WITHIN).expect("it must not run");
+    assert_eq!(exit.code(), Some(1), "{}", cluster.nodes[2].log_tail());
+    let log = cluster.nodes[2].log();
+    assert!(log.contains("has already been bootstrapped"), "{log}");
+    let rows = read_all(&cluster.endpoint(1), false).await;
+    assert_eq!(rows.expect("two of three serve"), acknowledged);
 }
 
 /// Starts a node that should not get far, on ports and a directory of the test's choice.

@@ -359,10 +359,11 @@ async fn garbage_on_the_peer_port_ends_its_connection_and_nothing_else() {
             cluster_id: header.cluster_id,
             from: 0xbad,
             to: header.member_id,
+            ..PeerHello::default()
         };
-        let other_cluster = PeerHello { cluster_id: header.cluster_id ^ 1, ..ours };
-        let other_member = PeerHello { to: header.member_id ^ 1, ..ours };
-        let other_protocol = PeerHello { protocol: 99, ..ours };
+        let other_cluster = PeerHello { cluster_id: header.cluster_id ^ 1, ..ours.clone() };
+        let other_member = PeerHello { to: header.member_id ^ 1, ..ours.clone() };
+        let other_protocol = PeerHello { protocol: 99, ..ours.clone() };
         for hello in [other_cluster, other_member, other_protocol] {
             let answer = speak(&peer_frame(&hello.encode_to_vec()));
             let answer = PeerHello::decode(&answer[8..]).expect("an answer to the hello");

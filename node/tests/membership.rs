@@ -205,6 +205,8 @@ async fn a_node_joins_as_a_learner_is_promoted_and_leaves() {
     assert_eq!(range(&old[0], "three/29", false).await.expect("a read").count, 1);
 
     retry(&unhealthy, CHANGE_WITHIN, || remove(&old[0], learner)).await;
+    let exit = cluster.wait_exit(new, CHANGE_WITHIN).expect("a removed node stops by itself");
+    assert!(exit.success(), "{exit}: {}", cluster.nodes[new].log_tail());
     let log = cluster.nodes[new].log().to_lowercase();
     assert!(!log.contains("panic"), "{log}");
     let started = Instant::now();

@@ -256,9 +256,8 @@ fn puts_keep_what_they_are_told_to_keep() {
     // An unknown lease is found before the missing key.
     let request = PutRequest { lease: 8, ignore_value: true, ..put("none", "") };
     assert_eq!(refusal(&mut model, Request::Put(request.clone())), Refusal::LeaseNotFound);
-    // Inside a transaction it is the other way round.
     let request = Request::Txn(txn(vec![], vec![Op::RequestPut(request)], vec![]));
-    assert_eq!(refusal(&mut model, request), Refusal::KeyNotFound);
+    assert_eq!(refusal(&mut model, request), Refusal::LeaseNotFound);
 }
 
 #[test]

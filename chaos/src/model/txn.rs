@@ -31,8 +31,8 @@ impl View<'_> {
             match operation.request.as_ref() {
                 Some(Op::RequestRange(read)) => self.check_inner_revision(read)?,
                 Some(Op::RequestPut(put)) => {
-                    self.check_kept(put)?;
                     self.check_lease(put)?;
+                    self.check_kept(put)?;
                 }
                 Some(Op::RequestTxn(inner)) => self.check_txn(inner)?,
                 Some(Op::RequestDeleteRange(_)) | None => {}

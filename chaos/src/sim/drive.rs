@@ -3,7 +3,7 @@
 
 use flotilla_core::NodeId;
 use flotilla_core::command::{Answer, Command, Outcome};
-use flotilla_core::group::{Append, Kind};
+use flotilla_core::group::{Append, Ignored, Kind};
 use flotilla_core::proto::internal::{PeerFrame, RaftMessage};
 use flotilla_core::spine::{self, Effect, Input, Parcel};
 use flotilla_core::time::Length;
@@ -196,6 +196,9 @@ impl World {
                 self.up(id).staged = None;
             }
             Effect::Ignored(from, kind, reason) => {
+                if matches!(reason, Ignored::LostEntries | Ignored::SecondLeader) {
+                    self.invariants.break_inside(format!("node {id}, told by {from}: {reason}"));
+                }
                 self.say(|| format!("node {id} ignores kind {kind} of {from}: {reason}"));
             }
             Effect::Apply(task) => {
@@ -207,7 +210,7 @@ impl World {
             Effect::TicketReady(n, result) => self.answer_ticket(id, n, result),
             Effect::Cluster(cluster) => {
                 let members: Vec<u64> = cluster.members.iter().map(|member| member.id).collect();
-                self.set_members(id, &members);
+                self.set_members(id, &members, &cluster.removed);
             }
             Effect::Removed => self.on_removed(id),
             Effect::Status(status) => self.on_status(id, status),
@@ -330,7 +333,7 @@ impl World {
         }
     }
 
-    fn on_removed(&mut self, id: u64) {
+    pub(super) fn on_removed(&mut self, id: u64) {
         self.say(|| format!("node {id} was removed"));
         let node = self.nodes.get_mut(&id).expect("it is known");
         if !node.is_out {

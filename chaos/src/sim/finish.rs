@@ -67,7 +67,7 @@ impl World {
         self.phase = Phase::Serving;
         self.healed_at = self.now;
         self.deadline = self.now + ELECTIONS_MAX * self.plan.election();
-        self.retire_removed();
+        self.check_removed();
         let ids = self.member_ids();
         while self.clients.len() < ids.len() {
             self.clients.push(super::client::Client::default());
@@ -78,16 +78,15 @@ impl World {
         }
     }
 
-    /// A node that was removed and did not hear of it is stopped by hand, as an operator would.
-    fn retire_removed(&mut self) {
+    /// A node that was removed has stopped by now: whom it asks tells it so.
+    fn check_removed(&mut self) {
         let Some(leader) = self.leader() else { return };
         let state = self.up(leader).replica.state();
         let members: Vec<u64> = state.members().keys().copied().collect();
         for id in self.member_ids() {
             if !members.contains(&id) {
-                self.see("removed without hearing of it");
-                self.nodes.get_mut(&id).expect("listed above").is_out = true;
-                self.crash(id);
+                let text = format!("liveness: node {id} was removed and does not know it");
+                self.invariants.break_with(text);
             }
         }
     }

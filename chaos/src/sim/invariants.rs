@@ -57,7 +57,7 @@ impl Invariants {
     }
 
     /// Something inside the nodes must not be; nobody looks there in a black box.
-    fn break_inside(&mut self, what: String) {
+    pub(super) fn break_inside(&mut self, what: String) {
         if !self.is_black_box {
             self.break_with(what);
         }

@@ -3,6 +3,7 @@
 //! each other or are damaged as the plan wants; a cut keeps them until it heals or the connection
 //! is given up.
 
+use std::collections::BTreeSet;
 use std::mem;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -38,13 +39,17 @@ fn open(bytes: &Bytes) -> Option<Bytes> {
 }
 
 impl World {
-    /// Connects a node to these and lets go of all others.
-    pub(super) fn set_members(&mut self, id: u64, members: &[u64]) {
+    /// Connects a node to these, and lets go of those that were removed. Who has greeted it without
+    /// being known as a member is answered.
+    pub(super) fn set_members(&mut self, id: u64, members: &[u64], removed: &BTreeSet<u64>) {
         // A node that knows of nobody yet keeps the peers it was told of.
         if members.is_empty() {
             return;
         }
-        self.up(id).links.retain(|peer, _| members.contains(peer));
+        let running = self.up(id);
+        running.guests.retain(|peer| !removed.contains(peer) && !members.contains(peer));
+        let guests = &running.guests;
+        running.links.retain(|peer, _| members.contains(peer) || guests.contains(peer));
         for peer in members {
             self.link(id, *peer);
         }
@@ -111,6 +116,16 @@ impl World {
             self.on_node(id, wait, NodeEvent::Dial(to));
             return;
         };
+        if self.up(to).replica.state().is_removed(NodeId(id)) {
+            self.see("removed member told so");
+            self.on_removed(id);
+            return;
+        }
+        if !self.up(to).links.contains_key(&id) {
+            self.see("stranger answered");
+            self.up(to).guests.insert(id);
+            self.link(to, id);
+        }
         let now = self.now;
         let link = self.up(id).links.get_mut(&to).expect("looked up above");
         let connection = link.connection + 1;
@@ -222,6 +237,12 @@ impl World {
         // What was under way when a connection broke may still arrive, up to some point.
         if !is_current && self.chance.one_in(2) {
             self.up(id).dead_connections.insert(name);
+            return;
+        }
+        if self.up(id).replica.state().is_removed(NodeId(from)) {
+            // It hears the reason when it connects again.
+            self.up(id).dead_connections.insert(name);
+            self.break_link(from, id, connection);
             return;
         }
         let frame = open(bytes).and_then(|content| PeerFrame::decode(content).ok());

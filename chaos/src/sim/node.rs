@@ -86,6 +86,8 @@ pub(super) struct Running {
     pub(super) is_store_flushing: bool,
 
     pub(super) links: BTreeMap<u64, Link>,
+    /// Those of the links that lead to no known member.
+    pub(super) guests: BTreeSet<u64>,
     /// Forwards that never left the node, to be given back after the step.
     pub(super) unsent: Vec<Forward>,
     /// Connections of peers that were given up: sender, its life, number.

@@ -343,6 +343,7 @@ impl World {
             is_compaction_planned: false,
             is_store_flushing: false,
             links: Default::default(),
+            guests: Default::default(),
             unsent: Vec::new(),
             dead_connections: Default::default(),
             snapshots: Default::default(),

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_core::group::{Position, Recovered};
@@ -12,6 +13,8 @@ use flotilla_core::snapshot::NODE_LOCAL;
 use flotilla_core::spine::State;
 use flotilla_core::view::{Batch, Column, View, ViewError};
 use flotilla_core::{GroupId, NodeId};
+use futures::future::join_all;
+use tokio::time::timeout;
 
 use crate::config::{Config, InitialClusterState};
 use crate::peer::{self, RemoteMembers};
@@ -20,6 +23,10 @@ use crate::{range, wal};
 
 /// Meta row, local to the node, that says which member of which cluster the directory belongs to.
 const IDENTITY_ROW: [u8; 2] = [NODE_LOCAL, b'i'];
+
+/// How long a founder waits for others that may know it already. Those that do not run yet hang up
+/// at once.
+const FOUNDERS_ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +49,9 @@ pub enum Error {
     /// No member of the running cluster answers.
     #[error("cannot fetch cluster info from peer urls: {0}")]
     NoPeerAnswers(String),
+    /// The cluster runs already, with this node in it: what it held and voted for is lost.
+    #[error("member {0} has already been bootstrapped: remove it from the cluster and add it anew")]
+    AlreadyBootstrapped(NodeId),
     /// The running cluster does not expect this node.
     #[error(
         "no member of cluster {0:x} has the peer urls {1}: add the member first, \
@@ -75,6 +85,7 @@ pub async fn bootstrap(
     config: &Config,
     store: &Store,
     wal: &mut wal::Recovered,
+    peer_listeners: &[peer::Listener],
 ) -> Result<Bootstrapped, Error> {
     let log = wal.groups.remove(&GroupId::SPINE);
     let identity = store.get(Column::Meta, &IDENTITY_ROW)?;
@@ -84,7 +95,13 @@ pub async fn bootstrap(
             Err(Error::Damaged("there is a log, but the store is empty".to_owned()))
         }
         None => match config.initial_cluster_state {
-            InitialClusterState::New => found(config, store),
+            InitialClusterState::New => {
+                // Founders that start together must not wait for each other's answers.
+                tokio::select! {
+                    founded = found(config, store) => founded,
+                    never = peer::turn_away(peer_listeners) => match never {},
+                }
+            }
             InitialClusterState::Existing => join(config, store).await,
         },
     }
@@ -145,7 +162,7 @@ async fn restart(
 }
 
 /// A founder: all founders write the same state, so that none has to speak to another first.
-fn found(config: &Config, store: &Store) -> Result<Bootstrapped, Error> {
+async fn found(config: &Config, store: &Store) -> Result<Bootstrapped, Error> {
     config.check_first_start()?;
     let mut members: Vec<Member> = Vec::new();
     let mut me = None;
@@ -158,6 +175,7 @@ fn found(config: &Config, store: &Store) -> Result<Bootstrapped, Error> {
         members.push(Member { id: id.0, peer_urls, ..Member::default() });
     }
     let node = me.ok_or_else(|| Error::NotInitialMember(config.name.clone()))?;
+    refuse_second_start(config, node).await?;
     let ids: Vec<NodeId> = members.iter().map(|member| NodeId(member.id)).collect();
     let cluster_id = identity::cluster_id(&ids);
     let state = State::bootstrap(cluster_id, members);
@@ -169,6 +187,21 @@ fn found(config: &Config, store: &Store) -> Result<Bootstrapped, Error> {
     tracing::info!(member = %node, cluster = format_args!("{cluster_id:x}"), "founding a cluster");
     let recovered = Recovered::first(state.conf().clone());
     Ok(Bootstrapped { node, cluster_id, state, recovered, remote_members: Vec::new() })
+}
+
+/// A member that comes back with an empty directory has forgotten its votes, and what it
+/// acknowledged; as a founder it would be taken for the one it was.
+async fn refuse_second_start(config: &Config, node: NodeId) -> Result<(), Error> {
+    let others = other_urls(config).map(|url| timeout(FOUNDERS_ANSWER_WITHIN, peer::fetch(url)));
+    let answers = join_all(others).await.into_iter().flatten().flatten();
+    let known = answers.flat_map(|remote| remote.members);
+    for member in known {
+        // A member that has started once has announced where clients reach it.
+        if member.id == node.0 && !member.client_urls.is_empty() {
+            return Err(Error::AlreadyBootstrapped(node));
+        }
+    }
+    Ok(())
 }
 
 async fn join(config: &Config, store: &Store) -> Result<Bootstrapped, Error> {
@@ -196,16 +229,21 @@ async fn join(config: &Config, store: &Store) -> Result<Bootstrapped, Error> {
 }
 
 async fn fetch(config: &Config) -> Result<RemoteMembers, Error> {
-    let own = &config.initial_advertise_peer_urls;
     let mut last_error = io::Error::from(io::ErrorKind::NotFound).to_string();
-    for (_, url) in config.initial_cluster.iter().filter(|(_, url)| !own.contains(url)) {
-        match peer::fetch(url.as_str()).await {
+    for url in other_urls(config) {
+        match peer::fetch(url).await {
             Ok(remote) if !remote.members.is_empty() => return Ok(remote),
             Ok(_) => last_error = format!("{url} has no members yet"),
             Err(error) => last_error = format!("{url}: {error}"),
         }
     }
     Err(Error::NoPeerAnswers(last_error))
+}
+
+fn other_urls(config: &Config) -> impl Iterator<Item = &str> {
+    let own = &config.initial_advertise_peer_urls;
+    let others = config.initial_cluster.iter().filter(|(_, url)| !own.contains(url));
+    others.map(|(_, url)| url.as_str())
 }
 
 fn write_identity(batch: &mut Batch, node: NodeId, cluster_id: u64) {

@@ -108,6 +108,10 @@ pub enum Error {
     DiscoveryFallback,
     #[error("{setting} must not be negative (set to {given})")]
     Negative { setting: &'static str, given: i64 },
+    #[error(
+        "--max-request-bytes must be at most {max} (set to {given}): the log has no room for more"
+    )]
+    RequestBytes { given: u64, max: u64 },
     #[error("--workers must be at most {max} (set to {given})")]
     Workers { given: u64, max: u64 },
 }

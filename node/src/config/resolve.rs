@@ -22,6 +22,8 @@ const HEARTBEATS_MIN: u64 = 5;
 const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
 const QUOTA_BYTES_RECOMMENDED: u64 = 8 << 30;
 const REQUEST_BYTES_RECOMMENDED: u64 = 10 << 20;
+/// The longest segments of the log have room for appends of 32 MiB.
+const REQUEST_BYTES_MAX: u64 = 28 << 20;
 const SNAPSHOT_COUNT_DEFAULT: u64 = 10_000;
 const SNAPSHOT_CATCHUP_ENTRIES_DEFAULT: u64 = 5_000;
 const COMPACTION_BATCH_REVISIONS_DEFAULT: i64 = 1_000;
@@ -86,7 +88,7 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
         ),
         quota_backend_bytes: quota(settings, notices),
         max_txn_ops: settings.size("max-txn-ops"),
-        max_request_bytes: request_bytes(settings, notices),
+        max_request_bytes: request_bytes(settings, notices)?,
         max_concurrent_streams: u32::try_from(settings.uint("max-concurrent-streams"))
             .expect("the flag's kind has 32 bits"),
         grpc_keepalive_min_time: duration_or_zero(settings, "grpc-keepalive-min-time"),
@@ -304,8 +306,11 @@ fn quota(settings: &Settings, notices: &mut Vec<Notice>) -> Option<u64> {
     Some(quota_bytes)
 }
 
-fn request_bytes(settings: &Settings, notices: &mut Vec<Notice>) -> usize {
+fn request_bytes(settings: &Settings, notices: &mut Vec<Notice>) -> Result<usize, Error> {
     let given_bytes = settings.uint("max-request-bytes");
+    if given_bytes > REQUEST_BYTES_MAX {
+        return Err(Error::RequestBytes { given: given_bytes, max: REQUEST_BYTES_MAX });
+    }
     if given_bytes > REQUEST_BYTES_RECOMMENDED {
         notices.push(Notice::AboveRecommended {
             setting: "--max-request-bytes",
@@ -313,7 +318,7 @@ fn request_bytes(settings: &Settings, notices: &mut Vec<Notice>) -> usize {
             recommended_bytes: REQUEST_BYTES_RECOMMENDED,
         });
     }
-    settings.size("max-request-bytes")
+    Ok(settings.size("max-request-bytes"))
 }
 
 fn grpc_keepalive(settings: &Settings) -> Option<GrpcKeepAlive> {

@@ -247,8 +247,8 @@ fn limits_follow_by_the_arithmetic_of_etcd() {
     assert_eq!(limits.election_ticks, 5);
     assert_eq!(limits.request_timeout, Duration::from_millis(7850));
     assert_eq!(limits.lease_ttl_seconds_min, 2);
-    let huge = config(&["--max-request-bytes=18446744073709551615"]).limits();
-    assert_eq!(huge.message_bytes_max, usize::MAX);
+    let large = config(&["--max-request-bytes=29360128"]).limits();
+    assert_eq!(large.message_bytes_max, (28 << 20) + (512 << 10));
     let quick = config(&["--heartbeat-interval=1", "--election-timeout=50000"]).limits();
     assert_eq!((quick.election_ticks, quick.lease_ttl_seconds_min), (50_000, 75));
 }
@@ -870,6 +870,16 @@ fn sizes_above_the_recommended_ones_are_reported() {
     let args = ["--quota-backend-bytes=8589934592", "--max-request-bytes=10485760"];
     assert_eq!(notices(&args), [""; 0]);
     assert_eq!(config(&["--quota-backend-bytes=-5"]).quota_backend_bytes, None);
+    for given in ["29360129", "18446744073709551615"] {
+        let text = error(&[&format!("--max-request-bytes={given}")]);
+        assert_eq!(
+            text,
+            format!(
+                "--max-request-bytes must be at most 29360128 (set to {given}): the log has no \
+                 room for more"
+            )
+        );
+    }
 }
 
 #[test]

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     fn hello() -> PeerHello {
-        PeerHello { protocol: 1, cluster_id: 2, from: 3, to: 4 }
+        PeerHello { protocol: 1, cluster_id: 2, from: 3, to: 4, ..PeerHello::default() }
     }
 
     async fn read_all(bytes: Vec<u8>) -> (Vec<PeerHello>, io::Result<()>) {

@@ -14,8 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{Identity, PROTOCOL, QUEUE_FRAMES_MAX, STREAM, dial, frame};
-use crate::range::Completion;
+use super::{Event, QUEUE_FRAMES_MAX, STREAM, dial, frame, hello};
+use crate::router::Board;
 
 /// Pauses between attempts to connect, shortest and longest.
 const RETRY_MIN: Duration = Duration::from_millis(50);
@@ -37,16 +37,16 @@ impl Link {
     pub(super) fn open(
         node: NodeId,
         urls: Vec<String>,
-        identity: Arc<Identity>,
-        completions: mpsc::Sender<Completion>,
+        board: Arc<Board>,
+        events: mpsc::Sender<Event>,
     ) -> Self {
         let (queue, frames) = mpsc::channel(QUEUE_FRAMES_MAX);
         let is_connected = Arc::new(AtomicBool::new(false));
         let task = Task {
             node,
             urls: urls.clone(),
-            identity,
-            completions,
+            board,
+            events,
             frames,
             is_connected: is_connected.clone(),
         };
@@ -98,8 +98,8 @@ impl Drop for Link {
 struct Task {
     node: NodeId,
     urls: Vec<String>,
-    identity: Arc<Identity>,
-    completions: mpsc::Sender<Completion>,
+    board: Arc<Board>,
+    events: mpsc::Sender<Event>,
     frames: mpsc::Receiver<PeerFrame>,
     is_connected: Arc<AtomicBool>,
 }
@@ -115,13 +115,13 @@ impl Task {
                     pause = RETRY_MIN;
                     last_error.clear();
                     tracing::info!(peer = %self.node, %url, "connected to a peer");
-                    self.report(Completion::Connected(self.node)).await;
+                    self.report(Event::Connected(self.node)).await;
                     self.is_connected.store(true, Ordering::Release);
                     let error = self.write(stream).await;
                     self.is_connected.store(false, Ordering::Release);
                     tracing::warn!(peer = %self.node, %error, "lost a peer");
                     let unsent = self.drain();
-                    self.report(Completion::Disconnected(self.node, unsent)).await;
+                    self.report(Event::Disconnected(self.node, unsent)).await;
                 }
                 Err(error) => {
                     let text = error.to_string();
@@ -139,14 +139,10 @@ impl Task {
 
     async fn connect(&self, url: &str) -> io::Result<Box<dyn dial::Stream>> {
         let mut stream = dial::upgrade(url, STREAM).await?;
-        let hello = PeerHello {
-            protocol: PROTOCOL,
-            cluster_id: self.identity.cluster_id.load(Ordering::Relaxed),
-            from: self.identity.node.0,
-            to: self.node.0,
-        };
+        let hello = hello(&self.board, self.node);
         frame::write(&mut stream, &hello).await?;
         let answer: Option<PeerHello> = frame::Reader::new(&mut stream).next().await?;
+        let is_removed = answer.as_ref().is_some_and(|answer| answer.is_removed);
         let is_accepted = answer.is_some_and(|answer| {
             answer.protocol == hello.protocol
                 && answer.cluster_id == hello.cluster_id
@@ -156,6 +152,10 @@ impl Task {
             return Err(io::Error::other(
                 "the peer belongs to another cluster or is another member",
             ));
+        }
+        if is_removed {
+            self.report(Event::Removed).await;
+            return Err(io::Error::other("the peer says that this member was removed"));
         }
         Ok(Box::new(stream))
     }
@@ -199,8 +199,8 @@ impl Task {
         unsent
     }
 
-    async fn report(&self, completion: Completion) {
+    async fn report(&self, event: Event) {
         // The actor ends only with the process.
-        let _ = self.completions.send(completion).await;
+        let _ = self.events.send(event).await;
     }
 }

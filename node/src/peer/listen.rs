@@ -1,8 +1,10 @@
 //! The peer port: upgrades to frames, and the few things peers ask over plain HTTP.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -12,16 +14,19 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use flotilla_core::NodeId;
 use flotilla_core::proto::internal::{PeerFrame, PeerHello};
+use futures::future::join_all;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 
-use super::{Identity, PROTOCOL, SNAPSHOT, STREAM, dial, frame, members, snapshot};
-use crate::range::Completion;
+use super::{Event, SNAPSHOT, STREAM, dial, frame, hello, members, snapshot};
 use crate::router::Board;
 use crate::store::Store;
+
+/// Pause after a connection could not be accepted: descriptors come back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where peers come in.
 pub enum Listener {
@@ -31,23 +36,48 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
+impl Listener {
+    async fn accept(&self) -> io::Result<Box<dyn dial::Stream>> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                dial::tune(&stream)?;
+                Ok(Box::new(stream))
+            }
+            Listener::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+        }
+    }
+
+    async fn hang_up_on_all(&self) {
+        loop {
+            if self.accept().await.is_err() {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Hangs up on everyone, so that nobody waits for a node which cannot answer yet.
+pub async fn turn_away(listeners: &[Listener]) -> Infallible {
+    join_all(listeners.iter().map(Listener::hang_up_on_all)).await;
+    pending().await
+}
+
 #[derive(Clone)]
 pub(super) struct Port {
-    pub(super) identity: Arc<Identity>,
     pub(super) board: Arc<Board>,
     pub(super) store: Store,
-    pub(super) completions: mpsc::Sender<Completion>,
+    pub(super) events: mpsc::Sender<Event>,
 }
 
 /// Serves peers until the process ends.
 pub async fn serve(
     listener: Listener,
-    identity: Arc<Identity>,
     board: Arc<Board>,
     store: Store,
-    completions: mpsc::Sender<Completion>,
+    events: mpsc::Sender<Event>,
 ) {
-    let port = Port { identity, board, store, completions };
+    let port = Port { board, store, events };
     let router = Router::new()
         .route(&format!("/{STREAM}"), post(on_stream))
         .route(&format!("/{SNAPSHOT}"), post(on_snapshot))
@@ -55,16 +85,7 @@ pub async fn serve(
         .route("/version", get(members::version))
         .with_state(port);
     loop {
-        let stream: io::Result<Box<dyn dial::Stream>> = match &listener {
-            Listener::Tcp(listener) => match listener.accept().await {
-                Ok((stream, _)) => dial::tune(&stream).map(|()| Box::new(stream) as _),
-                Err(error) => Err(error),
-            },
-            Listener::Unix(listener) => {
-                listener.accept().await.map(|(stream, _)| Box::new(stream) as _)
-            }
-        };
-        match stream {
+        match listener.accept().await {
             Ok(stream) => {
                 let service = TowerToHyperService::new(router.clone());
                 actix::spawn(async move {
@@ -79,7 +100,7 @@ pub async fn serve(
             Err(error) => {
                 // Out of descriptors, most likely; they come back.
                 tracing::warn!(%error, "cannot accept a peer");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -126,26 +147,32 @@ pub(super) async fn greet<S: dial::Stream>(
     reader: &mut frame::Reader<tokio::io::ReadHalf<S>>,
     writer: &mut tokio::io::WriteHalf<S>,
 ) -> io::Result<Option<NodeId>> {
-    let Some(hello) = reader.next::<PeerHello>().await? else { return Ok(None) };
-    let identity = &port.identity;
-    let cluster_id = identity.cluster_id.load(Ordering::Relaxed);
-    let answer =
-        PeerHello { protocol: PROTOCOL, cluster_id, from: identity.node.0, to: hello.from };
-    frame::write(writer, &answer).await?;
-    let is_ours =
-        hello.protocol == PROTOCOL && hello.cluster_id == cluster_id && hello.to == identity.node.0;
-    if !is_ours {
+    let Some(theirs) = reader.next::<PeerHello>().await? else { return Ok(None) };
+    let from = NodeId(theirs.from);
+    let mut ours = hello(&port.board, from);
+    let is_ours = theirs.protocol == ours.protocol
+        && theirs.cluster_id == ours.cluster_id
+        && theirs.to == ours.from;
+    ours.is_removed = is_ours && port.board.is_removed(theirs.from);
+    frame::write(writer, &ours).await?;
+    if is_ours && !ours.is_removed {
+        // The actor ends only with the process.
+        let _ = port.events.send(Event::Greeted(from, theirs.peer_urls)).await;
+        return Ok(Some(from));
+    }
+    if ours.is_removed {
+        tracing::warn!(%from, "refused a member that was removed from the cluster");
+    } else {
         tracing::warn!(
-            from = %NodeId(hello.from),
-            theirs = format_args!("{:x}", hello.cluster_id),
-            ours = format_args!("{cluster_id:x}"),
-            protocol = hello.protocol,
+            %from,
+            theirs = format_args!("{:x}", theirs.cluster_id),
+            ours = format_args!("{:x}", ours.cluster_id),
+            protocol = theirs.protocol,
             "refused a peer of another cluster or protocol, or one that looked for another member"
         );
-        writer.shutdown().await?;
-        return Ok(None);
     }
-    Ok(Some(NodeId(hello.from)))
+    writer.shutdown().await?;
+    Ok(None)
 }
 
 async fn receive<S: dial::Stream>(port: Port, stream: S) {
@@ -154,7 +181,11 @@ async fn receive<S: dial::Stream>(port: Port, stream: S) {
     let result: io::Result<()> = async {
         let Some(from) = greet(&port, &mut reader, &mut writer).await? else { return Ok(()) };
         while let Some(frame) = reader.next::<PeerFrame>().await? {
-            if port.completions.send(Completion::Frame(from, frame)).await.is_err() {
+            if port.board.is_removed(from.0) {
+                // It hears the reason when it connects again.
+                return Err(io::Error::other("the peer was removed from the cluster"));
+            }
+            if port.events.send(Event::Frame(from, frame)).await.is_err() {
                 return Ok(());
             }
         }

@@ -1,7 +1,6 @@
 //! What peers tell each other over plain HTTP: the members, in etcd's form, and the version.
 
 use std::io;
-use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::State;
@@ -71,7 +70,7 @@ pub(super) async fn list(State(port): State<Port>) -> Response {
             client_urls: member.client_urls,
         })
         .collect();
-    let cluster_id = port.identity.cluster_id.load(Ordering::Relaxed);
+    let cluster_id = port.board.cluster_id();
     ([(CLUSTER_HEADER, format!("{cluster_id:x}"))], Json(members)).into_response()
 }
 

@@ -11,22 +11,22 @@ mod listen;
 mod members;
 mod snapshot;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use flotilla_core::NodeId;
-use flotilla_core::proto::internal::{Forward, Member, RaftMessage};
+use flotilla_core::proto::internal::{
+    Forward, Member, PeerFrame, PeerHello, RaftMessage, SnapshotMark,
+};
 use flotilla_core::spine::Parcel;
 use tokio::sync::mpsc;
 
 pub use frame::FRAME_BYTES_MAX;
-pub use listen::{Listener, serve};
+pub use listen::{Listener, serve, turn_away};
 pub use members::{RemoteMembers, fetch};
 
-use crate::range::Completion;
 use crate::router::Board;
-use crate::store::Store;
+use crate::store::{Sealed, Store};
 use link::Link;
 
 /// Version of the frames; peers of another one are refused.
@@ -38,22 +38,51 @@ pub const SNAPSHOT: &str = "flotilla-snapshot";
 /// Frames that may wait for one peer; what comes then is gathered into the next.
 const QUEUE_FRAMES_MAX: usize = 256;
 
-/// Who this node is to its peers.
-#[derive(Debug)]
-pub struct Identity {
-    /// This node.
-    pub node: NodeId,
-    /// Its cluster; 0 while a joining node does not know.
-    pub cluster_id: AtomicU64,
+/// Peers that are no members as far as this node knows, yet are answered.
+const GUESTS_MAX: usize = 16;
+/// Events that may wait for the actor; beyond it connections are not read.
+pub const EVENTS_MAX: usize = 4_096;
+
+/// What peers and the connections to them tell the actor.
+pub enum Event {
+    /// From a peer.
+    Frame(NodeId, PeerFrame),
+    /// There is a live connection to this peer.
+    Connected(NodeId),
+    /// It is gone, and these forwards were not sent.
+    Disconnected(NodeId, Vec<Forward>),
+    /// A peer has connected to this node, and says where it is reached.
+    Greeted(NodeId, Vec<String>),
+    /// A member says that this node was removed from the cluster.
+    Removed,
+    /// A snapshot has arrived.
+    SnapshotReceived(RaftMessage, SnapshotMark, Sealed),
+    /// A peer has taken a snapshot, or not.
+    SnapshotSent(NodeId, bool),
+}
+
+/// How this node introduces itself.
+fn hello(board: &Board, to: NodeId) -> PeerHello {
+    let me = board.member_id();
+    let member = board.notice().members.into_iter().find(|member| member.id == me);
+    PeerHello {
+        protocol: PROTOCOL,
+        cluster_id: board.cluster_id(),
+        from: me,
+        to: to.0,
+        peer_urls: member.map(|member| member.peer_urls).unwrap_or_default(),
+        is_removed: false,
+    }
 }
 
 /// The connections to all peers. Lives on the thread of the spine's actor.
 pub struct Peers {
-    identity: Arc<Identity>,
     board: Arc<Board>,
     store: Store,
-    completions: mpsc::Sender<Completion>,
+    events: mpsc::Sender<Event>,
     links: BTreeMap<NodeId, Link>,
+    /// Those of the links that lead to no known member.
+    guests: BTreeSet<NodeId>,
     /// Forwards that could not be queued.
     unsent: Vec<Forward>,
     snapshots_count: u64,
@@ -61,44 +90,52 @@ pub struct Peers {
 
 impl Peers {
     /// No connections yet.
-    pub fn new(
-        identity: Arc<Identity>,
-        board: Arc<Board>,
-        store: Store,
-        completions: mpsc::Sender<Completion>,
-    ) -> Self {
+    pub fn new(board: Arc<Board>, store: Store, events: mpsc::Sender<Event>) -> Self {
         Self {
-            identity,
             board,
             store,
-            completions,
+            events,
             links: BTreeMap::new(),
+            guests: BTreeSet::new(),
             unsent: Vec::new(),
             snapshots_count: 0,
         }
     }
 
-    /// Connects to these members and lets go of all others. Must be called on the actor's thread.
-    pub fn set_members(&mut self, members: &[Member]) {
-        let me = self.identity.node;
+    /// Connects to these members, and lets go of those that were removed and of members that have
+    /// moved. Must be called on the actor's thread.
+    pub fn set_members(&mut self, members: &[Member], removed: &BTreeSet<u64>) {
+        let me = NodeId(self.board.member_id());
         let wanted: BTreeMap<NodeId, &Member> = members
             .iter()
             .map(|member| (NodeId(member.id), member))
             .filter(|(node, _)| *node != me)
             .collect();
-        self.links.retain(|node, link| {
-            wanted.get(node).is_some_and(|member| link.urls() == member.peer_urls)
+        self.guests.retain(|node| !removed.contains(&node.0) && !wanted.contains_key(node));
+        let guests = &self.guests;
+        self.links.retain(|node, link| match wanted.get(node) {
+            Some(member) => link.urls() == member.peer_urls,
+            None => guests.contains(node),
         });
         for (node, member) in wanted {
-            self.links.entry(node).or_insert_with(|| {
-                Link::open(
-                    node,
-                    member.peer_urls.clone(),
-                    self.identity.clone(),
-                    self.completions.clone(),
-                )
-            });
+            self.open(node, &member.peer_urls);
         }
+    }
+
+    /// Someone of this cluster who is no member as far as this node knows: it may have missed the
+    /// change that added the present leader, and can catch up only by answering it.
+    pub fn greeted(&mut self, node: NodeId, urls: Vec<String>) {
+        let is_known = self.links.contains_key(&node) || node.0 == self.board.member_id();
+        if !is_known && !urls.is_empty() && self.guests.len() < GUESTS_MAX {
+            self.guests.insert(node);
+            self.open(node, &urls);
+        }
+    }
+
+    fn open(&mut self, node: NodeId, urls: &[String]) {
+        self.links.entry(node).or_insert_with(|| {
+            Link::open(node, urls.to_vec(), self.board.clone(), self.events.clone())
+        });
     }
 
     /// Adds a message to the next frame for a peer.
@@ -140,22 +177,17 @@ impl Peers {
         self.snapshots_count += 1;
         let id = self.snapshots_count;
         let urls = self.links.get(&to).map(|link| link.urls().to_vec()).unwrap_or_default();
-        let (identity, store) = (self.identity.clone(), self.store.clone());
-        let completions = self.completions.clone();
+        let (board, store) = (self.board.clone(), self.store.clone());
+        let events = self.events.clone();
         tracing::info!(%to, "sending a snapshot");
         actix::spawn(async move {
-            let result = snapshot::send(id, to, &urls, &identity, store, message).await;
+            let result = snapshot::send(id, to, &urls, &board, store, message).await;
             match &result {
                 Ok(bytes) => tracing::info!(%to, bytes, "sent a snapshot"),
                 Err(error) => tracing::warn!(%to, %error, "a snapshot was not sent"),
             }
             // The actor ends only with the process.
-            let _ = completions.send(Completion::SnapshotSent(to, result.is_ok())).await;
+            let _ = events.send(Event::SnapshotSent(to, result.is_ok())).await;
         });
-    }
-
-    /// What this node publishes about itself.
-    pub fn board(&self) -> &Arc<Board> {
-        &self.board
     }
 }

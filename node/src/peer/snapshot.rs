@@ -2,8 +2,6 @@
 //! bounded chunks at a bounded rate, staged by the receiver and only then told to its machine.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam::channel;
@@ -18,8 +16,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::listen::Port;
-use super::{Identity, PROTOCOL, SNAPSHOT, dial, frame, listen};
-use crate::range::Completion;
+use super::{Event, SNAPSHOT, dial, frame, hello, listen};
+use crate::router::Board;
 use crate::store::Store;
 use crate::supervise::fatal;
 
@@ -41,7 +39,7 @@ pub(super) async fn send(
     id: u64,
     to: NodeId,
     urls: &[String],
-    identity: &Arc<Identity>,
+    board: &Board,
     store: Store,
     message: RaftMessage,
 ) -> io::Result<u64> {
@@ -49,12 +47,7 @@ pub(super) async fn send(
     let stream = dial::upgrade(url, SNAPSHOT).await?;
     let (reader, mut writer) = tokio::io::split(stream);
     let mut reader = frame::Reader::new(reader);
-    let hello = PeerHello {
-        protocol: PROTOCOL,
-        cluster_id: identity.cluster_id.load(Ordering::Relaxed),
-        from: identity.node.0,
-        to: to.0,
-    };
+    let hello = hello(board, to);
     frame::write(&mut writer, &hello).await?;
     let greeting = reader.next::<PeerHello>().await?;
     if greeting.is_none_or(|other| other.cluster_id != hello.cluster_id) {
@@ -162,7 +155,7 @@ async fn receive_all<S: dial::Stream>(port: &Port, stream: S) -> io::Result<()> 
     let message = header.message.clone().unwrap_or_default();
     tracing::info!(%from, index = receiver.mark().index, "receiving a snapshot");
     let store = port.store.clone();
-    let mut staging = blocking(move || store.stage()).await?;
+    let mut staged = OffThread(Some(blocking(move || store.stage()).await?));
     while !receiver.is_complete() {
         let chunk = timeout(ACK_TIMEOUT, reader.next::<SnapshotChunk>()).await;
         let chunk = chunk.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -179,19 +172,31 @@ async fn receive_all<S: dial::Stream>(port: &Port, stream: S) -> io::Result<()> 
             .into_iter()
             .map(|row| SnapshotRow { column: row.column as u32, key: row.key, value: row.value })
             .collect();
-        staging = blocking(move || staging.append(&rows).map(|()| staging)).await?;
+        let staging = staged.0.take().expect("put back below");
+        staged.0 = Some(blocking(move || staging.append(&rows).map(|()| staging)).await?);
         if receiver.is_complete() {
+            let staging = staged.0.take().expect("put back above");
             let sealed = blocking(move || staging.finish()).await?;
             frame::write(&mut writer, &received.ack).await?;
             let mark = receiver.mark().clone();
             // The actor ends only with the process.
-            let _ =
-                port.completions.send(Completion::SnapshotReceived(message, mark, sealed)).await;
+            let _ = port.events.send(Event::SnapshotReceived(message, mark, sealed)).await;
             return Ok(());
         }
         frame::write(&mut writer, &received.ack).await?;
     }
     Ok(())
+}
+
+/// What is removed from the disk when it is dropped, which must not keep this thread.
+struct OffThread<T: Send + 'static>(Option<T>);
+
+impl<T: Send + 'static> Drop for OffThread<T> {
+    fn drop(&mut self) {
+        if let Some(value) = self.0.take() {
+            tokio::task::spawn_blocking(move || drop(value));
+        }
+    }
 }
 
 async fn blocking<T: Send + 'static>(

@@ -1,6 +1,6 @@
 //! Carrying out what the machine asks for.
 
-use flotilla_core::group::Position;
+use flotilla_core::group::{self, Position};
 use flotilla_core::spine::{Cluster, Effect, Status};
 
 use super::{ApplyMessage, Completion, GROUP, NO_TOKEN, SpineActor, to_wal};
@@ -43,8 +43,14 @@ impl SpineActor {
             }
             Effect::SnapshotRefused(reason) => {
                 tracing::info!(%reason, "a received snapshot is not needed");
-                self.staged = None;
+                // Its files are removed from the disk.
+                let staged = self.staged.take();
+                tokio::task::spawn_blocking(move || drop(staged));
             }
+            Effect::Ignored(from, _, group::Ignored::LostEntries) => fatal(&format!(
+                "member {from} leads and expects entries that this member acknowledged and does \
+                 not have: its log was lost. Remove the member from the cluster and add it anew"
+            )),
             Effect::Ignored(from, kind, reason) => {
                 tracing::debug!(%from, kind, %reason, "ignored a message of a peer");
             }
@@ -103,11 +109,12 @@ impl SpineActor {
     }
 
     fn publish_cluster(&mut self, cluster: Cluster) {
-        self.parts.peers.set_members(&cluster.members);
+        self.parts.peers.set_members(&cluster.members, &cluster.removed);
         self.parts.board.change(|notice| {
             notice.members = cluster.members;
             notice.alarms = cluster.alarms;
             notice.cluster_version = cluster.version;
+            notice.removed = cluster.removed;
         });
     }
 
@@ -122,7 +129,7 @@ impl SpineActor {
         self.parts.board.set_status(status);
     }
 
-    fn on_removed(&mut self) {
+    pub(super) fn on_removed(&mut self) {
         if !self.is_removed {
             self.is_removed = true;
             tracing::warn!("this member was removed from the cluster; the process will stop");

@@ -14,25 +14,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use flotilla_core::GroupId;
 use flotilla_core::command::Outcome;
-use flotilla_core::proto::internal::{Forward, PeerFrame, RaftMessage, SnapshotMark};
 use flotilla_core::spine::apply::Requester;
 use flotilla_core::spine::state::Position;
 use flotilla_core::spine::{self, Input, Replica};
 use flotilla_core::time::{Length, Time};
-use flotilla_core::{GroupId, NodeId};
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 pub use apply::{Applier, ApplyMessage};
 pub use entry::{from_wal, to_wal};
 
-use crate::peer::Peers;
+use crate::peer::{self, Peers};
 use crate::router::{Board, Pending, Request};
 use crate::store::{Sealed, Store};
 use crate::supervise::fatal;
 use crate::wal;
 
-/// Completions that may wait for the actor; beyond it threads wait and connections are not read.
+/// Completions that may wait for the actor; beyond it threads wait.
 pub const COMPLETIONS_MAX: usize = 4_096;
 /// Requests that may wait in the mailbox; beyond it clients are told so.
 pub const MAILBOX_REQUESTS_MAX: usize = 16_384;
@@ -49,18 +49,8 @@ pub enum Completion {
     Applied(Position, Vec<(Requester, Outcome)>),
     /// The store is durable up to this index.
     Flushed(u64),
-    /// From a peer.
-    Frame(NodeId, PeerFrame),
-    /// There is a live connection to this peer.
-    Connected(NodeId),
-    /// It is gone, and these forwards were not sent.
-    Disconnected(NodeId, Vec<Forward>),
-    /// A snapshot has arrived.
-    SnapshotReceived(RaftMessage, SnapshotMark, Sealed),
-    /// The store was replaced by it.
+    /// The store was replaced by the snapshot that was staged.
     SnapshotInstalled,
-    /// A peer has taken a snapshot, or not.
-    SnapshotSent(NodeId, bool),
 }
 
 /// What the actor works with.
@@ -93,6 +83,7 @@ pub struct Parts {
 pub struct SpineActor {
     parts: Parts,
     reports: Option<mpsc::Receiver<Completion>>,
+    events: Option<mpsc::Receiver<peer::Event>>,
     out: Vec<spine::Effect>,
     gathered_count: usize,
     is_turn_due: bool,
@@ -108,12 +99,18 @@ pub struct SpineActor {
 }
 
 impl SpineActor {
-    /// An actor around its parts. `reports` is the other end of `parts.completions`.
-    pub fn new(parts: Parts, reports: mpsc::Receiver<Completion>) -> Self {
+    /// An actor around its parts. `reports` is the other end of `parts.completions`, `events` of
+    /// what `parts.peers` was given.
+    pub fn new(
+        parts: Parts,
+        reports: mpsc::Receiver<Completion>,
+        events: mpsc::Receiver<peer::Event>,
+    ) -> Self {
         let ticked = Instant::now();
         Self {
             parts,
             reports: Some(reports),
+            events: Some(events),
             out: Vec::new(),
             gathered_count: 0,
             is_turn_due: false,
@@ -185,20 +182,27 @@ impl SpineActor {
                 self.step(Input::Applied(position));
             }
             Completion::Flushed(index) => self.step(Input::Flushed(index)),
-            Completion::Frame(from, frame) => self.step(Input::Frame(from, frame)),
-            Completion::Connected(peer) => self.step(Input::Connected(peer)),
-            Completion::Disconnected(peer, forwards) => {
+            Completion::SnapshotInstalled => self.step(Input::SnapshotInstalled),
+        }
+    }
+
+    fn on_peer_event(&mut self, event: peer::Event) {
+        match event {
+            peer::Event::Frame(from, frame) => self.step(Input::Frame(from, frame)),
+            peer::Event::Connected(peer) => self.step(Input::Connected(peer)),
+            peer::Event::Disconnected(peer, forwards) => {
                 if !forwards.is_empty() {
                     self.step(Input::Unsent(forwards));
                 }
                 self.step(Input::Disconnected(peer));
             }
-            Completion::SnapshotReceived(message, mark, sealed) => {
+            peer::Event::Greeted(peer, urls) => self.parts.peers.greeted(peer, urls),
+            peer::Event::Removed => self.on_removed(),
+            peer::Event::SnapshotReceived(message, mark, sealed) => {
                 self.staged = Some(sealed);
                 self.step(Input::SnapshotReceived(message, mark));
             }
-            Completion::SnapshotInstalled => self.step(Input::SnapshotInstalled),
-            Completion::SnapshotSent(to, is_ok) => self.step(Input::SnapshotSent(to, is_ok)),
+            peer::Event::SnapshotSent(to, is_ok) => self.step(Input::SnapshotSent(to, is_ok)),
         }
     }
 
@@ -241,7 +245,9 @@ impl Actor for SpineActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX_REQUESTS_MAX);
         let reports = self.reports.take().expect("an actor is started once");
-        ctx.add_stream(tokio_stream::wrappers::ReceiverStream::new(reports));
+        ctx.add_stream(ReceiverStream::new(reports));
+        let events = self.events.take().expect("an actor is started once");
+        ctx.add_stream(ReceiverStream::new(events));
         ctx.run_interval(self.parts.tick / 2, |actor, _| actor.on_tick());
         let mut first = vec![spine::Effect::Status(self.parts.replica.status())];
         let cluster = self.parts.replica.cluster();
@@ -283,6 +289,16 @@ impl Handler<Campaign> for SpineActor {
 
     fn handle(&mut self, _: Campaign, _: &mut Self::Context) {
         self.step(Input::Campaign);
+    }
+}
+
+impl StreamHandler<peer::Event> for SpineActor {
+    fn handle(&mut self, event: peer::Event, _: &mut Self::Context) {
+        self.on_peer_event(event);
+    }
+
+    fn finished(&mut self, _: &mut Self::Context) {
+        fatal("the peer port has ended");
     }
 }
 

@@ -20,12 +20,14 @@ pub struct Notice {
     pub alarms: BTreeSet<(i32, u64)>,
     /// The version the cluster agreed on; empty until it is known.
     pub cluster_version: String,
+    /// Members that were removed; their ids never come back.
+    pub removed: BTreeSet<u64>,
 }
 
 /// Read by many threads, written by few.
 #[derive(Debug)]
 pub struct Board {
-    cluster_id: AtomicU64,
+    cluster_id: u64,
     member_id: u64,
     revision: AtomicI64,
     compact_revision: AtomicI64,
@@ -44,7 +46,7 @@ impl Board {
     /// A board of this member.
     pub fn new(cluster_id: u64, member_id: u64) -> Self {
         Self {
-            cluster_id: AtomicU64::new(cluster_id),
+            cluster_id,
             member_id,
             revision: AtomicI64::new(1),
             compact_revision: AtomicI64::new(-1),
@@ -86,12 +88,7 @@ impl Board {
 
     /// The cluster's id.
     pub fn cluster_id(&self) -> u64 {
-        self.cluster_id.load(Ordering::Relaxed)
-    }
-
-    /// A joining node learns the cluster's id from its peers.
-    pub fn set_cluster_id(&self, cluster_id: u64) {
-        self.cluster_id.store(cluster_id, Ordering::Relaxed);
+        self.cluster_id
     }
 
     /// This member's id.
@@ -112,6 +109,11 @@ impl Board {
     /// Whether this member is a learner.
     pub fn is_learner(&self) -> bool {
         self.is_learner.load(Ordering::Relaxed)
+    }
+
+    /// Whether a member with this id was removed from the cluster.
+    pub fn is_removed(&self, id: u64) -> bool {
+        self.notice.read().unwrap_or_else(PoisonError::into_inner).removed.contains(&id)
     }
 
     /// Committed spine index.

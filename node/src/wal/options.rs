@@ -70,6 +70,12 @@ impl Options {
         (256 << 10).min(self.append_bytes_max())
     }
 
+    /// Makes segments long enough for appends of this many bytes.
+    pub fn make_room_for(&mut self, append_bytes: u64) {
+        let needed = append_bytes.saturating_mul(8).next_multiple_of(UNIT_BYTES);
+        self.segment_bytes = self.segment_bytes.max(needed);
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         let refuse = |name, problem: String| Err(Error::Option { name, problem });
         let is_segment_sound = (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX)

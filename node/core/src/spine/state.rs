@@ -309,6 +309,11 @@ impl State {
         &self.members
     }
 
+    /// Ids of removed members.
+    pub fn removed(&self) -> &BTreeSet<u64> {
+        &self.removed
+    }
+
     /// A member that was removed can never come back under the same id.
     pub fn is_removed(&self, id: NodeId) -> bool {
         self.removed.contains(&id.0)

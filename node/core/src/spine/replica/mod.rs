@@ -192,6 +192,8 @@ pub struct Cluster {
     pub alarms: BTreeSet<(i32, u64)>,
     /// The version the cluster agreed on; empty until it is known.
     pub version: String,
+    /// Members that were removed; their ids never come back.
+    pub removed: BTreeSet<u64>,
 }
 
 /// What others on the node may know.
@@ -536,6 +538,7 @@ impl Replica {
             members: self.state.members().values().cloned().collect(),
             alarms: self.state.alarms().clone(),
             version: self.state.cluster_version().to_owned(),
+            removed: self.state.removed().clone(),
         }
     }
 

@@ -236,7 +236,11 @@ impl Replica {
             _ => false,
         };
         let limits = &self.config.limits;
-        if is_resolved { limits.record_bytes_max } else { limits.request_bytes_max }
+        if is_resolved {
+            limits.record_bytes_max.max(limits.request_bytes_max)
+        } else {
+            limits.request_bytes_max
+        }
     }
 
     /// Where the store stands: what read-only outcomes are evaluated at.
