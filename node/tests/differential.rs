@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use answers::{Answer, Needed, Outcome};
+use answers::{Answer, Needed, Outcome, Release};
 use bytes::Bytes;
 use flotilla_proto::etcdserverpb as pb;
 use harness::Cluster;
@@ -82,6 +82,7 @@ async fn compare(size: usize, requests: usize) {
         generator: Generator::new(number("FLOTILLA_SEED", SEED)),
         ours: Store::connect(&ours).await,
         theirs: Store::connect(&theirs).await,
+        release: release(&theirs.endpoint(0)).await,
         met: BTreeMap::new(),
         needed: Needed::new(),
         before: VecDeque::new(),
@@ -97,10 +98,26 @@ async fn compare(size: usize, requests: usize) {
         run.step(request).await;
     }
     println!("{size} nodes: {requests} requests, seed {}", number("FLOTILLA_SEED", SEED));
-    println!("outcomes: {:#?}\nexceptions needed: {:#?}", run.met, run.needed);
+    println!(
+        "outcomes: {:#?}\netcd {:?}, exceptions needed: {:#?}",
+        run.met, run.release, run.needed
+    );
     run.assert_same(0);
     let missing: Vec<_> = EXPECTED.iter().filter(|label| !run.met.contains_key(**label)).collect();
     assert!(missing.is_empty() || requests < REQUESTS, "never met: {missing:#?}");
+}
+
+async fn release(url: &str) -> Release {
+    let channel = Endpoint::from_shared(url.to_owned()).expect("the harness gives URLs");
+    let channel = channel.connect().await.expect("a ready node takes connections");
+    let mut maintenance = MaintenanceClient::new(channel);
+    let status = maintenance.status(pb::StatusRequest {}).await.expect("etcd has a status");
+    let version = status.into_inner().version;
+    let mut numbers = version.split('.').map(|number| number.parse().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) => (major, minor),
+        _ => panic!("etcd has the version {version:?}"),
+    }
 }
 
 fn etcd() -> Option<PathBuf> {
@@ -139,6 +156,8 @@ struct Run {
     generator: Generator,
     ours: Store,
     theirs: Store,
+    /// Of the etcd.
+    release: Release,
     /// How often each kind of outcome was met.
     met: BTreeMap<String, u32>,
     needed: Needed,
@@ -158,7 +177,7 @@ impl Run {
         // While no key is alive at the revision, etcd hashes what its unfinished compaction has yet
         // to remove, so its hash may change. Ours may not, however far its own compaction is.
         let mut attempts_left = if matches!(request, Request::HashKv(_)) { 50 } else { 0 };
-        while attempts_left > 0 && !answers::agree(&request, &ours, &theirs, &mut Needed::new()) {
+        while attempts_left > 0 && !self.agrees(&request, &ours, &theirs) {
             attempts_left -= 1;
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             let (mine, other) = tokio::join!(
@@ -170,7 +189,7 @@ impl Run {
             (ours, theirs) = (mine, answers::outcome(other));
         }
         *self.met.entry(answers::label(&request, &ours)).or_default() += 1;
-        if !answers::agree(&request, &ours, &theirs, &mut self.needed) {
+        if !answers::agree(&request, &ours, &theirs, self.release, &mut self.needed) {
             self.differences.push(self.report(&request, node, &ours, &theirs));
             self.assert_same(DIFFERENCES_MAX - 1);
         }
@@ -179,6 +198,10 @@ impl Run {
         if self.before.len() > SHOWN_BEFORE {
             self.before.pop_front();
         }
+    }
+
+    fn agrees(&self, request: &Request, ours: &Outcome, theirs: &Outcome) -> bool {
+        answers::agree(request, ours, theirs, self.release, &mut Needed::new())
     }
 
     fn assert_same(&self, differences_max: usize) {
