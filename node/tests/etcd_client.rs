@@ -269,8 +269,12 @@ async fn leases(client: &mut Client) {
 
     // A lease that nobody keeps expires, and its keys are deleted.
     let short = client.lease_grant(2, None).await.expect("grant").id();
-    client.put("leases/short", "", Some(PutOptions::new().with_lease(short))).await.expect("put");
-    let mut stream = client.watch("leases/short", None).await.expect("watch");
+    let options = PutOptions::new().with_lease(short);
+    let put = client.put("leases/short", "", Some(options)).await.expect("put");
+    // A watch without a revision begins where its node stands, which may be before the put.
+    let after = put.header().expect("header").revision() + 1;
+    let options = WatchOptions::new().with_start_revision(after);
+    let mut stream = client.watch("leases/short", Some(options)).await.expect("watch");
     assert!(next(&mut stream).await.created());
     let expired = next(&mut stream).await;
     assert_eq!(expired.events()[0].event_type(), EventType::Delete);
