@@ -9,10 +9,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::command::RequestId;
-use crate::proto::NodeId;
-use crate::proto::internal::{self, record::Body};
+use crate::proto::internal::{self, record::Body, void::Reason};
+use crate::proto::{NodeId, Span};
+use crate::spine::ranges::{Predicates, Range, Ranges};
 use crate::view::{Batch, Column, View, ViewError};
-use crate::{Error, LeaseId};
+use crate::{Error, GroupId, LeaseId};
 
 pub use crate::proto::internal::Member;
 
@@ -32,6 +33,7 @@ mod row {
     pub(super) const APPLIED: u8 = b'a';
     pub(super) const CLUSTER: u8 = b'c';
     pub(super) const CONF: u8 = b'f';
+    pub(super) const RANGE: u8 = b'g';
     pub(super) const LEASE: u8 = b'l';
     pub(super) const MEMBER: u8 = b'n';
     pub(super) const REMOVED: u8 = b'r';
@@ -85,7 +87,7 @@ pub struct Lease {
 }
 
 /// What the fold makes of one record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// A write that has this revision; its effects are to be applied.
     Numbered(i64),
@@ -93,6 +95,8 @@ pub enum Verdict {
     Done,
     /// Void, and this is why.
     Rejected(Error),
+    /// Writes of other ranges were numbered.
+    Assigned(Vec<(GroupId, internal::Run)>),
     /// Seen before (I13): void, and whoever waits was answered the first time.
     Duplicate,
 }
@@ -181,6 +185,7 @@ pub struct State {
     /// (kind, member) of every active alarm.
     alarms: BTreeSet<(i32, u64)>,
     windows: BTreeMap<u64, Window>,
+    ranges: Ranges,
 }
 
 impl State {
@@ -201,6 +206,7 @@ impl State {
             removed: BTreeSet::new(),
             alarms: BTreeSet::new(),
             windows: BTreeMap::new(),
+            ranges: Ranges::default(),
         }
     }
 
@@ -264,6 +270,7 @@ impl State {
             row::WINDOW => {
                 self.windows.insert(id()?, Window::decode(value)?);
             }
+            row::RANGE => self.ranges.decode(GroupId(id()?), value)?,
             // Rows of other modules.
             _ => {}
         }
@@ -281,6 +288,20 @@ impl State {
         self.write_conf(batch);
         for member in self.members.values() {
             write_member(batch, member);
+        }
+        for (id, _) in self.ranges.iter() {
+            self.write_range(id, batch);
+        }
+    }
+
+    /// Cuts the keyspace of a new cluster: a range begins at each of the keys, which rise, and range
+    /// 0 keeps what is before the first. Ids count up from 1.
+    pub fn pre_split(&mut self, keys: &[Bytes], replicas: &[NodeId]) {
+        assert!(self.ranges.is_empty() && self.position.revision == 1, "only a new cluster");
+        for (n, start) in keys.iter().enumerate() {
+            let span = Span { start: start.clone(), end: keys.get(n + 1).cloned() };
+            let id = GroupId(n as u64 + 1);
+            self.ranges.insert(id, Range::new(span, replicas.to_vec()));
         }
     }
 
@@ -317,6 +338,11 @@ impl State {
     /// A member that was removed can never come back under the same id.
     pub fn is_removed(&self, id: NodeId) -> bool {
         self.removed.contains(&id.0)
+    }
+
+    /// Who owns which keys, and how their writes were numbered.
+    pub fn ranges(&self) -> &Ranges {
+        &self.ranges
     }
 
     /// Granted leases.
@@ -370,6 +396,7 @@ impl State {
                 batch.put(Column::Meta, vec![row::VERSION], value);
                 Verdict::Done
             }
+            Body::Refs(refs) => self.fold_refs(&refs.refs, batch),
         }
     }
 
@@ -441,6 +468,26 @@ impl State {
             return Verdict::Rejected(Error::LeaseNotFound);
         }
         self.next_revision()
+    }
+
+    fn fold_refs(&mut self, refs: &[internal::Ref], batch: &mut Batch) -> Verdict {
+        let mut assigned = Vec::new();
+        for reference in refs {
+            let facts =
+                Facts { leases: &self.leases, compact_revision: self.position.compact_revision };
+            let revision = &mut self.position.revision;
+            let run = self.ranges.assign(reference, revision, &facts);
+            let id = GroupId(reference.range);
+            assigned.extend(run.map(|run| (id, run)));
+            self.write_range(id, batch);
+        }
+        Verdict::Assigned(assigned)
+    }
+
+    fn write_range(&self, id: GroupId, batch: &mut Batch) {
+        if let Some(value) = self.ranges.encode(id) {
+            batch.put(Column::Meta, numbered(row::RANGE, id.0), value);
+        }
     }
 
     fn fold_grant(&mut self, grant: &internal::LeaseGrant, batch: &mut Batch) -> Verdict {
@@ -546,6 +593,22 @@ impl State {
 
     fn write_conf(&self, batch: &mut Batch) {
         batch.put(Column::Meta, vec![row::CONF], self.conf.encode_to_vec());
+    }
+}
+
+/// What the fold checks before it numbers a write of another range.
+struct Facts<'a> {
+    leases: &'a BTreeMap<i64, Lease>,
+    compact_revision: i64,
+}
+
+impl Predicates for Facts<'_> {
+    fn check(&self, predicate: &internal::Predicate) -> Option<Reason> {
+        if !predicate.leases.iter().all(|lease| self.leases.contains_key(lease)) {
+            return Some(Reason::LeaseNotFound);
+        }
+        let is_compacted = predicate.reads_at != 0 && predicate.reads_at < self.compact_revision;
+        is_compacted.then_some(Reason::Compacted)
     }
 }
 

@@ -190,7 +190,10 @@ impl Replica {
             guards.extend(proposed.guard);
             let content = match verdict {
                 Verdict::Rejected(error) => proposed.content.map(|_| Content::Refused(error)),
-                Verdict::Numbered(_) | Verdict::Done | Verdict::Duplicate => proposed.content,
+                Verdict::Numbered(_)
+                | Verdict::Done
+                | Verdict::Assigned(_)
+                | Verdict::Duplicate => proposed.content,
             };
             let to = Requester { id, node: proposed.node };
             step.reply = content.and_then(|content| self.reply_later(to, content));

@@ -1,0 +1,229 @@
+//! The ranges beside range 0: who owns which keys, and how the writes that are committed in their
+//! logs were numbered. A part of the spine's state.
+//!
+//! How a write was numbered is remembered until the range's own log says so (`Ref::noted`), so a
+//! replica that restarts or falls behind finds every verdict either here or in its log, and never
+//! needs the spine's old entries.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::proto::Span;
+use crate::proto::internal::{self, Ref, Run, Void, void::Reason};
+use crate::{GroupId, NodeId};
+
+/// Runs remembered for one range; a reference that would need more numbers only a part of what it
+/// names, and the rest when the range has noted some. Consecutive writes of one range share a run
+/// while no other range is numbered in between.
+pub const RUNS_MAX: usize = 4_096;
+
+/// One range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Range {
+    /// Its keys.
+    pub span: Span,
+    /// Counts changes of the span.
+    pub generation: u64,
+    /// The nodes with a replica.
+    pub replicas: Vec<NodeId>,
+    /// Every write up to this sequence number has its revision, or is void.
+    pub assigned: u64,
+    runs: Vec<Run>,
+}
+
+/// What the rest of the state says about a write that is to be numbered.
+pub trait Predicates {
+    /// Why the write is void, if it is.
+    fn check(&self, predicate: &internal::Predicate) -> Option<Reason>;
+}
+
+/// All ranges but range 0, which owns what is left.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ranges {
+    by_id: BTreeMap<u64, Range>,
+    /// By the first key.
+    by_start: BTreeMap<Bytes, u64>,
+}
+
+impl Ranges {
+    /// Adds a range; its span must be free.
+    pub fn insert(&mut self, id: GroupId, range: Range) {
+        assert!(id != GroupId::SPINE, "range 0 owns what no other range does");
+        let overlapping = self.overlapping(&range.span);
+        assert!(
+            overlapping.iter().all(|other| *other == GroupId::SPINE),
+            "a key has one owner (I9): {:?} overlaps {overlapping:?}",
+            range.span
+        );
+        self.by_start.insert(range.span.start.clone(), id.0);
+        self.by_id.insert(id.0, range);
+    }
+
+    /// By id.
+    pub fn get(&self, id: GroupId) -> Option<&Range> {
+        self.by_id.get(&id.0)
+    }
+
+    /// All of them, by id.
+    pub fn iter(&self) -> impl Iterator<Item = (GroupId, &Range)> {
+        self.by_id.iter().map(|(id, range)| (GroupId(*id), range))
+    }
+
+    /// Whether the cluster is unsplit.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// The range that owns a key.
+    pub fn owner(&self, key: &[u8]) -> GroupId {
+        let before =
+            self.by_start.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back();
+        let owner = before.filter(|(_, id)| self.by_id[*id].span.contains(key));
+        owner.map_or(GroupId::SPINE, |(_, id)| GroupId(*id))
+    }
+
+    /// The ranges that own keys of a span, in the order of their keys; range 0 comes last, if it
+    /// owns any.
+    pub fn overlapping(&self, span: &Span) -> Vec<GroupId> {
+        if span.is_empty() {
+            return Vec::new();
+        }
+        let mut owners = Vec::new();
+        // Up to where the span is covered without a hole.
+        let mut covered = Some(span.start.clone());
+        let first = self.owner(&span.start);
+        let from = if first == GroupId::SPINE {
+            span.start.clone()
+        } else {
+            self.by_id[&first.0].span.start.clone()
+        };
+        let mut has_hole = false;
+        for (start, id) in self.by_start.range(from..) {
+            let range = &self.by_id[id];
+            if !range.span.overlaps(span) {
+                break;
+            }
+            has_hole |= covered.as_ref().is_some_and(|covered| start > covered);
+            owners.push(GroupId(*id));
+            covered = range.span.end.clone();
+        }
+        let reaches_end = match (&covered, &span.end) {
+            (None, _) => true,
+            (Some(covered), Some(end)) => covered >= end,
+            (Some(_), None) => false,
+        };
+        if has_hole || !reaches_end {
+            owners.push(GroupId::SPINE);
+        }
+        owners
+    }
+
+    /// Numbers what a reference names and is not numbered yet. `revision` is that of the state so
+    /// far, and is moved on. `None` when there was nothing to number.
+    pub fn assign(
+        &mut self,
+        reference: &Ref,
+        revision: &mut i64,
+        predicates: &dyn Predicates,
+    ) -> Option<Run> {
+        let range = self.by_id.get_mut(&reference.range)?;
+        range.forget(reference.noted);
+        if reference.upto <= range.assigned || range.runs.len() >= RUNS_MAX {
+            return None;
+        }
+        let first = range.assigned + 1;
+        let mut run = Run { first, count: reference.upto - range.assigned, ..Run::default() };
+        for predicate in &reference.predicates {
+            let is_due = (first..=reference.upto).contains(&predicate.seq);
+            let reason = if is_due { predicates.check(predicate) } else { None };
+            let is_void = run.voids.last().is_some_and(|last| last.seq >= predicate.seq);
+            if let Some(reason) = reason.filter(|_| !is_void) {
+                run.voids.push(Void { seq: predicate.seq, reason: reason.into() });
+            }
+        }
+        let numbered_count = run.count - run.voids.len() as u64;
+        if numbered_count > 0 {
+            run.revision = *revision + 1;
+            *revision += i64::try_from(numbered_count).expect("a log holds fewer writes");
+        }
+        range.assigned = reference.upto;
+        range.remember(run.clone());
+        Some(run)
+    }
+
+    /// A range as it is stored.
+    pub fn encode(&self, id: GroupId) -> Option<Bytes> {
+        let range = self.by_id.get(&id.0)?;
+        let stored = internal::Range {
+            start: range.span.start.clone(),
+            end: range.span.end.clone().unwrap_or_default(),
+            generation: range.generation,
+            replicas: range.replicas.iter().map(|node| node.0).collect(),
+            assigned: range.assigned,
+            runs: range.runs.clone(),
+        };
+        Some(stored.encode_to_vec().into())
+    }
+
+    /// Takes a range as it was stored. `None` when that is damaged.
+    pub fn decode(&mut self, id: GroupId, value: &[u8]) -> Option<()> {
+        let stored = internal::Range::decode(value).ok()?;
+        let end = (!stored.end.is_empty()).then_some(stored.end);
+        let range = Range {
+            span: Span { start: stored.start, end },
+            generation: stored.generation,
+            replicas: stored.replicas.into_iter().map(NodeId).collect(),
+            assigned: stored.assigned,
+            runs: stored.runs,
+        };
+        let is_free = self.overlapping(&range.span).iter().all(|id| *id == GroupId::SPINE);
+        (id != GroupId::SPINE && !range.span.is_empty() && is_free).then(|| self.insert(id, range))
+    }
+}
+
+impl Range {
+    /// A range of these keys in which nothing was written yet.
+    pub fn new(span: Span, replicas: Vec<NodeId>) -> Self {
+        Self { span, generation: 1, replicas, assigned: 0, runs: Vec::new() }
+    }
+
+    /// How the writes after what the range has noted were numbered: in order, without a gap up to
+    /// `assigned`.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    fn remember(&mut self, run: Run) {
+        if let Some(last) = self.runs.last_mut()
+            && is_continued(last, &run)
+        {
+            last.count += run.count;
+            last.voids.extend(run.voids);
+            if last.revision == 0 {
+                last.revision = run.revision;
+            }
+        } else {
+            self.runs.push(run);
+        }
+    }
+
+    /// The range's log tells how everything up to here was numbered.
+    fn forget(&mut self, noted: u64) {
+        let kept = self.runs.partition_point(|run| run.first + run.count - 1 <= noted);
+        self.runs.drain(..kept);
+    }
+}
+
+/// Whether two neighbouring runs can be written as one.
+fn is_continued(run: &Run, next: &Run) -> bool {
+    let numbered_count = run.count - run.voids.len() as u64;
+    let expected = run.revision.saturating_add_unsigned(numbered_count);
+    run.revision == 0 || next.revision == 0 || next.revision == expected
+}
+
+#[cfg(test)]
+#[path = "ranges_tests.rs"]
+mod tests;
