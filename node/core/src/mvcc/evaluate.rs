@@ -59,7 +59,29 @@ pub fn evaluate(
     leases: &dyn LeaseTable,
     command: &Command,
 ) -> Result<Evaluated, ViewError> {
-    match run(view, head, leases, command, REVISION_BEFORE) {
+    decide(run(view, head.revision, head, leases, command, REVISION_BEFORE))
+}
+
+/// As `evaluate`, on the keys as the view has them, however new they are: the head is only that of
+/// reads of the past. For a range, whose leader has all of its keys but does not know how far the
+/// others are.
+///
+/// # Errors
+/// The store cannot be read.
+///
+/// # Panics
+/// The command is not a Put, DeleteRange or Txn.
+pub fn evaluate_newest(
+    view: &dyn View,
+    head: Head,
+    leases: &dyn LeaseTable,
+    command: &Command,
+) -> Result<Evaluated, ViewError> {
+    decide(run(view, REVISION_BEFORE, head, leases, command, REVISION_BEFORE))
+}
+
+fn decide(result: Result<(Vec<Effect>, Draft), Failure>) -> Result<Evaluated, ViewError> {
+    match result {
         Ok((effects, draft)) if !effects.is_empty() => Ok(Evaluated::Effects { effects, draft }),
         Ok(_) | Err(Failure::Client(_) | Failure::Overtaken) => Ok(Evaluated::NoEffect),
         Err(Failure::View(error)) => Err(error),
@@ -80,18 +102,19 @@ pub fn outcome_without_effect(
     leases: &dyn LeaseTable,
     command: &Command,
 ) -> Result<Option<Answer>, Failure> {
-    let (effects, draft) = run(view, head, leases, command, head.revision)?;
+    let (effects, draft) = run(view, head.revision, head, leases, command, head.revision)?;
     Ok(effects.is_empty().then(|| draft.into_unchanged()))
 }
 
 fn run(
     view: &dyn View,
+    keys_at: i64,
     head: Head,
     leases: &dyn LeaseTable,
     command: &Command,
     revision_before: i64,
 ) -> Result<(Vec<Effect>, Draft), Failure> {
-    let mut execution = Execution::new(view, head, leases, revision_before);
+    let mut execution = Execution::new(view, keys_at, head, leases, revision_before);
     let answer = match command {
         Command::Put(request) => {
             put::check_lease(leases, request)?;

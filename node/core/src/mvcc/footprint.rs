@@ -32,9 +32,9 @@ pub struct Footprint {
     pub spans: Vec<(Span, Mode)>,
     /// Leases to which a key may be attached, in order. Shared; who revokes one excludes these.
     pub leases: Vec<LeaseId>,
-    /// It reads at revisions of the past, so a compaction must not come between its evaluation
-    /// and its commit. Compacting excludes these.
-    pub reads_past: bool,
+    /// The lowest revision it asks for by number: a compaction above it must not come between its
+    /// evaluation and its commit. Compacting excludes these.
+    pub reads_at: Option<i64>,
 }
 
 /// The footprint of a Put, DeleteRange or Txn; empty for every other command.
@@ -64,7 +64,7 @@ pub fn footprint(command: &Command) -> Footprint {
         keys: uses.keys.into_iter().collect(),
         spans: uses.spans,
         leases: uses.leases.into_iter().collect(),
-        reads_past: uses.reads_past,
+        reads_at: uses.reads_at,
     }
 }
 
@@ -73,7 +73,7 @@ struct Uses {
     keys: BTreeMap<Bytes, Mode>,
     spans: Vec<(Span, Mode)>,
     leases: BTreeSet<LeaseId>,
-    reads_past: bool,
+    reads_at: Option<i64>,
 }
 
 impl Uses {
@@ -83,9 +83,15 @@ impl Uses {
         }
         for op in txn.success.iter().chain(&txn.failure) {
             match &op.request {
-                Some(Request::RequestRange(range)) if range.revision > 0 => self.reads_past = true,
                 Some(Request::RequestRange(range)) => {
-                    self.add(&range.key, &range.range_end, Mode::Read);
+                    if range.revision != 0 {
+                        let lowest = self.reads_at.get_or_insert(range.revision);
+                        *lowest = range.revision.min(*lowest);
+                    }
+                    // A negative one is the newest, unless a compaction refuses it.
+                    if range.revision <= 0 {
+                        self.add(&range.key, &range.range_end, Mode::Read);
+                    }
                 }
                 // Whether it happens at all depends on the conditions, so it is never blind.
                 Some(Request::RequestPut(put)) => self.add_put(put, Mode::Write),

@@ -42,7 +42,9 @@ pub use apply::Applier;
 pub use check::{check_delete, check_put, check_range, check_range_stream, check_txn};
 pub use compact::{Slice, check_compact, compact_slice, compaction_floor};
 pub use draft::Draft;
-pub use evaluate::{Evaluated, LeaseTable, NAMED_KEYS_MAX, evaluate, outcome_without_effect};
+pub use evaluate::{
+    Evaluated, LeaseTable, NAMED_KEYS_MAX, evaluate, evaluate_newest, outcome_without_effect,
+};
 pub use event::Event;
 pub use footprint::{Footprint, Mode, footprint};
 pub use hash::hash_kv;

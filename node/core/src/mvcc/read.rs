@@ -45,7 +45,7 @@ pub fn read_txn(
     request: &pb::TxnRequest,
 ) -> Result<pb::TxnResponse, Failure> {
     assert!(txn::is_read_only(request), "only a transaction of reads is answered without leases");
-    txn::run(&mut Execution::new(view, head, &NoLeases, head.revision), request)
+    txn::run(&mut Execution::new(view, head.revision, head, &NoLeases, head.revision), request)
 }
 
 /// The revision a read outside of transactions is made at.

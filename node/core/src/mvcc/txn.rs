@@ -54,12 +54,13 @@ pub(super) struct Execution<'a> {
 impl<'a> Execution<'a> {
     pub(super) fn new(
         view: &'a dyn View,
+        keys_at: i64,
         head: Head,
         leases: &'a dyn LeaseTable,
         revision_before: i64,
     ) -> Self {
         Self {
-            keys: Keyspace::new(view, head.revision),
+            keys: Keyspace::new(view, keys_at),
             leases,
             effects: Vec::new(),
             late_reads: Vec::new(),

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
 
+use crate::mvcc;
 use crate::proto::Span;
 
 /// What a request does at a place. `Blind` writes do not read and may share a place with each
@@ -64,6 +65,23 @@ impl Footprint {
             }
             is_same
         });
+    }
+}
+
+impl From<mvcc::Footprint> for Footprint {
+    fn from(footprint: mvcc::Footprint) -> Self {
+        let to_mode = |mode: mvcc::Mode| match mode {
+            mvcc::Mode::Read => Mode::Read,
+            mvcc::Mode::Blind => Mode::Blind,
+            mvcc::Mode::Write => Mode::Write,
+        };
+        let keys = footprint.keys.into_iter().map(|(key, mode)| (Point::Key(key), to_mode(mode)));
+        let leases = footprint.leases.into_iter().map(|id| (Point::Lease(id.0), Mode::Read));
+        let past = footprint.reads_at.is_some().then_some((Point::Past, Mode::Read));
+        Self {
+            points: keys.chain(leases).chain(past).collect(),
+            spans: footprint.spans.into_iter().map(|(span, mode)| (span, to_mode(mode))).collect(),
+        }
     }
 }
 

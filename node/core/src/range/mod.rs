@@ -3,6 +3,12 @@
 //! A request is evaluated only under latches on everything it reads and writes, and keeps them
 //! until its write is numbered and applied (I5), so it always sees complete state.
 
+pub mod frontier;
 pub mod latch;
+pub mod numbering;
+pub mod replica;
+pub mod stored;
+
+pub use replica::Replica;
 
 pub use latch::{Footprint, Latches, Mode, Point};

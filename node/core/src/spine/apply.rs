@@ -117,6 +117,34 @@ pub struct Applied {
     pub replies: Vec<(Requester, Outcome)>,
 }
 
+impl Applied {
+    /// Adds what a step comes to.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn carry_out(
+        &mut self,
+        step: Step,
+        applier: &mut mvcc::Applier<'_>,
+    ) -> Result<(), ViewError> {
+        let mut previous = None;
+        if step.revision != 0 {
+            let wants_previous = step.reply.as_ref().is_some_and(Reply::wants_previous);
+            previous = applier.apply(
+                step.revision,
+                &step.effects,
+                wants_previous,
+                &mut self.batch,
+                &mut self.events,
+            )?;
+        }
+        if let Some(reply) = step.reply {
+            self.replies.push((reply.to, reply.finish(previous)));
+        }
+        Ok(())
+    }
+}
+
 /// Works out consecutive tasks as one batch. The view stands where the first task begins.
 ///
 /// # Errors
@@ -132,20 +160,7 @@ pub fn run(view: &dyn View, tasks: Vec<Task>) -> Result<Applied, ViewError> {
             applied.position
         );
         for step in task.steps {
-            let mut previous = None;
-            if step.revision != 0 {
-                let wants_previous = step.reply.as_ref().is_some_and(Reply::wants_previous);
-                previous = applier.apply(
-                    step.revision,
-                    &step.effects,
-                    wants_previous,
-                    &mut applied.batch,
-                    &mut applied.events,
-                )?;
-            }
-            if let Some(reply) = step.reply {
-                applied.replies.push((reply.to, reply.finish(previous)));
-            }
+            applied.carry_out(step, &mut applier)?;
         }
         applied.batch.writes.extend(task.rows.writes);
         applied.position = task.position;

@@ -596,6 +596,17 @@ impl State {
     }
 }
 
+/// The granted leases as a store has them.
+pub struct StoredLeases<'a>(pub &'a dyn View);
+
+impl crate::mvcc::LeaseTable for StoredLeases<'_> {
+    fn exists(&self, lease: LeaseId) -> bool {
+        let key = numbered(row::LEASE, lease.0.cast_unsigned());
+        // A store that cannot be read is noticed by the evaluation itself.
+        self.0.get(Column::Meta, &key).is_ok_and(|row| row.is_some())
+    }
+}
+
 /// What the fold checks before it numbers a write of another range.
 struct Facts<'a> {
     leases: &'a BTreeMap<i64, Lease>,

@@ -70,15 +70,15 @@ fn a_transaction_uses_all_that_any_branch_might() {
         [(span("x", "z"), Mode::Read), (span("r", "s"), Mode::Read), (span("d", "e"), Mode::Write)]
     );
     assert_eq!(got.leases, [LeaseId(1), LeaseId(2)]);
-    assert!(!got.reads_past);
+    assert_eq!(got.reads_at, None);
 }
 
 #[test]
-fn the_past_needs_no_latch_on_keys() {
+fn the_past_needs_no_latch_on_keys_but_a_negative_revision_is_not_the_past() {
     let past = op(Request::RequestRange(pb::RangeRequest { revision: 5, ..range("a", "z") }));
     let got = footprint(&Command::Txn(txn(vec![past])));
-    assert_eq!(got, Footprint { reads_past: true, ..Default::default() });
+    assert_eq!(got, Footprint { reads_at: Some(5), ..Default::default() });
     let now = op(Request::RequestRange(pb::RangeRequest { revision: -1, ..range("a", "z") }));
     let got = footprint(&Command::Txn(txn(vec![now])));
-    assert_eq!((got.spans, got.reads_past), (vec![(span("a", "z"), Mode::Read)], false));
+    assert_eq!((got.spans, got.reads_at), (vec![(span("a", "z"), Mode::Read)], Some(-1)));
 }

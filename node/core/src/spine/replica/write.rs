@@ -50,7 +50,7 @@ impl Replica {
         command: Command,
         view: &dyn View,
     ) -> Result<(), ViewError> {
-        let footprint = to_latches(mvcc::footprint(&command));
+        let footprint = mvcc::footprint(&command).into();
         self.latch(footprint, Waiting { to: Some(to), work: Work::Write(command) }, view)
     }
 
@@ -256,20 +256,5 @@ struct FoldDecides;
 impl LeaseTable for FoldDecides {
     fn exists(&self, _: LeaseId) -> bool {
         true
-    }
-}
-
-fn to_latches(footprint: mvcc::Footprint) -> Footprint {
-    let to_mode = |mode: mvcc::Mode| match mode {
-        mvcc::Mode::Read => Mode::Read,
-        mvcc::Mode::Blind => Mode::Blind,
-        mvcc::Mode::Write => Mode::Write,
-    };
-    let keys = footprint.keys.into_iter().map(|(key, mode)| (Point::Key(key), to_mode(mode)));
-    let leases = footprint.leases.into_iter().map(|lease| (Point::Lease(lease.0), Mode::Read));
-    let past = footprint.reads_past.then_some((Point::Past, Mode::Read));
-    Footprint {
-        points: keys.chain(leases).chain(past).collect(),
-        spans: footprint.spans.into_iter().map(|(span, mode)| (span, to_mode(mode))).collect(),
     }
 }

@@ -1,0 +1,111 @@
+//! How far a node may show its state: up to a revision, everything on this node is there. Ranges
+//! apply in their own time; a reader or a watcher must not see a later write without an earlier
+//! one (I10).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::GroupId;
+use crate::mvcc::Head;
+
+/// The frontier of a node that holds a replica of some ranges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frontier {
+    head: Head,
+    index: u64,
+    /// Sequence number up to which each range with a replica here is applied.
+    applied: BTreeMap<GroupId, u64>,
+    /// Folded and not shown yet: in order of the spine's index.
+    ahead: VecDeque<Step>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Step {
+    index: u64,
+    head: Head,
+    /// What must be applied first.
+    needs: Vec<(GroupId, u64)>,
+}
+
+impl Frontier {
+    /// A node whose store shows everything up to `head`, the state after the spine's `index`.
+    pub fn new(index: u64, head: Head) -> Self {
+        Self { head, index, applied: BTreeMap::new(), ahead: VecDeque::new() }
+    }
+
+    /// A replica of a range is here and stands at this sequence number, or has come so far.
+    pub fn set_applied(&mut self, range: GroupId, seq: u64) {
+        let applied = self.applied.entry(range).or_default();
+        *applied = seq.max(*applied);
+        self.advance();
+    }
+
+    /// The replica of a range has left the node; what is left of it is not waited for.
+    pub fn remove(&mut self, range: GroupId) {
+        self.applied.remove(&range);
+        self.advance();
+    }
+
+    /// The spine was folded and applied up to an index, by which writes of ranges were numbered
+    /// up to these sequence numbers.
+    pub fn fold(&mut self, index: u64, head: Head, assigned: Vec<(GroupId, u64)>) {
+        let last = self.ahead.back().map_or(self.index, |step| step.index);
+        assert!(index > last, "the spine is folded in order: {index} after {last}");
+        self.ahead.push_back(Step { index, head, needs: assigned });
+        self.advance();
+    }
+
+    /// What may be shown.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// The spine's index that it stands at.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    fn advance(&mut self) {
+        while let Some(step) = self.ahead.front() {
+            let is_there = step.needs.iter().all(|(range, seq)| {
+                // A range without a replica here is read elsewhere.
+                self.applied.get(range).is_none_or(|applied| applied >= seq)
+            });
+            if !is_there {
+                return;
+            }
+            let step = self.ahead.pop_front().expect("there is a front");
+            (self.index, self.head) = (step.index, step.head);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(revision: i64) -> Head {
+        Head { revision, compact_revision: -1 }
+    }
+
+    #[test]
+    fn nothing_is_shown_before_all_that_comes_before_it() {
+        let mut frontier = Frontier::new(1, head(1));
+        let (one, two) = (GroupId(1), GroupId(2));
+        frontier.set_applied(one, 0);
+        frontier.set_applied(two, 0);
+        frontier.fold(2, head(3), vec![(one, 2)]);
+        frontier.fold(3, head(4), vec![(two, 1), (GroupId(9), 50)]);
+        frontier.fold(4, head(4), Vec::new());
+        assert_eq!((frontier.index(), frontier.head()), (1, head(1)));
+        frontier.set_applied(two, 1);
+        assert_eq!(frontier.index(), 1, "range 1 comes first");
+        frontier.set_applied(one, 1);
+        assert_eq!(frontier.index(), 1, "half of an entry");
+        frontier.set_applied(one, 2);
+        assert_eq!((frontier.index(), frontier.head()), (4, head(4)));
+        frontier.fold(5, head(5), vec![(one, 3)]);
+        assert_eq!(frontier.index(), 4);
+        frontier.remove(one);
+        assert_eq!(frontier.index(), 5);
+    }
+}

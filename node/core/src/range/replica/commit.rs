@@ -1,0 +1,287 @@
+//! What consensus asks for, and the join: a committed write is applied when its number is known.
+
+use std::mem;
+
+use prost::Message;
+
+use crate::Error;
+use crate::group::{self, Entry, EntryKind, Part};
+use crate::proto::internal::{ConfState, RangeEntry, RangeWrite};
+use crate::range::latch::Guard;
+use crate::range::numbering::{Numbering, Verdict};
+use crate::range::replica::{Effect, Replica, Task};
+use crate::range::stored::{Position, Stored};
+use crate::spine::apply::{Content, Reply, Requester, Step};
+use crate::time::Length;
+use crate::view::{Batch, View, ViewError};
+use crate::{NodeId, command::RequestId};
+
+/// A committed entry that is not joined yet.
+#[derive(Debug)]
+pub(super) struct Staged {
+    index: u64,
+    term: u64,
+    /// Sequence number of the first of the writes.
+    first: u64,
+    pub(super) writes: Vec<RangeWrite>,
+    /// What the log has noted by then.
+    noted: u64,
+    /// The membership from here on, if it changes.
+    conf: Option<ConfState>,
+}
+
+impl Staged {
+    pub(super) fn seqs(&self) -> std::ops::Range<u64> {
+        self.first..self.first + self.writes.len() as u64
+    }
+}
+
+/// What was proposed by an earlier leadership is remembered this long: its clients have been told
+/// of a time-out by then.
+const PROPOSED_FORGET_AFTER: Length = Length::from_secs(60);
+
+impl Replica {
+    pub(super) fn on_group_effect(&mut self, effect: group::Effect) {
+        match effect {
+            group::Effect::Role(role) => self.on_role(role),
+            group::Effect::Send(message) => self.out.push(Effect::Send(message)),
+            group::Effect::SendSnapshot { to, message } => {
+                self.out.push(Effect::SendSnapshot(to, message));
+            }
+            group::Effect::Append(append) => self.out.push(Effect::Append(append)),
+            group::Effect::Truncate(position) => self.out.push(Effect::Truncate(position)),
+            group::Effect::Install { mark } => self.out.push(Effect::Install(mark)),
+            group::Effect::ConfApplied { index, change, conf } => {
+                self.conf_applied = Some((index, change, conf));
+            }
+            group::Effect::Commit(entries) => entries.into_iter().for_each(|it| self.stage(it)),
+            // A write is known by its request when it is joined.
+            group::Effect::Proposed { .. } => {}
+            group::Effect::Refused(refusal) => self.refusal = Some(refusal),
+            // Linearizable reads take tickets of the spine.
+            group::Effect::TicketReady { .. } | group::Effect::TicketDropped { .. } => {}
+            group::Effect::SnapshotRefused(reason) => {
+                self.out.push(Effect::SnapshotRefused(reason));
+            }
+            group::Effect::Ignored { from, kind, reason } => {
+                self.out.push(Effect::Ignored(from, kind, reason));
+            }
+        }
+    }
+
+    fn on_role(&mut self, role: group::Role) {
+        let (is_leader, was_leader) = (role.part == Part::Leader, self.role.part == Part::Leader);
+        let is_new_term = role.term != self.role.term;
+        if was_leader && (!is_leader || is_new_term) {
+            self.stop_leading();
+        }
+        if is_leader && (!was_leader || is_new_term) {
+            // Until the first entry of the term is joined, nobody knows where the inheritance ends.
+            self.drain_index = Some(u64::MAX);
+            self.noting = self.numbering.noted();
+        }
+        self.role = role;
+        self.out.push(Effect::Role(role));
+    }
+
+    /// The leader's volatile state ends with the leadership. What was proposed stays remembered:
+    /// it may still be committed.
+    fn stop_leading(&mut self) {
+        self.drain_index = None;
+        self.latches.clear();
+        for proposed in self.proposed.values_mut() {
+            proposed.guard = None;
+        }
+        self.unapplied.clear();
+        for (_, waiting) in mem::take(&mut self.waiting) {
+            self.out.push(Effect::Unproposed(waiting.to, waiting.command));
+        }
+        for (to, command) in mem::take(&mut self.parked) {
+            self.out.push(Effect::Unproposed(to, command));
+        }
+        self.drop_gathered(Error::LeaderChanged);
+        self.report_due = None;
+        self.note_due = None;
+    }
+
+    /// Writes that were gathered and that consensus did not take: nothing of them is in any log.
+    pub(super) fn drop_gathered(&mut self, error: Error) -> Vec<Guard> {
+        self.writes_bytes = 0;
+        let mut guards = Vec::new();
+        for write in mem::take(&mut self.writes) {
+            let to = requester(&write);
+            if let Some(proposed) = self.proposed.remove(&to.id) {
+                guards.extend(proposed.guard);
+                self.out.push(Effect::Reply(to, Err(error)));
+            }
+        }
+        guards
+    }
+
+    fn stage(&mut self, entry: Entry) {
+        let (index, term) = (entry.index, entry.term);
+        self.unflushed_bytes += entry.memory_bytes() as u64;
+        let conf = match entry.kind {
+            EntryKind::Normal => None,
+            EntryKind::Change => {
+                let applied = self.conf_applied.take();
+                let (at, _, conf) = applied.expect("a change is announced before its entry");
+                assert!(at == index, "change of {at} announced for {index}");
+                Some(conf)
+            }
+        };
+        let data = if entry.kind == EntryKind::Normal { entry.data } else { Default::default() };
+        let content = RangeEntry::decode(data)
+            .unwrap_or_else(|error| panic!("committed entry {index} is damaged: {error}"));
+        for run in &content.notes {
+            self.numbering.learn(run);
+        }
+        if let Some(last) = content.notes.last() {
+            self.numbering.set_noted(last.first + last.count - 1);
+        }
+        let first = self.committed + 1;
+        self.committed += content.writes.len() as u64;
+        self.staged_writes += content.writes.len();
+        if self.drain_index == Some(u64::MAX) && term == self.role.term {
+            self.drain_index = Some(index);
+        }
+        let noted = self.numbering.noted();
+        let writes = content.writes;
+        self.staged.push_back(Staged { index, term, first, writes, noted, conf });
+    }
+
+    /// Hands on what is committed here and numbered there (I6). The order of the range's log is
+    /// the order of the numbers (I3).
+    pub(super) fn join(&mut self) {
+        while let Some(front) = self.staged.front() {
+            if front.seqs().any(|seq| self.numbering.verdict(seq).is_none()) {
+                return;
+            }
+            let staged = self.staged.pop_front().expect("there is a front");
+            self.join_entry(staged);
+        }
+    }
+
+    fn join_entry(&mut self, staged: Staged) {
+        let seqs = staged.seqs();
+        assert!(
+            staged.index > self.joined.index && seqs.start == self.joined.seq + 1,
+            "entries are joined in order: {} with {seqs:?} after {:?}",
+            staged.index,
+            self.joined
+        );
+        let seq = seqs.end - 1;
+        self.staged_writes -= staged.writes.len();
+        let mut steps = Vec::with_capacity(staged.writes.len());
+        for (seq, write) in seqs.zip(staged.writes) {
+            let verdict = self.numbering.verdict(seq).expect("checked before");
+            steps.push(self.join_write(seq, write, verdict));
+        }
+        self.joined = Position { index: staged.index, term: staged.term, seq };
+        if let Some(conf) = staged.conf {
+            self.conf = conf;
+        }
+        self.numbering.set_applied(seq);
+        let stored = Stored { position: self.joined, noted: staged.noted, conf: self.conf.clone() };
+        let mut rows = Batch::default();
+        stored.write(self.config.range, &mut rows);
+        let range = self.config.range;
+        self.out.push(Effect::Apply(Task { range, position: self.joined, steps, rows }));
+    }
+
+    fn join_write(&mut self, seq: u64, write: RangeWrite, verdict: Verdict) -> Step {
+        let to = requester(&write);
+        let mut step = Step::default();
+        let mut revision = 0;
+        if let Verdict::Numbered(number) = verdict {
+            (step.revision, revision) = (number, number);
+            step.effects = write.effects;
+        }
+        if let Some(proposed) = self.proposed.remove(&to.id) {
+            self.unapplied.extend(proposed.guard.map(|guard| (seq, guard)));
+            let content = match verdict.error() {
+                Some(error) => Content::Refused(error),
+                None => Content::Draft(proposed.draft),
+            };
+            step.reply = Some(Reply { to, content, revision });
+        }
+        step
+    }
+
+    pub(super) fn on_applied(
+        &mut self,
+        position: Position,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        assert!(position.index >= self.applied.index, "the applied index never goes back");
+        let was_serving = self.is_serving();
+        self.applied = position;
+        let mut guards = Vec::new();
+        while self.unapplied.front().is_some_and(|(seq, _)| *seq <= position.seq) {
+            guards.extend(self.unapplied.pop_front().map(|(_, guard)| guard));
+        }
+        self.unlatch(guards, view)?;
+        self.drive(group::Input::Applied { index: position.index });
+        self.ask_for_flush();
+        if !was_serving && self.is_serving() {
+            self.unpark(view)?;
+        }
+        Ok(())
+    }
+
+    fn ask_for_flush(&mut self) {
+        let limits = &self.config.limits;
+        let entries = self.applied.index.saturating_sub(self.flushed);
+        let is_due = entries >= limits.flush_entries || self.unflushed_bytes >= limits.flush_bytes;
+        if is_due && !self.is_flush_asked {
+            self.is_flush_asked = true;
+            self.unflushed_bytes = 0;
+            self.out.push(Effect::FlushStore);
+        }
+    }
+
+    /// The store is durable: the log before it is needed only by followers that lag a little. What
+    /// is staged is never cut off (I14): it is not applied.
+    pub(super) fn on_flushed(&mut self, index: u64) {
+        self.flushed = self.flushed.max(index);
+        self.is_flush_asked = false;
+        let limits = &self.config.limits;
+        let mut keep = limits.catch_up_entries;
+        if self.group.log_bytes() as u64 > limits.catch_up_bytes {
+            keep = 0;
+        }
+        let truncate = self.flushed.min(self.applied.index.saturating_sub(keep));
+        self.drive(group::Input::Truncate { index: truncate });
+    }
+
+    /// The range's state was replaced: everything kept beside it starts anew.
+    pub(super) fn on_installed(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        let Stored { position, noted, conf } = Stored::load(view, self.config.range)?
+            .ok_or_else(|| ViewError("the installed snapshot holds no range".into()))?;
+        assert!(position.index >= self.joined.index, "a snapshot never takes the state back");
+        self.numbering = Numbering::new(position.seq, noted);
+        self.committed = position.seq;
+        self.joined = position;
+        self.applied = position;
+        self.flushed = position.index;
+        self.unflushed_bytes = 0;
+        self.conf = conf;
+        self.staged.clear();
+        self.staged_writes = 0;
+        self.drive(group::Input::SnapshotInstalled);
+        self.out.push(Effect::WantNumbers);
+        Ok(())
+    }
+
+    pub(super) fn forget_proposed(&mut self) {
+        if self.role.part != Part::Leader {
+            let horizon = self.now - PROPOSED_FORGET_AFTER;
+            self.proposed.retain(|_, proposed| proposed.started >= horizon);
+        }
+    }
+}
+
+pub(in crate::range::replica) fn requester(write: &RangeWrite) -> Requester {
+    let id = RequestId { origin: write.origin, n: write.n };
+    Requester { id, node: NodeId(write.node) }
+}

@@ -1,0 +1,397 @@
+//! The machine of one range's replica: consensus on the range's writes, their evaluation under
+//! latches on the leader, and the join of the range's log with the order of the spine.
+//!
+//! A write goes: latched and evaluated (I5), proposed with its effects (I4), committed in the
+//! range's log, where it has the next sequence number, reported to the spine (I2, I3), numbered
+//! there, and applied when this replica has both the write and its number (I6). Until it is
+//! numbered it is staged. Its client is answered, and its latches are given back, when it is
+//! applied (I11).
+
+mod commit;
+mod report;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+
+use crate::command::{Command, Outcome, RequestId};
+use crate::group::{self, Change, Group, Ignored, Refusal};
+use crate::mvcc::Head;
+use crate::proto::Span;
+use crate::proto::internal::{ConfState, RaftMessage, RangeWrite, Ref, Run, SnapshotMark};
+use crate::range::latch::{Guard, Latches};
+use crate::range::numbering::Numbering;
+use crate::range::stored::{Position, Stored};
+use crate::spine::apply::{Requester, Step};
+use crate::time::{Length, Time};
+use crate::view::{Batch, View, ViewError};
+use crate::{GroupId, NodeId};
+
+use commit::Staged;
+use write::{Holder, Proposed, Waiting};
+
+/// What bounds the machine. Full means a clear refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one proposal (etcd's --max-request-bytes).
+    pub request_bytes_max: usize,
+    /// Bytes of one write whose keys were resolved here.
+    pub write_bytes_max: usize,
+    /// Bytes of writes put into one entry; a single larger write has an entry of its own.
+    pub entry_bytes_max: usize,
+    /// Writes put into one entry.
+    pub entry_writes_max: usize,
+    /// Writes that hold or wait for latches, are under way or staged; beyond it new ones are
+    /// refused.
+    pub writes_max: usize,
+    /// Runs noted in one entry.
+    pub notes_max: usize,
+    /// Applied entries after which the store is flushed and the log truncated.
+    pub flush_entries: u64,
+    /// Bytes of log after which the store is flushed and the log truncated.
+    pub flush_bytes: u64,
+    /// Applied entries kept in the log for slow followers.
+    pub catch_up_entries: u64,
+    /// Bytes of applied entries kept in the log for slow followers.
+    pub catch_up_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_bytes_max: 1_572_864,
+            write_bytes_max: 6 << 20,
+            entry_bytes_max: 1 << 20,
+            entry_writes_max: 1_024,
+            writes_max: 8_000,
+            notes_max: 1_024,
+            flush_entries: 10_000,
+            flush_bytes: 64 << 20,
+            catch_up_entries: 5_000,
+            catch_up_bytes: 32 << 20,
+        }
+    }
+}
+
+/// What a replica is told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub node: NodeId,
+    /// The range.
+    pub range: GroupId,
+    /// Its keys.
+    pub span: Span,
+    /// Consensus.
+    pub group: group::Config,
+    /// A report that is not followed by numbers is repeated after this.
+    pub report_again_after: Length,
+    /// What is applied is noted after this, even if nothing is written.
+    pub note_after: Length,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// What a replica is told.
+#[derive(Debug)]
+pub enum Input {
+    /// Time has moved on by one tick.
+    Tick,
+    /// Consensus, from a peer.
+    Message(RaftMessage),
+    /// A Put, DeleteRange or Txn whose keys are all in the range's span.
+    Submit(Requester, Command),
+    /// Everything that arrived together has been handed in: propose it.
+    Turn,
+    /// An `Append` is durable.
+    Persisted(u64),
+    /// The spine says how writes were numbered. In any order, and as often as anyone likes.
+    Numbered(Vec<Run>),
+    /// The ticket asked for is good: the store shows everything up to this head.
+    Ticket(u64, Head),
+    /// The ticket asked for will not come.
+    TicketFailed(u64, crate::Error),
+    /// Tasks are in the store up to here.
+    Applied(Position),
+    /// The store is durable up to this index.
+    Flushed(u64),
+    /// All of a snapshot has arrived and is durable in a staging place.
+    SnapshotReceived(RaftMessage, SnapshotMark),
+    /// The store holds the snapshot that `Install` named.
+    SnapshotInstalled,
+    /// A snapshot was taken in by its receiver, or not.
+    SnapshotSent(NodeId, bool),
+    /// The connection to this peer is gone.
+    Unreachable(NodeId),
+    /// Hand the leadership to this node.
+    Transfer(NodeId),
+    /// Do not wait for the election timeout.
+    Campaign,
+}
+
+/// What the driver must do. Appends, sends and tasks are carried out in the order they come.
+#[derive(Debug)]
+pub enum Effect {
+    /// Write to the log, and say `Persisted` when it is durable.
+    Append(group::Append),
+    /// Send to a peer; loss is allowed.
+    Send(RaftMessage),
+    /// The log may forget everything up to here; nothing waits for it.
+    Truncate(group::Position),
+    /// Stream the range's state to a peer, whose log will not do.
+    SendSnapshot(NodeId, RaftMessage),
+    /// Replace the range's state by the staged snapshot, then say `SnapshotInstalled`.
+    Install(SnapshotMark),
+    /// The staged snapshot is not wanted.
+    SnapshotRefused(Ignored),
+    /// A peer's message was ignored: its sender, its kind and why.
+    Ignored(NodeId, u32, Ignored),
+    /// Tell the spine's leader. Only the newest counts; it may be lost.
+    Report(Ref),
+    /// Hand in again, by `Numbered`, how the spine remembers that writes were numbered.
+    WantNumbers,
+    /// A ticket of the spine, and then an applied state that is not older.
+    WantTicket(u64),
+    /// Apply, then say `Applied`.
+    Apply(Task),
+    /// Make the store durable, then say `Flushed` with the index it stood at.
+    FlushStore,
+    /// Answer a request.
+    Reply(Requester, Outcome),
+    /// This replica cannot carry the request out, and nothing of it was proposed.
+    Unproposed(Requester, Command),
+    /// Role, leader or term have changed.
+    Role(group::Role),
+}
+
+/// Entries of the range's log, joined with the order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// The range.
+    pub range: GroupId,
+    /// Where the range's state stands after it.
+    pub position: Position,
+    /// Its writes in order.
+    pub steps: Vec<Step>,
+    /// The rows that keep the position.
+    pub rows: Batch,
+}
+
+/// The machine.
+pub struct Replica {
+    config: Config,
+    now: Time,
+    group: Group,
+    role: group::Role,
+    /// Index up to which a new leader must have applied before it evaluates (I5); `None` when this
+    /// node does not lead.
+    drain_index: Option<u64>,
+
+    numbering: Numbering,
+    /// Sequence number of the last committed write.
+    committed: u64,
+    /// Where the join stands: everything up to here was handed to the store.
+    joined: Position,
+    /// What is stored with it.
+    conf: ConfState,
+    applied: Position,
+    flushed: u64,
+    is_flush_asked: bool,
+    unflushed_bytes: u64,
+    /// Committed entries that are not joined yet.
+    staged: VecDeque<Staged>,
+    staged_writes: usize,
+    conf_applied: Option<(u64, Option<Change>, ConfState)>,
+    refusal: Option<Refusal>,
+
+    latches: Latches,
+    waiting: BTreeMap<Guard, Waiting>,
+    proposed: BTreeMap<RequestId, Proposed>,
+    /// Latches of joined writes, given back when their sequence number is applied.
+    unapplied: VecDeque<(u64, Guard)>,
+    writes: Vec<RangeWrite>,
+    writes_bytes: usize,
+
+    /// Requests that wait until this leader may evaluate.
+    parked: VecDeque<(Requester, Command)>,
+    tickets: BTreeMap<u64, Holder>,
+    tickets_count: u64,
+
+    /// Proposed to be noted, by this leader.
+    noting: u64,
+    note_due: Option<Time>,
+    /// The newest report, and when it is due again.
+    reported: (u64, u64),
+    report_due: Option<Time>,
+    /// When the spine's numbers are asked for again.
+    numbers_due: Option<Time>,
+
+    out: Vec<Effect>,
+    group_out: Vec<group::Effect>,
+}
+
+impl Replica {
+    /// A machine over a store in which the range stands at `stored`, and a log recovered as
+    /// `recovered`.
+    ///
+    /// # Errors
+    /// The log and the store do not fit together.
+    pub fn new(
+        config: Config,
+        now: Time,
+        stored: Stored,
+        recovered: group::Recovered,
+        chance: Box<dyn group::Chance + Send>,
+    ) -> Result<Self, group::Error> {
+        let Stored { position, noted, conf } = stored;
+        let group = Group::new(config.group.clone(), recovered, chance)?;
+        Ok(Self {
+            role: group.role(),
+            config,
+            now,
+            group,
+            drain_index: None,
+            numbering: Numbering::new(position.seq, noted),
+            committed: position.seq,
+            joined: position,
+            conf,
+            applied: position,
+            flushed: position.index,
+            is_flush_asked: false,
+            unflushed_bytes: 0,
+            staged: VecDeque::new(),
+            staged_writes: 0,
+            conf_applied: None,
+            refusal: None,
+            latches: Latches::default(),
+            waiting: BTreeMap::new(),
+            proposed: BTreeMap::new(),
+            unapplied: VecDeque::new(),
+            writes: Vec::new(),
+            writes_bytes: 0,
+            parked: VecDeque::new(),
+            tickets: BTreeMap::new(),
+            tickets_count: 0,
+            noting: noted,
+            note_due: None,
+            reported: (0, 0),
+            report_due: None,
+            numbers_due: None,
+            out: Vec::new(),
+            group_out: Vec::new(),
+        })
+    }
+
+    /// Takes one input. `view` is the applied state. Effects are appended to `out`.
+    ///
+    /// # Errors
+    /// The store cannot be read; the process must stop.
+    pub fn step(
+        &mut self,
+        now: Time,
+        view: &dyn View,
+        input: Input,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), ViewError> {
+        self.now = now.max(self.now);
+        match input {
+            Input::Tick => self.on_tick(),
+            Input::Message(message) => self.drive(group::Input::Message(message)),
+            Input::Submit(to, command) => self.on_submit(to, command, view)?,
+            Input::Turn => {}
+            Input::Persisted(token) => self.drive(group::Input::Persisted { token }),
+            Input::Numbered(runs) => runs.iter().for_each(|run| self.numbering.learn(run)),
+            Input::Ticket(n, head) => self.on_ticket(n, head, view)?,
+            Input::TicketFailed(n, error) => self.fail_ticket(n, error),
+            Input::Applied(position) => self.on_applied(position, view)?,
+            Input::Flushed(index) => self.on_flushed(index),
+            Input::SnapshotReceived(message, mark) => {
+                self.drive(group::Input::SnapshotReceived { message, mark });
+            }
+            Input::SnapshotInstalled => self.on_installed(view)?,
+            Input::SnapshotSent(to, is_ok) => {
+                self.drive(group::Input::SnapshotSent { to, is_ok });
+            }
+            Input::Unreachable(peer) => self.drive(group::Input::Unreachable(peer)),
+            Input::Transfer(to) => self.drive(group::Input::Transfer(to)),
+            Input::Campaign => self.drive(group::Input::Campaign),
+        }
+        self.turn(view)?;
+        out.append(&mut self.out);
+        Ok(())
+    }
+
+    /// As `step` with `Submit`, but leaves the write unproposed until a `step` follows, so that
+    /// writes which arrive together share an entry.
+    ///
+    /// # Errors
+    /// The store cannot be read; the process must stop.
+    pub fn gather(
+        &mut self,
+        now: Time,
+        view: &dyn View,
+        to: Requester,
+        command: Command,
+    ) -> Result<(), ViewError> {
+        self.now = now.max(self.now);
+        self.on_submit(to, command, view)
+    }
+
+    /// The range.
+    pub fn range(&self) -> GroupId {
+        self.config.range
+    }
+
+    /// Consensus.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// Role, leader and term.
+    pub fn role(&self) -> group::Role {
+        self.role
+    }
+
+    /// Where the store stands.
+    pub fn applied(&self) -> Position {
+        self.applied
+    }
+
+    /// Sequence number of the last write that is committed here.
+    pub fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    /// A leader that has applied everything it inherited.
+    pub fn is_serving(&self) -> bool {
+        self.drain_index.is_some_and(|index| self.applied.index >= index)
+    }
+
+    fn on_tick(&mut self) {
+        self.drive(group::Input::Tick);
+        self.tick_reports();
+    }
+
+    /// Ends a step: joins what can be joined, proposes what was gathered, and reports.
+    fn turn(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        self.join();
+        self.propose_writes(view)?;
+        self.propose_notes();
+        self.report();
+        Ok(())
+    }
+
+    /// Hands an input to consensus and carries out what comes of it, in order. Handling an effect
+    /// never drives consensus itself.
+    fn drive(&mut self, input: group::Input) {
+        let mut effects = mem::take(&mut self.group_out);
+        self.group.step(input, &mut effects);
+        for effect in effects.drain(..) {
+            self.on_group_effect(effect);
+        }
+        self.group_out = effects;
+    }
+}

@@ -1,0 +1,106 @@
+//! What the leader tells others of the range's writes: the spine, that they are committed (I2);
+//! and, in notes in the range's own log, how they were numbered.
+
+use prost::Message;
+
+use crate::group::{self, Part};
+use crate::proto::internal::{Predicate, RangeEntry, RangeWrite, Ref, Run};
+use crate::range::replica::{Effect, Replica};
+
+impl Replica {
+    /// Reports what is committed and not known to be numbered. Only what consensus has handed out
+    /// as committed is ever named (I2).
+    pub(super) fn report(&mut self) {
+        if self.role.part != Part::Leader {
+            return;
+        }
+        let what = (self.committed, self.numbering.noted());
+        if what == self.reported {
+            return;
+        }
+        self.send_report();
+    }
+
+    fn send_report(&mut self) {
+        self.reported = (self.committed, self.numbering.noted());
+        self.report_due = Some(self.now + self.config.report_again_after);
+        let mut predicates = Vec::new();
+        for staged in &self.staged {
+            for (seq, write) in staged.seqs().zip(&staged.writes) {
+                predicates.extend(predicate(seq, write));
+            }
+        }
+        let (upto, noted) = self.reported;
+        let range = self.config.range.0;
+        self.out.push(Effect::Report(Ref { range, upto, predicates, noted }));
+    }
+
+    pub(super) fn tick_reports(&mut self) {
+        self.forget_proposed();
+        let is_due = self.report_due.is_some_and(|due| due <= self.now);
+        if is_due {
+            let is_numbered = self.staged.is_empty();
+            self.report_due = None;
+            if !is_numbered && self.role.part == Part::Leader {
+                self.send_report();
+            }
+        }
+        let is_stuck = self
+            .staged
+            .front()
+            .is_some_and(|front| front.seqs().any(|seq| self.numbering.verdict(seq).is_none()));
+        if is_stuck && self.numbers_due.is_none_or(|due| due <= self.now) {
+            self.numbers_due = Some(self.now + self.config.report_again_after);
+            self.out.push(Effect::WantNumbers);
+        }
+    }
+
+    /// Notes go with the next write, or alone when none comes or they are many.
+    pub(super) fn propose_notes(&mut self) {
+        let is_ready = self.is_serving() && self.group.transferee().is_none();
+        if !is_ready || self.noting >= self.joined.seq {
+            self.note_due = None;
+            return;
+        }
+        let due = *self.note_due.get_or_insert(self.now + self.config.note_after);
+        if due > self.now {
+            return;
+        }
+        let notes = self.take_notes();
+        if notes.is_empty() {
+            return;
+        }
+        self.refusal = None;
+        let entry = RangeEntry { writes: Vec::new(), notes };
+        self.drive(group::Input::Propose(vec![entry.encode_to_vec().into()]));
+        if self.refusal.take().is_some() {
+            self.untake_notes();
+        }
+    }
+
+    /// How everything that is joined and not noted was numbered.
+    pub(super) fn take_notes(&mut self) -> Vec<Run> {
+        let mut notes = self.numbering.runs_after(self.noting);
+        notes.truncate(self.config.limits.notes_max);
+        if let Some(last) = notes.last() {
+            self.noting = last.first + last.count - 1;
+            self.note_due = None;
+        }
+        notes
+    }
+
+    /// The proposal they were in was refused.
+    pub(super) fn untake_notes(&mut self) {
+        self.noting = self.numbering.noted();
+    }
+}
+
+/// What must hold for a write when it is numbered.
+fn predicate(seq: u64, write: &RangeWrite) -> Option<Predicate> {
+    let attaches = write.effects.iter().filter(|effect| !effect.is_delete && effect.lease != 0);
+    let mut leases: Vec<i64> = attaches.map(|effect| effect.lease).collect();
+    leases.sort_unstable();
+    leases.dedup();
+    let is_needed = !leases.is_empty() || write.reads_at != 0;
+    is_needed.then_some(Predicate { seq, leases, reads_at: write.reads_at })
+}

@@ -1,0 +1,5 @@
+//! Tests of ranges under one order: real machines on three nodes, a spine that is a plain list of
+//! entries, and everything in between random. Every write is executed again at its revision.
+
+mod random;
+mod world;

@@ -1,0 +1,559 @@
+//! Three nodes with a replica of each range, their logs, stores and wires, and the spine as a list
+//! of committed entries that every node folds in its own time.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::command::{Command, Outcome, RequestId};
+use crate::group::{self, Append, Chance, Entry, EntryKind, HardState, Part, Recovered};
+use crate::memory::MemoryView;
+use crate::mvcc::{Applier, Head};
+use crate::proto::internal::{self, ConfState, RaftMessage, RangeEntry, Record, Ref, record::Body};
+use crate::range::frontier::Frontier;
+use crate::range::replica::commit::requester;
+use crate::range::replica::{Config, Effect, Input, Limits, Replica, Task};
+use crate::range::stored::Stored;
+use crate::spine::State;
+use crate::spine::apply::{Applied, Requester};
+use crate::spine::state::Verdict;
+use crate::time::{Length, Time};
+use crate::view::Batch;
+use crate::{GroupId, NodeId};
+
+const NODES: [u64; 3] = [1, 2, 3];
+const TICK: u64 = 1_000;
+
+/// A source of chance from a seed (splitmix64).
+#[derive(Clone, Debug)]
+pub(super) struct Seeded(pub(super) u64);
+
+impl Seeded {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(super) fn is_hit(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+impl Chance for Seeded {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+/// The log of one replica on disk.
+#[derive(Clone, Debug, Default)]
+struct Log {
+    hard_state: HardState,
+    truncated: group::Position,
+    entries: Vec<Entry>,
+    unflushed: VecDeque<Append>,
+}
+
+impl Log {
+    fn flush_one(&mut self) -> Option<u64> {
+        let append = self.unflushed.pop_front()?;
+        if let Some(place) = append.reset {
+            self.truncated = place;
+            self.entries.clear();
+        }
+        if let Some(first) = append.entries.first() {
+            self.entries.retain(|entry| entry.index < first.index);
+            self.entries.extend(append.entries);
+        }
+        self.hard_state = append.hard_state;
+        Some(append.token)
+    }
+}
+
+pub(super) struct Node {
+    pub(super) store: MemoryView,
+    state: State,
+    frontier: Frontier,
+    logs: BTreeMap<GroupId, Log>,
+    replicas: BTreeMap<GroupId, Replica>,
+    tasks: VecDeque<Task>,
+    /// Tickets that wait: range, number, index.
+    tickets: Vec<(GroupId, u64, u64)>,
+    is_up: bool,
+}
+
+/// What a client asked for, and what came of it.
+pub(super) struct Asked {
+    pub(super) command: Command,
+    pub(super) asked_at: u64,
+    pub(super) answer: Option<(u64, Outcome)>,
+}
+
+pub(super) struct World {
+    pub(super) chance: Seeded,
+    now: u64,
+    /// Counts events, as real time does.
+    clock: u64,
+    pub(super) nodes: BTreeMap<u64, Node>,
+    wire: Vec<RaftMessage>,
+    reports: Vec<Ref>,
+    /// Committed entries of the spine after index 1.
+    spine: Vec<Vec<Record>>,
+    spine_state: State,
+    pub(super) asked: BTreeMap<u64, Asked>,
+    /// Handed back by a node that could not carry them out.
+    homeless: Vec<(Requester, Command)>,
+    /// Who asked for the writes of an entry.
+    entries: BTreeMap<(GroupId, group::Position), Vec<RequestId>>,
+    /// By revision: who wrote what.
+    pub(super) written: BTreeMap<i64, (RequestId, Vec<internal::Effect>)>,
+    pub(super) is_calm: bool,
+    pub(super) seen: BTreeMap<&'static str, u64>,
+    /// Drops one rule, to see that it is missed.
+    pub(super) mutant: &'static str,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, mutant: &'static str) -> Self {
+        let members = NODES.map(|id| internal::Member { id, ..Default::default() }).to_vec();
+        let mut state = State::bootstrap(7, members);
+        let keys = [Bytes::from_static(b"b"), Bytes::from_static(b"m")];
+        state.pre_split(&keys, &NODES.map(NodeId));
+        let mut store = MemoryView::new();
+        let mut batch = Batch::default();
+        state.write_all(&mut batch);
+        let conf = ConfState { voters: NODES.to_vec(), ..Default::default() };
+        for (range, _) in state.ranges().iter() {
+            Stored::first(conf.clone()).write(range, &mut batch);
+        }
+        store.apply(&batch);
+        let mut world = Self {
+            chance: Seeded(seed),
+            now: 0,
+            clock: 0,
+            nodes: BTreeMap::new(),
+            wire: Vec::new(),
+            reports: Vec::new(),
+            spine: Vec::new(),
+            spine_state: state.clone(),
+            asked: BTreeMap::new(),
+            homeless: Vec::new(),
+            entries: BTreeMap::new(),
+            written: BTreeMap::new(),
+            is_calm: false,
+            seen: BTreeMap::new(),
+            mutant,
+        };
+        for id in NODES {
+            let node = Node {
+                store: store.clone(),
+                state: state.clone(),
+                frontier: Frontier::new(0, Head { revision: 0, compact_revision: -1 }),
+                logs: state.ranges().iter().map(|(range, _)| (range, Log::default())).collect(),
+                replicas: BTreeMap::new(),
+                tasks: VecDeque::new(),
+                tickets: Vec::new(),
+                is_up: false,
+            };
+            world.nodes.insert(id, node);
+            world.start(id);
+        }
+        world
+    }
+
+    fn see(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
+    fn start(&mut self, id: u64) {
+        let seed = self.chance.next();
+        let now = Time(self.now);
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        node.state = State::load(&node.store).expect("it can be read").expect("it is there");
+        let position = node.state.position();
+        // Nothing is shown before every range has what was numbered when the node went down.
+        let mut frontier = Frontier::new(0, Head { revision: 0, compact_revision: -1 });
+        let ranges: Vec<_> = node.state.ranges().iter().map(|(id, it)| (id, it.assigned)).collect();
+        for (n, (range, _)) in ranges.iter().enumerate() {
+            let stored = Stored::load(&node.store, *range).expect("readable").expect("a replica");
+            frontier.set_applied(*range, stored.position.seq);
+            let log = &node.logs[range];
+            let recovered = Recovered {
+                hard_state: log.hard_state,
+                truncated: log.truncated,
+                entries: log.entries.clone(),
+                applied: group::Position {
+                    index: stored.position.index,
+                    term: stored.position.term,
+                },
+                conf: stored.conf.clone(),
+            };
+            let span = node.state.ranges().get(*range).expect("listed").span.clone();
+            let config = Config {
+                node: NodeId(id),
+                range: *range,
+                span,
+                group: group::Config::new(NodeId(id), *range),
+                report_again_after: Length(5 * TICK),
+                note_after: Length(20 * TICK),
+                limits: Limits {
+                    flush_entries: 10,
+                    catch_up_entries: 1_000_000,
+                    ..Limits::default()
+                },
+            };
+            let chance = Box::new(Seeded(seed ^ n as u64));
+            let replica = Replica::new(config, now, stored, recovered, chance);
+            node.replicas.insert(*range, replica.expect("log and store fit together"));
+        }
+        let head =
+            Head { revision: position.revision, compact_revision: position.compact_revision };
+        frontier.fold(position.index, head, ranges.clone());
+        node.frontier = frontier;
+        node.is_up = true;
+        for (range, _) in ranges {
+            self.numbers(id, range);
+        }
+    }
+
+    fn crash(&mut self, id: u64) {
+        self.see("crash");
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        node.is_up = false;
+        node.replicas.clear();
+        node.tasks.clear();
+        node.tickets.clear();
+        for log in node.logs.values_mut() {
+            log.unflushed.clear();
+        }
+    }
+
+    fn numbers(&mut self, id: u64, range: GroupId) {
+        let known = self.nodes[&id].state.ranges().get(range).expect("it exists");
+        let runs = known.runs().to_vec();
+        self.step(id, range, Input::Numbered(runs));
+    }
+
+    pub(super) fn step(&mut self, id: u64, range: GroupId, input: Input) {
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        let Some(replica) = node.replicas.get_mut(&range) else { return };
+        let mut out = Vec::new();
+        replica.step(Time(self.now), &node.store, input, &mut out).expect("memory can be read");
+        for effect in out {
+            self.carry_out(id, range, effect);
+        }
+    }
+
+    fn carry_out(&mut self, id: u64, range: GroupId, effect: Effect) {
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        match effect {
+            Effect::Append(append) => {
+                for entry in append.entries.iter().filter(|entry| entry.kind == EntryKind::Normal) {
+                    let content = RangeEntry::decode(entry.data.clone()).expect("our own");
+                    let ids = content.writes.iter().map(|it| requester(it).id).collect();
+                    self.entries.insert((range, entry.position()), ids);
+                }
+                node.logs.get_mut(&range).expect("a log").unflushed.push_back(append);
+            }
+            Effect::Send(message) => self.wire.push(message),
+            Effect::Truncate(place) => {
+                let log = node.logs.get_mut(&range).expect("a log");
+                log.entries.retain(|entry| entry.index > place.index);
+                log.truncated = place;
+                self.see("truncated");
+            }
+            Effect::SendSnapshot(..) | Effect::Install(_) | Effect::SnapshotRefused(_) => {
+                panic!("logs are long enough here")
+            }
+            Effect::Ignored(..) => self.see("ignored"),
+            Effect::Report(mut reference) => {
+                reference.upto += u64::from(self.mutant == "reference before commit");
+                self.reports.push(reference);
+            }
+            Effect::WantNumbers => {
+                self.see("numbers wanted");
+                self.numbers(id, range);
+            }
+            Effect::WantTicket(n) => {
+                // A ticket is as new as the request for it (I7).
+                let mut index = self.spine.len() as u64 + 1;
+                if self.mutant == "stale ticket" {
+                    index = self.nodes[&id].frontier.index();
+                }
+                self.nodes.get_mut(&id).expect("it exists").tickets.push((range, n, index));
+            }
+            Effect::Apply(task) => node.tasks.push_back(task),
+            Effect::FlushStore => {
+                let index = node.replicas[&range].applied().index;
+                self.step(id, range, Input::Flushed(index));
+            }
+            Effect::Reply(to, outcome) => self.answer(to, outcome),
+            Effect::Unproposed(to, command) => self.homeless.push((to, command)),
+            Effect::Role(role) => {
+                if role.part == Part::Leader {
+                    self.see("leader");
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, to: Requester, outcome: Outcome) {
+        let asked = self.asked.get_mut(&to.id.n).expect("someone asked");
+        assert!(asked.answer.is_none(), "request {} is answered twice", to.id.n);
+        asked.answer = Some((self.clock, outcome));
+    }
+
+    /// A client asks.
+    pub(super) fn ask(&mut self, command: Command) {
+        let n = self.asked.len() as u64 + 1;
+        let asked = Asked { command: command.clone(), asked_at: self.clock, answer: None };
+        self.asked.insert(n, asked);
+        let to = Requester { id: RequestId { origin: 5, n }, node: NodeId(1) };
+        self.homeless.push((to, command));
+    }
+
+    /// Sends a request to some node, more often than not to the leader.
+    fn route(&mut self) {
+        if self.homeless.is_empty() {
+            return;
+        }
+        let at = self.chance.below(self.homeless.len() as u64);
+        let at = usize::try_from(at).expect("small");
+        let (to, command) = self.homeless.swap_remove(at);
+        let range = self.spine_state.ranges().owner(key_of(&command));
+        let is_leader = |id: &u64| {
+            let replica = self.nodes[id].replicas.get(&range);
+            replica.is_some_and(|it| it.role().part == Part::Leader)
+        };
+        let leaders: Vec<u64> = NODES.into_iter().filter(is_leader).collect();
+        let up: Vec<u64> = NODES.into_iter().filter(|id| self.nodes[id].is_up).collect();
+        let to_leader = !leaders.is_empty() && (self.is_calm || self.chance.is_hit(90));
+        let choice = if to_leader { leaders } else { up };
+        if choice.is_empty() {
+            self.homeless.push((to, command));
+            return;
+        }
+        let id = choice[usize::try_from(self.chance.below(choice.len() as u64)).expect("small")];
+        self.step(id, range, Input::Submit(to, command));
+    }
+
+    /// The spine's leader puts what was reported into an entry.
+    fn commit_spine(&mut self) {
+        let mut refs = Vec::new();
+        for reference in std::mem::take(&mut self.reports) {
+            if !self.is_calm && self.chance.is_hit(20) {
+                self.see("report lost");
+                continue;
+            }
+            if self.chance.is_hit(10) {
+                // Comes again, late.
+                self.reports.push(reference.clone());
+            }
+            refs.push(reference);
+        }
+        if refs.is_empty() {
+            return;
+        }
+        let body = Some(Body::Refs(internal::Refs { refs }));
+        self.push_spine(vec![Record { body, ..Default::default() }]);
+    }
+
+    pub(super) fn push_spine(&mut self, records: Vec<Record>) {
+        let index = self.spine_state.position().index + 1;
+        self.spine_state.enter(index, 1);
+        for record in &records {
+            self.spine_state.fold(record, &mut Batch::default());
+        }
+        self.spine.push(records);
+    }
+
+    pub(super) fn revision(&self) -> i64 {
+        self.spine_state.position().revision
+    }
+
+    fn fold(&mut self, id: u64) {
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        let index = node.state.position().index + 1;
+        let at = usize::try_from(index - 2).expect("small");
+        let (Some(records), true) = (self.spine.get(at).cloned(), node.is_up) else { return };
+        node.state.enter(index, 1);
+        let mut batch = Batch::default();
+        let mut runs: BTreeMap<GroupId, Vec<internal::Run>> = BTreeMap::new();
+        for record in &records {
+            if let Verdict::Assigned(assigned) = node.state.fold(record, &mut batch) {
+                for (range, run) in assigned {
+                    runs.entry(range).or_default().push(run);
+                }
+            }
+        }
+        let position = node.state.position();
+        position.write(&mut batch);
+        node.store.apply(&batch);
+        let head =
+            Head { revision: position.revision, compact_revision: position.compact_revision };
+        let ends = |(range, runs): (&GroupId, &Vec<internal::Run>)| {
+            let last = runs.last().expect("not empty");
+            (*range, last.first + last.count - 1)
+        };
+        node.frontier.fold(index, head, runs.iter().map(ends).collect());
+        for (range, runs) in runs {
+            // The message to the replica may be lost with a node that is slow.
+            if self.is_calm || !self.chance.is_hit(10) {
+                self.step(id, range, Input::Numbered(runs));
+            }
+        }
+    }
+
+    fn apply(&mut self, id: u64) {
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        let Some(task) = node.tasks.pop_front() else { return };
+        let mut applied = Applied::default();
+        let view = node.store.clone();
+        let mut applier = Applier::new(&view);
+        let mut written = Vec::new();
+        let index = group::Position { index: task.position.index, term: task.position.term };
+        let ids = self.entries.get(&(task.range, index)).cloned().unwrap_or_default();
+        for (id, step) in ids.into_iter().zip(task.steps) {
+            if step.revision != 0 {
+                written.push((step.revision, (id, step.effects.clone())));
+            }
+            applied.carry_out(step, &mut applier).expect("memory can be read");
+        }
+        applied.batch.writes.extend(task.rows.writes);
+        node.store.apply(&applied.batch);
+        node.frontier.set_applied(task.range, task.position.seq);
+        for (revision, write) in written {
+            let known = self.written.entry(revision).or_insert_with(|| write.clone());
+            assert_eq!(*known, write, "two writes at revision {revision}");
+        }
+        for (to, outcome) in applied.replies {
+            self.answer(to, outcome);
+        }
+        self.step(id, task.range, Input::Applied(task.position));
+    }
+
+    fn serve_tickets(&mut self, id: u64) {
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        let (index, head) = (node.frontier.index(), node.frontier.head());
+        let is_waited_for = self.mutant != "ticket without wait";
+        let is_due = |wanted: u64| !is_waited_for || wanted <= index;
+        let at = node.tickets.iter().position(|(_, _, wanted)| is_due(*wanted));
+        let Some(at) = at else { return };
+        let (range, n, _) = node.tickets.swap_remove(at);
+        self.step(id, range, Input::Ticket(n, head));
+    }
+
+    fn deliver(&mut self) {
+        if self.wire.is_empty() {
+            return;
+        }
+        let at = match self.is_calm {
+            true => 0,
+            false => usize::try_from(self.chance.below(self.wire.len() as u64)).expect("small"),
+        };
+        let message = self.wire.remove(at);
+        if !self.is_calm && self.chance.is_hit(5) {
+            self.see("message lost");
+            return;
+        }
+        if !self.is_calm && self.chance.is_hit(5) {
+            self.wire.push(message.clone());
+        }
+        let (to, range) = (message.to, GroupId(message.group));
+        self.step(to, range, Input::Message(message));
+    }
+
+    /// One random event.
+    pub(super) fn go(&mut self) {
+        self.clock += 1;
+        let id = 1 + self.chance.below(3);
+        let ranges = [GroupId(1), GroupId(2)];
+        let range = ranges[usize::try_from(self.chance.below(2)).expect("small")];
+        match self.chance.below(1_000) {
+            0..400 => self.deliver(),
+            400..550 => {
+                let node = self.nodes.get_mut(&id).expect("it exists");
+                let token = node.logs.get_mut(&range).and_then(Log::flush_one);
+                if let Some(token) = token.filter(|_| self.nodes[&id].is_up) {
+                    self.step(id, range, Input::Persisted(token));
+                }
+            }
+            550..700 => self.apply(id),
+            700..800 => self.fold(id),
+            800..860 => self.serve_tickets(id),
+            860..910 => self.commit_spine(),
+            910..970 => self.route(),
+            970..995 => {
+                self.now += TICK;
+                for id in NODES {
+                    for range in ranges {
+                        self.step(id, range, Input::Tick);
+                    }
+                }
+            }
+            _ if self.is_calm => {}
+            995..998 if self.nodes.values().all(|node| node.is_up) => self.crash(id),
+            998 => {
+                let to = NodeId(1 + self.chance.below(3));
+                self.step(id, range, Input::Transfer(to));
+            }
+            _ => self.start_all(),
+        }
+    }
+
+    pub(super) fn start_all(&mut self) {
+        for id in NODES {
+            if !self.nodes[&id].is_up {
+                self.start(id);
+            }
+        }
+    }
+
+    /// Whether there is nothing left to do.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.unrest().is_empty()
+    }
+
+    /// What is left to do.
+    pub(super) fn unrest(&self) -> String {
+        let end = self.spine_state.position();
+        if !self.homeless.is_empty() {
+            return format!("{} requests wait for a leader", self.homeless.len());
+        }
+        for (id, node) in &self.nodes {
+            let (tasks, tickets) = (node.tasks.len(), node.tickets.len());
+            let (folded, shown) = (node.state.position(), node.frontier.index());
+            if tasks + tickets > 0 || folded != end || shown != end.index {
+                return format!(
+                    "node {id}: {tasks} tasks, {tickets} tickets, {folded:?} folded, {shown} shown, \
+                     the end is {end:?}"
+                );
+            }
+            for (range, replica) in &node.replicas {
+                let assigned = self.spine_state.ranges().get(*range).expect("it exists").assigned;
+                let (applied, committed) = (replica.applied(), replica.committed());
+                if applied.seq != assigned || committed != assigned {
+                    return format!(
+                        "node {id}, range {range}: {committed} committed, {assigned} numbered, \
+                         {applied:?} applied, {:?}",
+                        replica.role()
+                    );
+                }
+            }
+        }
+        String::new()
+    }
+}
+
+pub(super) fn key_of(command: &Command) -> &[u8] {
+    match command {
+        Command::Put(put) => &put.key,
+        Command::DeleteRange(delete) => &delete.key,
+        Command::Txn(txn) => &txn.compare[0].key,
+        other => panic!("no client asks for {other:?} here"),
+    }
+}

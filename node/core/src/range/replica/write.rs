@@ -1,0 +1,256 @@
+//! Writes on the leader: latch, evaluate on complete state (I5), propose effects that are decided
+//! (I4); or, when there is no effect, answer at a ticket of the spine (I7).
+
+use prost::Message;
+
+use crate::command::Command;
+use crate::group::{self, Part, Refusal};
+use crate::mvcc::{self, Draft, Evaluated, Failure, Head};
+use crate::proto::internal::{Effect as Change, RangeEntry, RangeWrite};
+use crate::range::latch::{Footprint, Guard};
+use crate::range::replica::{Effect, Replica};
+use crate::spine::apply::Requester;
+use crate::spine::state::StoredLeases;
+use crate::time::Time;
+use crate::view::{View, ViewError};
+use crate::{Error, LeaseId};
+
+/// Reads of the past need a head; nothing else of an evaluation does.
+const NO_HEAD: Head = Head { revision: 0, compact_revision: -1 };
+
+/// What waits for its latches.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    pub(super) to: Requester,
+    pub(super) command: Command,
+    /// Of a ticket, if it reads the past.
+    head: Option<Head>,
+}
+
+/// A write on its way through the log.
+#[derive(Clone, Debug)]
+pub(super) struct Proposed {
+    pub(super) started: Time,
+    /// Given back once the write is applied; `None` when the leadership it belonged to ended.
+    pub(super) guard: Option<Guard>,
+    /// The answer but for the revision.
+    pub(super) draft: Draft,
+}
+
+/// What a ticket is for.
+#[derive(Clone, Debug)]
+pub(super) enum Holder {
+    /// It has no effect: answer it there.
+    Answer(Requester, Command),
+    /// It reads the past: evaluate it with that head.
+    Evaluate(Requester, Command),
+}
+
+impl Replica {
+    pub(super) fn on_submit(
+        &mut self,
+        to: Requester,
+        command: Command,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        // A duplicated message.
+        if self.proposed.contains_key(&to.id) {
+            return Ok(());
+        }
+        let footprint = mvcc::footprint(&command);
+        let span = &self.config.span;
+        let is_inside = footprint.keys.iter().all(|(key, _)| span.contains(key))
+            && footprint.spans.iter().all(|(inner, _)| {
+                span.contains(&inner.start)
+                    && match (&inner.end, &span.end) {
+                        (_, None) => true,
+                        (Some(inner), Some(outer)) => inner <= outer,
+                        (None, Some(_)) => false,
+                    }
+            });
+        if self.role.part != Part::Leader || !is_inside {
+            self.out.push(Effect::Unproposed(to, command));
+            return Ok(());
+        }
+        let count = self.waiting.len() + self.proposed.len() + self.parked.len();
+        if count >= self.config.limits.writes_max {
+            self.out.push(Effect::Reply(to, Err(Error::TooManyRequests)));
+            return Ok(());
+        }
+        if !self.is_serving() || self.group.transferee().is_some() {
+            self.parked.push_back((to, command));
+            return Ok(());
+        }
+        if footprint.reads_at.is_some() {
+            self.want_ticket(Holder::Evaluate(to, command));
+            return Ok(());
+        }
+        self.latch(footprint.into(), Waiting { to, command, head: None }, view)
+    }
+
+    /// Tries everything again that waited for the leader to be ready.
+    pub(super) fn unpark(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        for _ in 0..self.parked.len() {
+            let Some((to, command)) = self.parked.pop_front() else { break };
+            self.on_submit(to, command, view)?;
+        }
+        Ok(())
+    }
+
+    fn latch(
+        &mut self,
+        footprint: Footprint,
+        waiting: Waiting,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let (guard, is_granted) = self.latches.acquire(footprint);
+        if !is_granted {
+            self.waiting.insert(guard, waiting);
+            return Ok(());
+        }
+        self.evaluate(guard, waiting, view)
+    }
+
+    /// Gives latches back and goes on with whoever waited for them.
+    pub(super) fn unlatch(&mut self, guards: Vec<Guard>, view: &dyn View) -> Result<(), ViewError> {
+        let mut granted = Vec::new();
+        for guard in guards {
+            self.latches.release(guard, &mut granted);
+        }
+        for guard in granted {
+            let waiting = self.waiting.remove(&guard).expect("a granted guard was waiting");
+            self.evaluate(guard, waiting, view)?;
+        }
+        Ok(())
+    }
+
+    fn evaluate(
+        &mut self,
+        guard: Guard,
+        waiting: Waiting,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let Waiting { to, command, head } = waiting;
+        let head = head.unwrap_or(NO_HEAD);
+        match mvcc::evaluate_newest(view, head, &FoldDecides, &command)? {
+            Evaluated::NoEffect => {
+                self.want_ticket(Holder::Answer(to, command));
+                self.unlatch(vec![guard], view)
+            }
+            Evaluated::Effects { effects, draft } => {
+                let reads_at = mvcc::footprint(&command).reads_at.unwrap_or(0);
+                self.propose(to, guard, effects, draft, reads_at, view)
+            }
+        }
+    }
+
+    fn propose(
+        &mut self,
+        to: Requester,
+        guard: Guard,
+        effects: Vec<Change>,
+        draft: Draft,
+        reads_at: i64,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let limits = &self.config.limits;
+        // The keys that a delete names are not the client's bytes.
+        let bytes_max = match effects.iter().any(|effect| effect.is_delete) {
+            true => limits.write_bytes_max.max(limits.request_bytes_max),
+            false => limits.request_bytes_max,
+        };
+        let (origin, n, node) = (to.id.origin, to.id.n, to.node.0);
+        let write = RangeWrite { origin, n, node, effects, reads_at };
+        let write_bytes = write.encoded_len();
+        if write_bytes > bytes_max {
+            self.out.push(Effect::Reply(to, Err(Error::RequestTooLarge)));
+            return self.unlatch(vec![guard], view);
+        }
+        if self.writes_bytes + write_bytes > limits.entry_bytes_max
+            || self.writes.len() >= limits.entry_writes_max
+        {
+            self.propose_writes(view)?;
+        }
+        self.writes_bytes += write_bytes;
+        self.writes.push(write);
+        let proposed = Proposed { started: self.now, guard: Some(guard), draft };
+        self.proposed.insert(to.id, proposed);
+        Ok(())
+    }
+
+    /// Proposes what was gathered; a refusal answers every request in it.
+    pub(super) fn propose_writes(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        while !self.writes.is_empty() {
+            let notes = self.take_notes();
+            let entry = RangeEntry { writes: std::mem::take(&mut self.writes), notes };
+            self.writes_bytes = 0;
+            self.refusal = None;
+            self.drive(group::Input::Propose(vec![entry.encode_to_vec().into()]));
+            let Some(refusal) = self.refusal.take() else { continue };
+            self.untake_notes();
+            self.writes = entry.writes;
+            let guards = self.drop_gathered(match refusal {
+                Refusal::Full => Error::TooManyRequests,
+                _ => Error::LeaderChanged,
+            });
+            self.unlatch(guards, view)?;
+        }
+        Ok(())
+    }
+
+    fn want_ticket(&mut self, holder: Holder) {
+        self.tickets_count += 1;
+        self.tickets.insert(self.tickets_count, holder);
+        self.out.push(Effect::WantTicket(self.tickets_count));
+    }
+
+    pub(super) fn on_ticket(
+        &mut self,
+        n: u64,
+        head: Head,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        match self.tickets.remove(&n) {
+            Some(Holder::Answer(to, command)) => self.answer(to, command, head, view),
+            Some(Holder::Evaluate(to, command)) if self.is_serving() => {
+                let footprint = mvcc::footprint(&command).into();
+                self.latch(footprint, Waiting { to, command, head: Some(head) }, view)
+            }
+            Some(Holder::Evaluate(to, command)) => self.on_submit(to, command, view),
+            None => Ok(()),
+        }
+    }
+
+    fn answer(
+        &mut self,
+        to: Requester,
+        command: Command,
+        head: Head,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        match mvcc::outcome_without_effect(view, head, &StoredLeases(view), &command) {
+            Ok(Some(answer)) => self.out.push(Effect::Reply(to, Ok(answer))),
+            // It has an effect by now: back to the write path.
+            Ok(None) => self.on_submit(to, command, view)?,
+            Err(Failure::Client(error)) => self.out.push(Effect::Reply(to, Err(error))),
+            Err(Failure::Overtaken) => self.want_ticket(Holder::Answer(to, command)),
+            Err(Failure::View(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    pub(super) fn fail_ticket(&mut self, n: u64, error: Error) {
+        if let Some(Holder::Answer(to, _) | Holder::Evaluate(to, _)) = self.tickets.remove(&n) {
+            self.out.push(Effect::Reply(to, Err(error)));
+        }
+    }
+}
+
+/// Whether a lease exists is decided when the write that names it is numbered (I12).
+struct FoldDecides;
+
+impl mvcc::LeaseTable for FoldDecides {
+    fn exists(&self, _: LeaseId) -> bool {
+        true
+    }
+}

@@ -1,0 +1,68 @@
+//! What the store keeps of a range beside its keys: how far its log is joined with the order.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+
+use crate::GroupId;
+use crate::proto::internal::{ConfState, StoredRange};
+use crate::view::{Batch, Column, View, ViewError};
+
+/// First byte of a Meta key of a range; its id follows, big-endian. See `spine::state` for others.
+const ROW: u8 = b'p';
+
+/// Where the state of a range stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Index of the last entry of its log that is joined.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// Sequence number of the last write that is joined.
+    pub seq: u64,
+}
+
+/// A range as the store has it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stored {
+    /// Where its state stands.
+    pub position: Position,
+    /// Its log tells how everything up to this sequence number was numbered.
+    pub noted: u64,
+    /// Voters and learners.
+    pub conf: ConfState,
+}
+
+impl Stored {
+    /// A range that begins: its log starts after index 1 of term 1, as every group's does.
+    pub fn first(conf: ConfState) -> Self {
+        Self { position: Position { index: 1, term: 1, seq: 0 }, noted: 0, conf }
+    }
+
+    /// As a row.
+    pub fn write(&self, range: GroupId, batch: &mut Batch) {
+        let Position { index, term, seq } = self.position;
+        let noted = self.noted;
+        let stored = StoredRange { index, term, seq, noted, conf: Some(self.conf.clone()) };
+        batch.put(Column::Meta, key(range), stored.encode_to_vec());
+    }
+
+    /// The row of a range; `None` when the store has no replica of it.
+    ///
+    /// # Errors
+    /// The store cannot be read, or the row is damaged.
+    pub fn load(view: &dyn View, range: GroupId) -> Result<Option<Self>, ViewError> {
+        let Some(value) = view.get(Column::Meta, &key(range))? else { return Ok(None) };
+        let stored = StoredRange::decode(value)
+            .map_err(|error| ViewError(format!("row of range {range}: {error}")))?;
+        let StoredRange { index, term, seq, noted, conf } = stored;
+        let position = Position { index, term, seq };
+        Ok(Some(Self { position, noted, conf: conf.unwrap_or_default() }))
+    }
+}
+
+fn key(range: GroupId) -> Bytes {
+    let mut key = BytesMut::with_capacity(9);
+    key.put_u8(ROW);
+    key.put_u64(range.0);
+    key.freeze()
+}
