@@ -79,6 +79,8 @@ impl Replica {
             // Until the first entry of the term is joined, nobody knows where the inheritance ends.
             self.drain_index = Some(u64::MAX);
             self.noting = self.numbering.noted();
+            // What an earlier leadership reported may have been lost with it.
+            self.reported = (0, 0);
         }
         self.role = role;
         self.out.push(Effect::Role(role));

@@ -18,6 +18,8 @@ use crate::{Error, LeaseId};
 
 const EVENTS: u64 = 6_000;
 const CALM_EVENTS_MAX: u64 = 40_000;
+/// Seeds that found something once; see docs/bugs.md.
+const ONCE_FAILED: [u64; 1] = [738];
 /// Granted before anything else; no other is.
 const LEASE: i64 = 4;
 const NO_LEASE: i64 = 5;
@@ -227,7 +229,7 @@ fn every_request_is_as_if_it_were_alone_at_its_revision() {
     let mut met: BTreeMap<&'static str, u64> = BTreeMap::new();
     // More of them: FLOTILLA_SEEDS=5000 cargo test --release -p flotilla-core as_if_it_were_alone
     let seeds_count = std::env::var("FLOTILLA_SEEDS").ok().and_then(|it| it.parse().ok());
-    for seed in 0..seeds_count.unwrap_or(60) {
+    for seed in (0..seeds_count.unwrap_or(60)).chain(ONCE_FAILED) {
         let judged = run(seed, "").and_then(|world| Ok((judge(&world)?, world.seen)));
         let (found, seen) = judged.unwrap_or_else(|what| panic!("seed {seed}: {what}"));
         for (what, count) in found.into_iter().chain(seen) {
