@@ -60,18 +60,56 @@ impl<'a> Applier<'a> {
         let mut prev = None;
         let expanded = self.expand(effects)?;
         for (sub, effect) in (0..).zip(expanded.iter()) {
-            let (old, before) = self.find(&effect.key, revision)?;
+            let old = self.change(Revision { main: revision, sub }, effect, batch, events)?;
             if sub == 0 && wants_prev {
                 prev =
                     live(&old).map(|old| layout::decode_key_value(old.kv.clone())).transpose()?;
             }
-            let revision = Revision { main: revision, sub };
-            let change = Change { revision, effect, old, before };
-            let (changed, event) = change.write(batch)?;
-            self.changed.insert(effect.key.clone(), changed);
-            events.push(event);
         }
         Ok(prev)
+    }
+
+    /// Applies the effects that a transaction over several ranges has in one of them, each at its
+    /// own sub-revision. See `apply`.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    ///
+    /// # Panics
+    /// As `apply`.
+    pub fn apply_share(
+        &mut self,
+        revision: i64,
+        effects: &[Effect],
+        subs: &[u64],
+        batch: &mut Batch,
+        events: &mut Vec<Event>,
+    ) -> Result<(), ViewError> {
+        assert!(effects.len() == subs.len(), "every effect has its sub-revision");
+        for (effect, first) in effects.iter().zip(subs) {
+            let first = i64::try_from(*first).expect("a revision has fewer changes");
+            let expanded = self.expand(std::slice::from_ref(effect))?;
+            for (sub, effect) in (first..).zip(expanded.iter()) {
+                self.change(Revision { main: revision, sub }, effect, batch, events)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes one key; returns its record before.
+    fn change(
+        &mut self,
+        revision: Revision,
+        effect: &Effect,
+        batch: &mut Batch,
+        events: &mut Vec<Event>,
+    ) -> Result<Option<Record>, ViewError> {
+        let (old, before) = self.find(&effect.key, revision.main)?;
+        let change = Change { revision, effect, old: old.clone(), before };
+        let (changed, event) = change.write(batch)?;
+        self.changed.insert(effect.key.clone(), changed);
+        events.push(event);
+        Ok(old)
     }
 
     /// Names the keys of effects that stand for many. What they stand for was latched when it was

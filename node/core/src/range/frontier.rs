@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::GroupId;
+use crate::command::RequestId;
 use crate::mvcc::Head;
 
 /// The frontier of a node that holds a replica of some ranges.
@@ -24,6 +25,8 @@ struct Step {
     head: Head,
     /// What must be applied first.
     needs: Vec<(GroupId, u64)>,
+    /// Changes of transactions that must be applied first.
+    needs_txns: Vec<(GroupId, RequestId)>,
 }
 
 impl Frontier {
@@ -39,6 +42,14 @@ impl Frontier {
         self.advance();
     }
 
+    /// A transaction's changes in a range are applied here.
+    pub fn set_resolved(&mut self, range: GroupId, id: RequestId) {
+        for step in &mut self.ahead {
+            step.needs_txns.retain(|need| *need != (range, id));
+        }
+        self.advance();
+    }
+
     /// The replica of a range has left the node; what is left of it is not waited for.
     pub fn remove(&mut self, range: GroupId) {
         self.applied.remove(&range);
@@ -46,11 +57,18 @@ impl Frontier {
     }
 
     /// The spine was folded and applied up to an index, by which writes of ranges were numbered
-    /// up to these sequence numbers.
-    pub fn fold(&mut self, index: u64, head: Head, assigned: Vec<(GroupId, u64)>) {
+    /// up to these sequence numbers, and these transactions committed whose changes in a range are
+    /// not here yet (`Stored::tells_of`).
+    pub fn fold(
+        &mut self,
+        index: u64,
+        head: Head,
+        assigned: Vec<(GroupId, u64)>,
+        txns: Vec<(GroupId, RequestId)>,
+    ) {
         let last = self.ahead.back().map_or(self.index, |step| step.index);
         assert!(index > last, "the spine is folded in order: {index} after {last}");
-        self.ahead.push_back(Step { index, head, needs: assigned });
+        self.ahead.push_back(Step { index, head, needs: assigned, needs_txns: txns });
         self.advance();
     }
 
@@ -70,7 +88,9 @@ impl Frontier {
                 // A range without a replica here is read elsewhere.
                 self.applied.get(range).is_none_or(|applied| applied >= seq)
             });
-            if !is_there {
+            let is_whole =
+                step.needs_txns.iter().all(|(range, _)| !self.applied.contains_key(range));
+            if !is_there || !is_whole {
                 return;
             }
             let step = self.ahead.pop_front().expect("there is a front");
@@ -93,9 +113,9 @@ mod tests {
         let (one, two) = (GroupId(1), GroupId(2));
         frontier.set_applied(one, 0);
         frontier.set_applied(two, 0);
-        frontier.fold(2, head(3), vec![(one, 2)]);
-        frontier.fold(3, head(4), vec![(two, 1), (GroupId(9), 50)]);
-        frontier.fold(4, head(4), Vec::new());
+        frontier.fold(2, head(3), vec![(one, 2)], Vec::new());
+        frontier.fold(3, head(4), vec![(two, 1), (GroupId(9), 50)], Vec::new());
+        frontier.fold(4, head(4), Vec::new(), Vec::new());
         assert_eq!((frontier.index(), frontier.head()), (1, head(1)));
         frontier.set_applied(two, 1);
         assert_eq!(frontier.index(), 1, "range 1 comes first");
@@ -103,9 +123,16 @@ mod tests {
         assert_eq!(frontier.index(), 1, "half of an entry");
         frontier.set_applied(one, 2);
         assert_eq!((frontier.index(), frontier.head()), (4, head(4)));
-        frontier.fold(5, head(5), vec![(one, 3)]);
+        frontier.fold(5, head(5), vec![(one, 3)], Vec::new());
         assert_eq!(frontier.index(), 4);
         frontier.remove(one);
         assert_eq!(frontier.index(), 5);
+
+        let txn = |n| RequestId { origin: 1, n };
+        frontier.fold(6, head(6), Vec::new(), vec![(two, txn(1)), (GroupId(9), txn(1))]);
+        frontier.set_resolved(two, txn(2));
+        assert_eq!(frontier.index(), 5, "another");
+        frontier.set_resolved(two, txn(1));
+        assert_eq!(frontier.index(), 6);
     }
 }

@@ -4,7 +4,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::GroupId;
-use crate::proto::internal::{ConfState, StoredRange};
+use crate::command::RequestId;
+use crate::proto::internal::{ConfState, Prepare, PreparedTxn, StoredRange};
+use crate::spine::txns;
 use crate::view::{Batch, Column, View, ViewError};
 
 /// First byte of a Meta key of a range; its id follows, big-endian. See `spine::state` for others.
@@ -30,19 +32,31 @@ pub struct Stored {
     pub noted: u64,
     /// Voters and learners.
     pub conf: ConfState,
+    /// Transactions that lock keys and are not resolved.
+    pub prepared: Vec<PreparedTxn>,
 }
 
 impl Stored {
     /// A range that begins: its log starts after index 1 of term 1, as every group's does.
     pub fn first(conf: ConfState) -> Self {
-        Self { position: Position { index: 1, term: 1, seq: 0 }, noted: 0, conf }
+        Self { position: Position { index: 1, term: 1, seq: 0 }, conf, ..Self::default() }
+    }
+
+    /// Whether the log, as far as it is joined, tells what became of a transaction that locked keys
+    /// at this index of it.
+    pub fn tells_of(&self, id: RequestId, prepared_at: u64) -> bool {
+        let id = txns::to_proto(id);
+        let is_it = |prepare: &Prepare| prepare.id.as_ref() == Some(&id);
+        let is_locked = self.prepared.iter().any(|it| it.prepare.as_ref().is_some_and(is_it));
+        self.position.index >= prepared_at && !is_locked
     }
 
     /// As a row.
     pub fn write(&self, range: GroupId, batch: &mut Batch) {
         let Position { index, term, seq } = self.position;
         let noted = self.noted;
-        let stored = StoredRange { index, term, seq, noted, conf: Some(self.conf.clone()) };
+        let (conf, prepared) = (Some(self.conf.clone()), self.prepared.clone());
+        let stored = StoredRange { index, term, seq, noted, conf, prepared };
         batch.put(Column::Meta, key(range), stored.encode_to_vec());
     }
 
@@ -54,9 +68,9 @@ impl Stored {
         let Some(value) = view.get(Column::Meta, &key(range))? else { return Ok(None) };
         let stored = StoredRange::decode(value)
             .map_err(|error| ViewError(format!("row of range {range}: {error}")))?;
-        let StoredRange { index, term, seq, noted, conf } = stored;
+        let StoredRange { index, term, seq, noted, conf, prepared } = stored;
         let position = Position { index, term, seq };
-        Ok(Some(Self { position, noted, conf: conf.unwrap_or_default() }))
+        Ok(Some(Self { position, noted, conf: conf.unwrap_or_default(), prepared }))
     }
 }
 

@@ -89,6 +89,8 @@ pub struct Step {
     pub revision: i64,
     /// Changed keys.
     pub effects: Vec<internal::Effect>,
+    /// The sub-revision of each effect, if they do not count up from 0.
+    pub subs: Vec<u64>,
     /// Who waits on this node's word.
     pub reply: Option<Reply>,
 }
@@ -128,7 +130,15 @@ impl Applied {
         applier: &mut mvcc::Applier<'_>,
     ) -> Result<(), ViewError> {
         let mut previous = None;
-        if step.revision != 0 {
+        if step.revision != 0 && !step.subs.is_empty() {
+            applier.apply_share(
+                step.revision,
+                &step.effects,
+                &step.subs,
+                &mut self.batch,
+                &mut self.events,
+            )?;
+        } else if step.revision != 0 {
             let wants_previous = step.reply.as_ref().is_some_and(Reply::wants_previous);
             previous = applier.apply(
                 step.revision,

@@ -9,6 +9,7 @@ pub mod apply;
 pub mod ranges;
 pub mod replica;
 pub mod state;
+pub mod txns;
 
 pub use apply::{Applied, Task};
 pub use replica::{Cluster, Config, Effect, Input, Limits, Parcel, Replica, Status, encode_answer};

@@ -12,6 +12,7 @@ use crate::command::RequestId;
 use crate::proto::internal::{self, record::Body, void::Reason};
 use crate::proto::{NodeId, Span};
 use crate::spine::ranges::{Predicates, Range, Ranges};
+use crate::spine::txns::{self, Decision, Txns};
 use crate::view::{Batch, Column, View, ViewError};
 use crate::{Error, GroupId, LeaseId};
 
@@ -37,6 +38,7 @@ mod row {
     pub(super) const LEASE: u8 = b'l';
     pub(super) const MEMBER: u8 = b'n';
     pub(super) const REMOVED: u8 = b'r';
+    pub(super) const TXN: u8 = b't';
     pub(super) const ALARM: u8 = b's';
     pub(super) const VERSION: u8 = b'v';
     pub(super) const WINDOW: u8 = b'w';
@@ -95,6 +97,8 @@ pub enum Verdict {
     Done,
     /// Void, and this is why.
     Rejected(Error),
+    /// A transaction over several ranges, which has this revision.
+    Committed(i64),
     /// Writes of other ranges were numbered.
     Assigned(Vec<(GroupId, internal::Run)>),
     /// Seen before (I13): void, and whoever waits was answered the first time.
@@ -134,6 +138,11 @@ impl Window {
         }
         self.set(n, true);
         true
+    }
+
+    /// Whether this was admitted, or is too old to tell.
+    fn has_seen(&self, n: u64) -> bool {
+        n + WINDOW_REQUESTS_MAX <= self.top || (n <= self.top && self.is_set(n))
     }
 
     fn is_set(&self, n: u64) -> bool {
@@ -186,6 +195,7 @@ pub struct State {
     alarms: BTreeSet<(i32, u64)>,
     windows: BTreeMap<u64, Window>,
     ranges: Ranges,
+    txns: Txns,
 }
 
 impl State {
@@ -207,6 +217,7 @@ impl State {
             alarms: BTreeSet::new(),
             windows: BTreeMap::new(),
             ranges: Ranges::default(),
+            txns: Txns::default(),
         }
     }
 
@@ -271,6 +282,12 @@ impl State {
                 self.windows.insert(id()?, Window::decode(value)?);
             }
             row::RANGE => self.ranges.decode(GroupId(id()?), value)?,
+            row::TXN => {
+                let (origin, n) = rest.split_first_chunk::<8>()?;
+                let n = u64::from_be_bytes(n.try_into().ok()?);
+                let id = RequestId { origin: u64::from_be_bytes(*origin), n };
+                self.txns.decode(id, value)?;
+            }
             // Rows of other modules.
             _ => {}
         }
@@ -345,6 +362,11 @@ impl State {
         &self.ranges
     }
 
+    /// Transactions that not all ranges know of.
+    pub fn txns(&self) -> &Txns {
+        &self.txns
+    }
+
     /// Granted leases.
     pub fn leases(&self) -> &BTreeMap<i64, Lease> {
         &self.leases
@@ -397,6 +419,14 @@ impl State {
                 Verdict::Done
             }
             Body::Refs(refs) => self.fold_refs(&refs.refs, batch),
+            Body::TxnCommit(commit) => self.fold_commit(id, commit, batch),
+            Body::TxnAbort(abort) => {
+                // From now on a commit is a duplicate.
+                match abort.id.as_ref().map(txns::from_proto) {
+                    Some(id) if !self.admit(id, batch) => Verdict::Duplicate,
+                    _ => Verdict::Done,
+                }
+            }
         }
     }
 
@@ -473,6 +503,12 @@ impl State {
     fn fold_refs(&mut self, refs: &[internal::Ref], batch: &mut Batch) -> Verdict {
         let mut assigned = Vec::new();
         for reference in refs {
+            for id in &reference.resolved {
+                let (id, range) = (txns::from_proto(id), GroupId(reference.range));
+                if self.txns.resolved(range, id) {
+                    self.write_txn(id, batch);
+                }
+            }
             let facts =
                 Facts { leases: &self.leases, compact_revision: self.position.compact_revision };
             let revision = &mut self.position.revision;
@@ -482,6 +518,48 @@ impl State {
             self.write_range(id, batch);
         }
         Verdict::Assigned(assigned)
+    }
+
+    fn fold_commit(
+        &mut self,
+        id: RequestId,
+        commit: &internal::TxnCommit,
+        batch: &mut Batch,
+    ) -> Verdict {
+        let facts =
+            Facts { leases: &self.leases, compact_revision: self.position.compact_revision };
+        let (leases, reads_at) = (commit.leases.clone(), commit.reads_at);
+        match facts.check(&internal::Predicate { seq: 0, leases, reads_at }) {
+            Some(Reason::Compacted) => Verdict::Rejected(Error::Compacted),
+            Some(Reason::LeaseNotFound | Reason::None) => Verdict::Rejected(Error::LeaseNotFound),
+            None => {
+                self.position.revision += 1;
+                self.txns.commit(id, self.position.revision, commit.shares.clone());
+                self.write_txn(id, batch);
+                Verdict::Committed(self.position.revision)
+            }
+        }
+    }
+
+    /// What became of a transaction, as far as a range is concerned whose log does not tell of it
+    /// yet; `None` while it is undecided.
+    pub fn decision(&self, range: GroupId, id: RequestId) -> Option<Decision> {
+        if let Some((revision, share)) = self.txns.share(range, id) {
+            return Some(Decision::Commit(revision, share.clone()));
+        }
+        let window = self.windows.get(&id.origin)?;
+        window.has_seen(id.n).then_some(Decision::Abort)
+    }
+
+    fn write_txn(&self, id: RequestId, batch: &mut Batch) {
+        let mut key = BytesMut::with_capacity(17);
+        key.put_u8(row::TXN);
+        key.put_u64(id.origin);
+        key.put_u64(id.n);
+        match self.txns.encode(id) {
+            Some(value) => batch.put(Column::Meta, key.freeze(), value),
+            None => batch.delete(Column::Meta, key.freeze()),
+        }
     }
 
     fn write_range(&self, id: GroupId, batch: &mut Batch) {

@@ -6,9 +6,10 @@ use prost::Message;
 
 use crate::Error;
 use crate::group::{self, Entry, EntryKind, Part};
-use crate::proto::internal::{ConfState, RangeEntry, RangeWrite};
+use crate::proto::internal::{ConfState, RangeEntry, RangeWrite, Resolve};
 use crate::range::latch::Guard;
 use crate::range::numbering::{Numbering, Verdict};
+use crate::range::replica::write::Waiting;
 use crate::range::replica::{Effect, Replica, Task};
 use crate::range::stored::{Position, Stored};
 use crate::spine::apply::{Content, Reply, Requester, Step};
@@ -19,11 +20,12 @@ use crate::{NodeId, command::RequestId};
 /// A committed entry that is not joined yet.
 #[derive(Debug)]
 pub(super) struct Staged {
-    index: u64,
+    pub(super) index: u64,
     term: u64,
     /// Sequence number of the first of the writes.
     first: u64,
     pub(super) writes: Vec<RangeWrite>,
+    resolves: Vec<Resolve>,
     /// What the log has noted by then.
     noted: u64,
     /// The membership from here on, if it changes.
@@ -80,7 +82,7 @@ impl Replica {
             self.drain_index = Some(u64::MAX);
             self.noting = self.numbering.noted();
             // What an earlier leadership reported may have been lost with it.
-            self.reported = (0, 0);
+            self.reported = (0, 0, 0);
         }
         self.role = role;
         self.out.push(Effect::Role(role));
@@ -96,12 +98,18 @@ impl Replica {
         }
         self.unapplied.clear();
         for (_, waiting) in mem::take(&mut self.waiting) {
-            self.out.push(Effect::Unproposed(waiting.to, waiting.command));
+            match waiting {
+                Waiting::Write { to, command, .. } => {
+                    self.out.push(Effect::Unproposed(to, command));
+                }
+                Waiting::Prepare { id, .. } => self.out.push(Effect::PrepareFailed(id)),
+            }
         }
         for (to, command) in mem::take(&mut self.parked) {
             self.out.push(Effect::Unproposed(to, command));
         }
         self.drop_gathered(Error::LeaderChanged);
+        self.stop_txns();
         self.report_due = None;
         self.note_due = None;
     }
@@ -109,7 +117,7 @@ impl Replica {
     /// Writes that were gathered and that consensus did not take: nothing of them is in any log.
     pub(super) fn drop_gathered(&mut self, error: Error) -> Vec<Guard> {
         self.writes_bytes = 0;
-        let mut guards = Vec::new();
+        let mut guards = self.drop_gathered_txns();
         for write in mem::take(&mut self.writes) {
             let to = requester(&write);
             if let Some(proposed) = self.proposed.remove(&to.id) {
@@ -149,7 +157,9 @@ impl Replica {
         }
         let noted = self.numbering.noted();
         let writes = content.writes;
-        self.staged.push_back(Staged { index, term, first, writes, noted, conf });
+        self.stage_txns(index, content.prepares, &content.resolves);
+        let resolves = content.resolves;
+        self.staged.push_back(Staged { index, term, first, writes, resolves, noted, conf });
     }
 
     /// Hands on what is committed here and numbered there (I6). The order of the range's log is
@@ -175,23 +185,32 @@ impl Replica {
         let seq = seqs.end - 1;
         self.staged_writes -= staged.writes.len();
         let mut steps = Vec::with_capacity(staged.writes.len());
+        let mut resolved = Vec::new();
+        for resolve in staged.resolves {
+            resolved.extend(self.join_resolve(staged.index, resolve, &mut steps));
+        }
         for (seq, write) in seqs.zip(staged.writes) {
             let verdict = self.numbering.verdict(seq).expect("checked before");
-            steps.push(self.join_write(seq, write, verdict));
+            steps.push(self.join_write(staged.index, write, verdict));
         }
         self.joined = Position { index: staged.index, term: staged.term, seq };
         if let Some(conf) = staged.conf {
             self.conf = conf;
         }
         self.numbering.set_applied(seq);
-        let stored = Stored { position: self.joined, noted: staged.noted, conf: self.conf.clone() };
+        let stored = Stored {
+            position: self.joined,
+            noted: staged.noted,
+            conf: self.conf.clone(),
+            prepared: self.stored_prepared(),
+        };
         let mut rows = Batch::default();
         stored.write(self.config.range, &mut rows);
         let range = self.config.range;
-        self.out.push(Effect::Apply(Task { range, position: self.joined, steps, rows }));
+        self.out.push(Effect::Apply(Task { range, position: self.joined, steps, resolved, rows }));
     }
 
-    fn join_write(&mut self, seq: u64, write: RangeWrite, verdict: Verdict) -> Step {
+    fn join_write(&mut self, index: u64, write: RangeWrite, verdict: Verdict) -> Step {
         let to = requester(&write);
         let mut step = Step::default();
         let mut revision = 0;
@@ -200,7 +219,7 @@ impl Replica {
             step.effects = write.effects;
         }
         if let Some(proposed) = self.proposed.remove(&to.id) {
-            self.unapplied.extend(proposed.guard.map(|guard| (seq, guard)));
+            self.unapplied.extend(proposed.guard.map(|guard| (index, guard)));
             let content = match verdict.error() {
                 Some(error) => Content::Refused(error),
                 None => Content::Draft(proposed.draft),
@@ -219,13 +238,14 @@ impl Replica {
         let was_serving = self.is_serving();
         self.applied = position;
         let mut guards = Vec::new();
-        while self.unapplied.front().is_some_and(|(seq, _)| *seq <= position.seq) {
+        while self.unapplied.front().is_some_and(|(index, _)| *index <= position.index) {
             guards.extend(self.unapplied.pop_front().map(|(_, guard)| guard));
         }
         self.unlatch(guards, view)?;
         self.drive(group::Input::Applied { index: position.index });
         self.ask_for_flush();
         if !was_serving && self.is_serving() {
+            self.lock_again();
             self.unpark(view)?;
         }
         Ok(())
@@ -258,7 +278,7 @@ impl Replica {
 
     /// The range's state was replaced: everything kept beside it starts anew.
     pub(super) fn on_installed(&mut self, view: &dyn View) -> Result<(), ViewError> {
-        let Stored { position, noted, conf } = Stored::load(view, self.config.range)?
+        let Stored { position, noted, conf, prepared } = Stored::load(view, self.config.range)?
             .ok_or_else(|| ViewError("the installed snapshot holds no range".into()))?;
         assert!(position.index >= self.joined.index, "a snapshot never takes the state back");
         self.numbering = Numbering::new(position.seq, noted);
@@ -268,6 +288,7 @@ impl Replica {
         self.flushed = position.index;
         self.unflushed_bytes = 0;
         self.conf = conf;
+        self.prepared = super::txn::from_stored(prepared, self.now);
         self.staged.clear();
         self.staged_writes = 0;
         self.drive(group::Input::SnapshotInstalled);

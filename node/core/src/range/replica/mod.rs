@@ -9,23 +9,27 @@
 
 mod commit;
 mod report;
+mod txn;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 
 use crate::command::{Command, Outcome, RequestId};
 use crate::group::{self, Change, Group, Ignored, Refusal};
 use crate::mvcc::Head;
 use crate::proto::Span;
-use crate::proto::internal::{ConfState, RaftMessage, RangeWrite, Ref, Run, SnapshotMark};
+use crate::proto::internal::{
+    ConfState, Lock, Prepare, RaftMessage, RangeWrite, Ref, Resolve, Run, SnapshotMark,
+};
 use crate::range::latch::{Guard, Latches};
 use crate::range::numbering::Numbering;
 use crate::range::stored::{Position, Stored};
 use crate::spine::apply::{Requester, Step};
+use crate::spine::txns::Decision;
 use crate::time::{Length, Time};
 use crate::view::{Batch, View, ViewError};
 use crate::{GroupId, NodeId};
@@ -89,6 +93,8 @@ pub struct Config {
     pub group: group::Config,
     /// A report that is not followed by numbers is repeated after this.
     pub report_again_after: Length,
+    /// A transaction that is not decided by then is ended.
+    pub abort_after: Length,
     /// What is applied is noted after this, even if nothing is written.
     pub note_after: Length,
     /// Limits.
@@ -110,6 +116,14 @@ pub enum Input {
     Persisted(u64),
     /// The spine says how writes were numbered. In any order, and as often as anyone likes.
     Numbered(Vec<Run>),
+    /// A transaction over several ranges wants these latches, held until it is resolved. Answered
+    /// by `Prepared` or `PrepareFailed`.
+    Prepare(RequestId, Vec<Lock>),
+    /// The spine has decided a transaction. Also an answer to `WantNumbers`.
+    Decided(RequestId, Decision),
+    /// The transactions of which the spine does not know that this range's log tells of them, with
+    /// the index at which each locks its keys. An answer to `WantNumbers`.
+    OpenTxns(Vec<(RequestId, u64)>),
     /// The ticket asked for is good: the store shows everything up to this head.
     Ticket(u64, Head),
     /// The ticket asked for will not come.
@@ -151,8 +165,15 @@ pub enum Effect {
     Ignored(NodeId, u32, Ignored),
     /// Tell the spine's leader. Only the newest counts; it may be lost.
     Report(Ref),
-    /// Hand in again, by `Numbered`, how the spine remembers that writes were numbered.
+    /// Hand in what the spine remembers: how writes were numbered, what became of `undecided`
+    /// transactions, and which are open.
     WantNumbers,
+    /// A transaction's keys are locked, in the entry at this index of the range's log.
+    Prepared(RequestId, u64),
+    /// They are not, and will not be by this attempt.
+    PrepareFailed(RequestId),
+    /// A transaction was not decided for too long: end it in the spine.
+    AbortTxn(RequestId),
     /// A ticket of the spine, and then an applied state that is not older.
     WantTicket(u64),
     /// Apply, then say `Applied`.
@@ -176,6 +197,8 @@ pub struct Task {
     pub position: Position,
     /// Its writes in order.
     pub steps: Vec<Step>,
+    /// Transactions whose changes, if any, are among them.
+    pub resolved: Vec<RequestId>,
     /// The rows that keep the position.
     pub rows: Batch,
 }
@@ -210,8 +233,16 @@ pub struct Replica {
     latches: Latches,
     waiting: BTreeMap<Guard, Waiting>,
     proposed: BTreeMap<RequestId, Proposed>,
-    /// Latches of joined writes, given back when their sequence number is applied.
+    /// Latches of joined writes, given back when their index is applied.
     unapplied: VecDeque<(u64, Guard)>,
+    /// Locks that are granted and not committed yet.
+    preparing: BTreeMap<RequestId, Guard>,
+    /// Transactions whose locks are committed, until what became of them is joined.
+    prepared: BTreeMap<RequestId, txn::Prepared>,
+    /// What the log tells became of transactions, as far as the spine may not know it.
+    resolved: BTreeSet<RequestId>,
+    prepares: Vec<Prepare>,
+    resolves: Vec<Resolve>,
     writes: Vec<RangeWrite>,
     writes_bytes: usize,
 
@@ -224,7 +255,7 @@ pub struct Replica {
     noting: u64,
     note_due: Option<Time>,
     /// The newest report, and when it is due again.
-    reported: (u64, u64),
+    reported: (u64, u64, usize),
     report_due: Option<Time>,
     /// When the spine's numbers are asked for again.
     numbers_due: Option<Time>,
@@ -246,7 +277,8 @@ impl Replica {
         recovered: group::Recovered,
         chance: Box<dyn group::Chance + Send>,
     ) -> Result<Self, group::Error> {
-        let Stored { position, noted, conf } = stored;
+        let Stored { position, noted, conf, prepared } = stored;
+        let prepared = txn::from_stored(prepared, now);
         let group = Group::new(config.group.clone(), recovered, chance)?;
         Ok(Self {
             role: group.role(),
@@ -270,6 +302,11 @@ impl Replica {
             waiting: BTreeMap::new(),
             proposed: BTreeMap::new(),
             unapplied: VecDeque::new(),
+            preparing: BTreeMap::new(),
+            prepared,
+            resolved: BTreeSet::new(),
+            prepares: Vec::new(),
+            resolves: Vec::new(),
             writes: Vec::new(),
             writes_bytes: 0,
             parked: VecDeque::new(),
@@ -277,7 +314,7 @@ impl Replica {
             tickets_count: 0,
             noting: noted,
             note_due: None,
-            reported: (0, 0),
+            reported: (0, 0, 0),
             report_due: None,
             numbers_due: None,
             out: Vec::new(),
@@ -304,6 +341,9 @@ impl Replica {
             Input::Turn => {}
             Input::Persisted(token) => self.drive(group::Input::Persisted { token }),
             Input::Numbered(runs) => runs.iter().for_each(|run| self.numbering.learn(run)),
+            Input::Prepare(id, locks) => self.on_prepare(id, locks, view)?,
+            Input::Decided(id, decision) => self.on_decided(id, decision),
+            Input::OpenTxns(open) => self.on_open_txns(&open),
             Input::Ticket(n, head) => self.on_ticket(n, head, view)?,
             Input::TicketFailed(n, error) => self.fail_ticket(n, error),
             Input::Applied(position) => self.on_applied(position, view)?,
@@ -338,6 +378,13 @@ impl Replica {
     ) -> Result<(), ViewError> {
         self.now = now.max(self.now);
         self.on_submit(to, command, view)
+    }
+
+    /// Transactions that lock keys here and whose decision this replica does not know.
+    pub fn undecided(&self) -> Vec<RequestId> {
+        let is_undecided = |it: &txn::Prepared| !it.is_resolving && !it.is_resolved;
+        let undecided = self.prepared.iter().filter(|(_, it)| is_undecided(it));
+        undecided.map(|(id, _)| *id).collect()
     }
 
     /// The range.
@@ -378,7 +425,7 @@ impl Replica {
     /// Ends a step: joins what can be joined, proposes what was gathered, and reports.
     fn turn(&mut self, view: &dyn View) -> Result<(), ViewError> {
         self.join();
-        self.propose_writes(view)?;
+        self.propose_gathered(view)?;
         self.propose_notes();
         self.report();
         Ok(())

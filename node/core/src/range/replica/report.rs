@@ -6,6 +6,7 @@ use prost::Message;
 use crate::group::{self, Part};
 use crate::proto::internal::{Predicate, RangeEntry, RangeWrite, Ref, Run};
 use crate::range::replica::{Effect, Replica};
+use crate::spine::txns;
 
 impl Replica {
     /// Reports what is committed and not known to be numbered. Only what consensus has handed out
@@ -14,7 +15,7 @@ impl Replica {
         if self.role.part != Part::Leader {
             return;
         }
-        let what = (self.committed, self.numbering.noted());
+        let what = (self.committed, self.numbering.noted(), self.resolved.len());
         if what == self.reported {
             return;
         }
@@ -22,7 +23,7 @@ impl Replica {
     }
 
     fn send_report(&mut self) {
-        self.reported = (self.committed, self.numbering.noted());
+        self.reported = (self.committed, self.numbering.noted(), self.resolved.len());
         self.report_due = Some(self.now + self.config.report_again_after);
         let mut predicates = Vec::new();
         for staged in &self.staged {
@@ -30,26 +31,28 @@ impl Replica {
                 predicates.extend(predicate(seq, write));
             }
         }
-        let (upto, noted) = self.reported;
+        let (upto, noted, _) = self.reported;
+        let resolved = self.resolved.iter().map(|id| txns::to_proto(*id)).collect();
         let range = self.config.range.0;
-        self.out.push(Effect::Report(Ref { range, upto, predicates, noted }));
+        self.out.push(Effect::Report(Ref { range, upto, predicates, noted, resolved }));
     }
 
     pub(super) fn tick_reports(&mut self) {
         self.forget_proposed();
         let is_due = self.report_due.is_some_and(|due| due <= self.now);
         if is_due {
-            let is_numbered = self.staged.is_empty();
+            let is_numbered = self.staged.is_empty() && self.resolved.is_empty();
             self.report_due = None;
             if !is_numbered && self.role.part == Part::Leader {
                 self.send_report();
             }
         }
+        let is_waiting = self.tick_txns();
         let is_stuck = self
             .staged
             .front()
             .is_some_and(|front| front.seqs().any(|seq| self.numbering.verdict(seq).is_none()));
-        if is_stuck && self.numbers_due.is_none_or(|due| due <= self.now) {
+        if (is_waiting || is_stuck) && self.numbers_due.is_none_or(|due| due <= self.now) {
             self.numbers_due = Some(self.now + self.config.report_again_after);
             self.out.push(Effect::WantNumbers);
         }
@@ -71,7 +74,7 @@ impl Replica {
             return;
         }
         self.refusal = None;
-        let entry = RangeEntry { writes: Vec::new(), notes };
+        let entry = RangeEntry { notes, ..RangeEntry::default() };
         self.drive(group::Input::Propose(vec![entry.encode_to_vec().into()]));
         if self.refusal.take().is_some() {
             self.untake_notes();

@@ -3,10 +3,10 @@
 
 use prost::Message;
 
-use crate::command::Command;
+use crate::command::{Command, RequestId};
 use crate::group::{self, Part, Refusal};
 use crate::mvcc::{self, Draft, Evaluated, Failure, Head};
-use crate::proto::internal::{Effect as Change, RangeEntry, RangeWrite};
+use crate::proto::internal::{Effect as Change, Lock, RangeEntry, RangeWrite};
 use crate::range::latch::{Footprint, Guard};
 use crate::range::replica::{Effect, Replica};
 use crate::spine::apply::Requester;
@@ -20,11 +20,16 @@ const NO_HEAD: Head = Head { revision: 0, compact_revision: -1 };
 
 /// What waits for its latches.
 #[derive(Clone, Debug)]
-pub(super) struct Waiting {
-    pub(super) to: Requester,
-    pub(super) command: Command,
-    /// Of a ticket, if it reads the past.
-    head: Option<Head>,
+pub(super) enum Waiting {
+    /// A client's write.
+    Write {
+        to: Requester,
+        command: Command,
+        /// Of a ticket, if it reads the past.
+        head: Option<Head>,
+    },
+    /// Locks of a transaction over several ranges.
+    Prepare { id: RequestId, locks: Vec<Lock> },
 }
 
 /// A write on its way through the log.
@@ -85,7 +90,7 @@ impl Replica {
             self.want_ticket(Holder::Evaluate(to, command));
             return Ok(());
         }
-        self.latch(footprint.into(), Waiting { to, command, head: None }, view)
+        self.latch(footprint.into(), Waiting::Write { to, command, head: None }, view)
     }
 
     /// Tries everything again that waited for the leader to be ready.
@@ -97,7 +102,7 @@ impl Replica {
         Ok(())
     }
 
-    fn latch(
+    pub(super) fn latch(
         &mut self,
         footprint: Footprint,
         waiting: Waiting,
@@ -108,7 +113,7 @@ impl Replica {
             self.waiting.insert(guard, waiting);
             return Ok(());
         }
-        self.evaluate(guard, waiting, view)
+        self.on_latched(guard, waiting, view)
     }
 
     /// Gives latches back and goes on with whoever waited for them.
@@ -119,18 +124,34 @@ impl Replica {
         }
         for guard in granted {
             let waiting = self.waiting.remove(&guard).expect("a granted guard was waiting");
-            self.evaluate(guard, waiting, view)?;
+            self.on_latched(guard, waiting, view)?;
         }
         Ok(())
     }
 
-    fn evaluate(
+    fn on_latched(
         &mut self,
         guard: Guard,
         waiting: Waiting,
         view: &dyn View,
     ) -> Result<(), ViewError> {
-        let Waiting { to, command, head } = waiting;
+        match waiting {
+            Waiting::Write { to, command, head } => self.evaluate(guard, to, command, head, view),
+            Waiting::Prepare { id, locks } => {
+                self.propose_prepare(guard, id, locks);
+                Ok(())
+            }
+        }
+    }
+
+    fn evaluate(
+        &mut self,
+        guard: Guard,
+        to: Requester,
+        command: Command,
+        head: Option<Head>,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
         let head = head.unwrap_or(NO_HEAD);
         match mvcc::evaluate_newest(view, head, &FoldDecides, &command)? {
             Evaluated::NoEffect => {
@@ -169,7 +190,7 @@ impl Replica {
         if self.writes_bytes + write_bytes > limits.entry_bytes_max
             || self.writes.len() >= limits.entry_writes_max
         {
-            self.propose_writes(view)?;
+            self.propose_gathered(view)?;
         }
         self.writes_bytes += write_bytes;
         self.writes.push(write);
@@ -179,16 +200,21 @@ impl Replica {
     }
 
     /// Proposes what was gathered; a refusal answers every request in it.
-    pub(super) fn propose_writes(&mut self, view: &dyn View) -> Result<(), ViewError> {
-        while !self.writes.is_empty() {
-            let notes = self.take_notes();
-            let entry = RangeEntry { writes: std::mem::take(&mut self.writes), notes };
+    pub(super) fn propose_gathered(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        while !(self.writes.is_empty() && self.prepares.is_empty() && self.resolves.is_empty()) {
+            let entry = RangeEntry {
+                writes: std::mem::take(&mut self.writes),
+                notes: self.take_notes(),
+                prepares: std::mem::take(&mut self.prepares),
+                resolves: std::mem::take(&mut self.resolves),
+            };
             self.writes_bytes = 0;
             self.refusal = None;
             self.drive(group::Input::Propose(vec![entry.encode_to_vec().into()]));
             let Some(refusal) = self.refusal.take() else { continue };
             self.untake_notes();
-            self.writes = entry.writes;
+            (self.writes, self.prepares) = (entry.writes, entry.prepares);
+            self.resolves = entry.resolves;
             let guards = self.drop_gathered(match refusal {
                 Refusal::Full => Error::TooManyRequests,
                 _ => Error::LeaderChanged,
@@ -214,7 +240,7 @@ impl Replica {
             Some(Holder::Answer(to, command)) => self.answer(to, command, head, view),
             Some(Holder::Evaluate(to, command)) if self.is_serving() => {
                 let footprint = mvcc::footprint(&command).into();
-                self.latch(footprint, Waiting { to, command, head: Some(head) }, view)
+                self.latch(footprint, Waiting::Write { to, command, head: Some(head) }, view)
             }
             Some(Holder::Evaluate(to, command)) => self.on_submit(to, command, view),
             None => Ok(()),

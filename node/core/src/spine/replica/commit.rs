@@ -193,6 +193,7 @@ impl Replica {
                 Verdict::Numbered(_)
                 | Verdict::Done
                 | Verdict::Assigned(_)
+                | Verdict::Committed(_)
                 | Verdict::Duplicate => proposed.content,
             };
             let to = Requester { id, node: proposed.node };

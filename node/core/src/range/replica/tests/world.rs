@@ -1,7 +1,7 @@
 //! Three nodes with a replica of each range, their logs, stores and wires, and the spine as a list
 //! of committed entries that every node folds in its own time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -9,15 +9,18 @@ use prost::Message as _;
 use crate::command::{Command, Outcome, RequestId};
 use crate::group::{self, Append, Chance, Entry, EntryKind, HardState, Part, Recovered};
 use crate::memory::MemoryView;
-use crate::mvcc::{Applier, Head};
-use crate::proto::internal::{self, ConfState, RaftMessage, RangeEntry, Record, Ref, record::Body};
+use crate::mvcc::{self, Applier, Draft, Evaluated, Head};
+use crate::proto::internal::{
+    self, ConfState, Lock, RaftMessage, RangeEntry, Record, Ref, record::Body,
+};
 use crate::range::frontier::Frontier;
 use crate::range::replica::commit::requester;
 use crate::range::replica::{Config, Effect, Input, Limits, Replica, Task};
 use crate::range::stored::Stored;
 use crate::spine::State;
 use crate::spine::apply::{Applied, Requester};
-use crate::spine::state::Verdict;
+use crate::spine::state::{StoredLeases, Verdict};
+use crate::spine::txns;
 use crate::time::{Length, Time};
 use crate::view::Batch;
 use crate::{GroupId, NodeId};
@@ -84,7 +87,29 @@ pub(super) struct Node {
     /// Tickets that wait: range, number, index.
     tickets: Vec<(GroupId, u64, u64)>,
     is_up: bool,
+    /// What the spine said of transactions since this node started: their revision, or `None`.
+    decided: BTreeMap<RequestId, Option<i64>>,
 }
+
+/// A transaction over several ranges, as its coordinator sees it.
+struct Txn {
+    /// Who asked.
+    n: u64,
+    node: u64,
+    ranges: Vec<GroupId>,
+    prepared: BTreeMap<GroupId, u64>,
+    phase: Phase,
+}
+
+enum Phase {
+    Prepare,
+    Decide(Draft, Record),
+    /// Without effect, at this index or later.
+    Answer(u64),
+}
+
+/// Who wrote what at a revision, by sub-revision.
+pub(super) type Written = (u64, BTreeMap<u64, internal::Effect>);
 
 /// What a client asked for, and what came of it.
 pub(super) struct Asked {
@@ -107,10 +132,15 @@ pub(super) struct World {
     pub(super) asked: BTreeMap<u64, Asked>,
     /// Handed back by a node that could not carry them out.
     homeless: Vec<(Requester, Command)>,
+    inputs: VecDeque<(u64, GroupId, Input)>,
+    is_stepping: bool,
     /// Who asked for the writes of an entry.
     entries: BTreeMap<(GroupId, group::Position), Vec<RequestId>>,
     /// By revision: who wrote what.
-    pub(super) written: BTreeMap<i64, (RequestId, Vec<internal::Effect>)>,
+    pub(super) written: BTreeMap<i64, Written>,
+    /// By the name of the attempt.
+    txns: BTreeMap<RequestId, Txn>,
+    attempts: BTreeMap<RequestId, u64>,
     pub(super) is_calm: bool,
     pub(super) seen: BTreeMap<&'static str, u64>,
     /// Drops one rule, to see that it is missed.
@@ -142,8 +172,12 @@ impl World {
             spine_state: state.clone(),
             asked: BTreeMap::new(),
             homeless: Vec::new(),
+            inputs: VecDeque::new(),
+            is_stepping: false,
             entries: BTreeMap::new(),
             written: BTreeMap::new(),
+            txns: BTreeMap::new(),
+            attempts: BTreeMap::new(),
             is_calm: false,
             seen: BTreeMap::new(),
             mutant,
@@ -158,6 +192,7 @@ impl World {
                 tasks: VecDeque::new(),
                 tickets: Vec::new(),
                 is_up: false,
+                decided: BTreeMap::new(),
             };
             world.nodes.insert(id, node);
             world.start(id);
@@ -177,10 +212,16 @@ impl World {
         let position = node.state.position();
         // Nothing is shown before every range has what was numbered when the node went down.
         let mut frontier = Frontier::new(0, Head { revision: 0, compact_revision: -1 });
+        let mut needs_txns = Vec::new();
         let ranges: Vec<_> = node.state.ranges().iter().map(|(id, it)| (id, it.assigned)).collect();
         for (n, (range, _)) in ranges.iter().enumerate() {
             let stored = Stored::load(&node.store, *range).expect("readable").expect("a replica");
             frontier.set_applied(*range, stored.position.seq);
+            for (id, share) in node.state.txns().open(*range) {
+                if !stored.tells_of(id, share.prepared_at) {
+                    needs_txns.push((*range, id));
+                }
+            }
             let log = &node.logs[range];
             let recovered = Recovered {
                 hard_state: log.hard_state,
@@ -199,6 +240,7 @@ impl World {
                 span,
                 group: group::Config::new(NodeId(id), *range),
                 report_again_after: Length(5 * TICK),
+                abort_after: Length(60 * TICK),
                 note_after: Length(20 * TICK),
                 limits: Limits {
                     flush_entries: 10,
@@ -212,7 +254,7 @@ impl World {
         }
         let head =
             Head { revision: position.revision, compact_revision: position.compact_revision };
-        frontier.fold(position.index, head, ranges.clone());
+        frontier.fold(position.index, head, ranges.clone(), needs_txns);
         node.frontier = frontier;
         node.is_up = true;
         for (range, _) in ranges {
@@ -227,6 +269,9 @@ impl World {
         node.replicas.clear();
         node.tasks.clear();
         node.tickets.clear();
+        node.decided.clear();
+        self.txns.retain(|_, txn| txn.node != id);
+        let node = self.nodes.get_mut(&id).expect("it exists");
         for log in node.logs.values_mut() {
             log.unflushed.clear();
         }
@@ -236,9 +281,35 @@ impl World {
         let known = self.nodes[&id].state.ranges().get(range).expect("it exists");
         let runs = known.runs().to_vec();
         self.step(id, range, Input::Numbered(runs));
+        let open = self.nodes[&id].state.txns().open(range);
+        let open = open.map(|(id, share)| (id, share.prepared_at)).collect();
+        self.step(id, range, Input::OpenTxns(open));
+        self.tell_decisions(id, range);
     }
 
+    fn tell_decisions(&mut self, id: u64, range: GroupId) {
+        let node = &self.nodes[&id];
+        let Some(replica) = node.replicas.get(&range) else { return };
+        for txn in replica.undecided() {
+            if let Some(decision) = self.nodes[&id].state.decision(range, txn) {
+                self.step(id, range, Input::Decided(txn, decision));
+            }
+        }
+    }
+
+    /// Hands an input to a machine, after everything that the one before it asked for.
     pub(super) fn step(&mut self, id: u64, range: GroupId, input: Input) {
+        self.inputs.push_back((id, range, input));
+        if std::mem::replace(&mut self.is_stepping, true) {
+            return;
+        }
+        while let Some((id, range, input)) = self.inputs.pop_front() {
+            self.step_one(id, range, input);
+        }
+        self.is_stepping = false;
+    }
+
+    fn step_one(&mut self, id: u64, range: GroupId, input: Input) {
         let node = self.nodes.get_mut(&id).expect("it exists");
         let Some(replica) = node.replicas.get_mut(&range) else { return };
         let mut out = Vec::new();
@@ -293,6 +364,19 @@ impl World {
             }
             Effect::Reply(to, outcome) => self.answer(to, outcome),
             Effect::Unproposed(to, command) => self.homeless.push((to, command)),
+            Effect::Prepared(txn, index) => {
+                if let Some(txn) = self.txns.get_mut(&txn) {
+                    txn.prepared.insert(range, index);
+                }
+            }
+            Effect::PrepareFailed(txn) => {
+                self.see("prepare failed");
+                self.end_attempt(txn);
+            }
+            Effect::AbortTxn(txn) => {
+                self.see("transaction ended");
+                self.abort(txn);
+            }
             Effect::Role(role) => {
                 if role.part == Part::Leader {
                     self.see("leader");
@@ -324,7 +408,12 @@ impl World {
         let at = self.chance.below(self.homeless.len() as u64);
         let at = usize::try_from(at).expect("small");
         let (to, command) = self.homeless.swap_remove(at);
-        let range = self.spine_state.ranges().owner(key_of(&command));
+        let ranges = owners(&self.spine_state, &command);
+        if ranges.len() > 1 {
+            self.begin_txn(to.id.n, ranges);
+            return;
+        }
+        let range = ranges[0];
         let is_leader = |id: &u64| {
             let replica = self.nodes[id].replicas.get(&range);
             replica.is_some_and(|it| it.role().part == Part::Leader)
@@ -366,7 +455,11 @@ impl World {
         let index = self.spine_state.position().index + 1;
         self.spine_state.enter(index, 1);
         for record in &records {
-            self.spine_state.fold(record, &mut Batch::default());
+            let verdict = self.spine_state.fold(record, &mut Batch::default());
+            if let Verdict::Committed(revision) = verdict {
+                let id = RequestId { origin: record.origin, n: record.n };
+                self.written.insert(revision, (self.attempts[&id], BTreeMap::new()));
+            }
         }
         self.spine.push(records);
     }
@@ -383,13 +476,34 @@ impl World {
         node.state.enter(index, 1);
         let mut batch = Batch::default();
         let mut runs: BTreeMap<GroupId, Vec<internal::Run>> = BTreeMap::new();
+        let mut committed = Vec::new();
         for record in &records {
-            if let Verdict::Assigned(assigned) = node.state.fold(record, &mut batch) {
-                for (range, run) in assigned {
-                    runs.entry(range).or_default().push(run);
+            let id = RequestId { origin: record.origin, n: record.n };
+            match node.state.fold(record, &mut batch) {
+                Verdict::Assigned(assigned) => {
+                    for (range, run) in assigned {
+                        runs.entry(range).or_default().push(run);
+                    }
                 }
+                Verdict::Committed(revision) => {
+                    node.decided.insert(id, Some(revision));
+                    let Some(Body::TxnCommit(commit)) = &record.body else { unreachable!() };
+                    for share in &commit.shares {
+                        let range = GroupId(share.range);
+                        let stored = Stored::load(&node.store, range).expect("readable");
+                        if !stored.expect("a replica").tells_of(id, share.prepared_at) {
+                            committed.push((range, id));
+                        }
+                    }
+                }
+                _ => {}
+            }
+            if let Some(Body::TxnAbort(abort)) = &record.body {
+                let id = txns::from_proto(abort.id.as_ref().expect("named"));
+                node.decided.entry(id).or_insert(None);
             }
         }
+        node.state.write_windows(index - 1, &mut batch);
         let position = node.state.position();
         position.write(&mut batch);
         node.store.apply(&batch);
@@ -399,7 +513,12 @@ impl World {
             let last = runs.last().expect("not empty");
             (*range, last.first + last.count - 1)
         };
-        node.frontier.fold(index, head, runs.iter().map(ends).collect());
+        node.frontier.fold(index, head, runs.iter().map(ends).collect(), committed);
+        for range in [GroupId(1), GroupId(2)] {
+            if self.is_calm || !self.chance.is_hit(10) {
+                self.tell_decisions(id, range);
+            }
+        }
         for (range, runs) in runs {
             // The message to the replica may be lost with a node that is slow.
             if self.is_calm || !self.chance.is_hit(10) {
@@ -414,21 +533,36 @@ impl World {
         let mut applied = Applied::default();
         let view = node.store.clone();
         let mut applier = Applier::new(&view);
-        let mut written = Vec::new();
+        let mut written: Vec<(i64, Written)> = Vec::new();
         let index = group::Position { index: task.position.index, term: task.position.term };
         let ids = self.entries.get(&(task.range, index)).cloned().unwrap_or_default();
-        for (id, step) in ids.into_iter().zip(task.steps) {
-            if step.revision != 0 {
-                written.push((step.revision, (id, step.effects.clone())));
+        let mut ids = ids.into_iter();
+        for step in task.steps {
+            if !step.subs.is_empty() {
+                let effects = step.subs.iter().copied().zip(step.effects.clone()).collect();
+                written.push((step.revision, (self.written[&step.revision].0, effects)));
+            } else {
+                let n = ids.next().expect("every write was asked for").n;
+                if step.revision != 0 {
+                    let effects = (0..).zip(step.effects.clone()).collect();
+                    written.push((step.revision, (n, effects)));
+                }
             }
             applied.carry_out(step, &mut applier).expect("memory can be read");
         }
         applied.batch.writes.extend(task.rows.writes);
         node.store.apply(&applied.batch);
         node.frontier.set_applied(task.range, task.position.seq);
-        for (revision, write) in written {
-            let known = self.written.entry(revision).or_insert_with(|| write.clone());
-            assert_eq!(*known, write, "two writes at revision {revision}");
+        for id in &task.resolved {
+            node.frontier.set_resolved(task.range, *id);
+        }
+        for (revision, (n, effects)) in written {
+            let known = self.written.entry(revision).or_insert((n, BTreeMap::new()));
+            assert_eq!(known.0, n, "two writes at revision {revision}");
+            for (sub, effect) in effects {
+                let known = known.1.entry(sub).or_insert_with(|| effect.clone());
+                assert_eq!(*known, effect, "two changes at {revision}/{sub}");
+            }
         }
         for (to, outcome) in applied.replies {
             self.answer(to, outcome);
@@ -467,6 +601,158 @@ impl World {
         self.step(to, range, Input::Message(message));
     }
 
+    fn begin_txn(&mut self, n: u64, ranges: Vec<GroupId>) {
+        let up: Vec<u64> = NODES.into_iter().filter(|id| self.nodes[id].is_up).collect();
+        let node = up[usize::try_from(self.chance.below(up.len() as u64)).expect("small")];
+        let id = RequestId { origin: 9, n: self.attempts.len() as u64 + 1 };
+        self.attempts.insert(id, n);
+        let prepared = BTreeMap::new();
+        self.txns.insert(id, Txn { n, node, ranges, prepared, phase: Phase::Prepare });
+    }
+
+    fn abort(&mut self, id: RequestId) {
+        let body = Body::TxnAbort(internal::TxnAbort { id: Some(txns::to_proto(id)) });
+        self.push_spine(vec![Record { body: Some(body), ..Default::default() }]);
+    }
+
+    /// This attempt comes to nothing; the client's request is tried again under a new name.
+    fn end_attempt(&mut self, id: RequestId) {
+        self.abort(id);
+        if let Some(txn) = self.txns.remove(&id) {
+            let to = Requester { id: RequestId { origin: 5, n: txn.n }, node: NodeId(1) };
+            self.homeless.push((to, self.asked[&txn.n].command.clone()));
+        }
+    }
+
+    fn drive_txns(&mut self) {
+        let ids: Vec<RequestId> = self.txns.keys().copied().collect();
+        for id in ids {
+            if self.is_calm || self.chance.is_hit(30) {
+                self.drive_txn(id);
+            }
+        }
+    }
+
+    fn drive_txn(&mut self, id: RequestId) {
+        if !self.txns.contains_key(&id) {
+            return;
+        }
+        if !self.is_calm && self.chance.is_hit(3) {
+            // The coordinator dies, and its client never hears of it.
+            self.see("coordinator died");
+            self.txns.remove(&id);
+            return;
+        }
+        let txn = &self.txns[&id];
+        let node = &self.nodes[&txn.node];
+        if node.decided.get(&id) == Some(&None) && self.mutant != "no abort check" {
+            self.see("attempt aborted");
+            self.end_attempt(id);
+            return;
+        }
+        match &txn.phase {
+            Phase::Prepare => {
+                let next = txn.ranges.iter().find(|range| !txn.prepared.contains_key(range));
+                match next.copied() {
+                    Some(range) => self.prepare(id, range),
+                    None => self.evaluate(id),
+                }
+            }
+            Phase::Decide(draft, record) => match node.decided.get(&id) {
+                Some(Some(revision)) => {
+                    let outcome = Ok(draft.clone().settle(*revision, None));
+                    self.see("transaction committed");
+                    self.answer_txn(id, outcome);
+                }
+                _ => {
+                    let record = record.clone();
+                    if self.is_calm || self.chance.is_hit(70) {
+                        self.push_spine(vec![record]);
+                    }
+                }
+            },
+            Phase::Answer(index) if node.frontier.index() >= *index => {
+                let (head, command) = (node.frontier.head(), &self.asked[&txn.n].command);
+                let leases = StoredLeases(&node.store);
+                match mvcc::outcome_without_effect(&node.store, head, &leases, command) {
+                    Ok(Some(answer)) => {
+                        self.see("transaction without effect");
+                        self.abort(id);
+                        self.answer_txn(id, Ok(answer));
+                    }
+                    other => panic!("locked keys have changed: {other:?}"),
+                }
+            }
+            Phase::Answer(_) => {}
+        }
+    }
+
+    fn answer_txn(&mut self, id: RequestId, outcome: Outcome) {
+        let txn = self.txns.remove(&id).expect("it is under way");
+        let to = Requester { id: RequestId { origin: 5, n: txn.n }, node: NodeId(1) };
+        self.answer(to, outcome);
+    }
+
+    fn prepare(&mut self, id: RequestId, range: GroupId) {
+        let command = &self.asked[&self.txns[&id].n].command;
+        let span = &self.spine_state.ranges().get(range).expect("it exists").span;
+        let footprint = mvcc::footprint(command);
+        let mut locks = Vec::new();
+        for (key, mode) in footprint.keys.iter().filter(|(key, _)| span.contains(key)) {
+            let is_write = *mode != mvcc::Mode::Read;
+            locks.push(Lock { key: key.clone(), is_write, ..Lock::default() });
+        }
+        for (wanted, mode) in footprint.spans.iter().filter(|(it, _)| it.overlaps(span)) {
+            let ends = [&wanted.end, &span.end].into_iter().flatten();
+            let end = ends.min().cloned().unwrap_or(Bytes::from_static(b"\0"));
+            let key = wanted.start.clone().max(span.start.clone());
+            locks.push(Lock { key, range_end: end, is_write: *mode != mvcc::Mode::Read });
+        }
+        let is_leader = |id: &u64| {
+            let replica = self.nodes[id].replicas.get(&range);
+            replica.is_some_and(|it| it.role().part == Part::Leader)
+        };
+        let leader = NODES.into_iter().find(is_leader);
+        if let Some(leader) = leader {
+            self.step(leader, range, Input::Prepare(id, locks));
+        }
+    }
+
+    /// All keys are locked: decides on the coordinator's own store, once it has everything that
+    /// was written before the locks.
+    fn evaluate(&mut self, id: RequestId) {
+        let txn = &self.txns[&id];
+        let node = &self.nodes[&txn.node];
+        let is_there = txn.prepared.iter().all(|(range, index)| {
+            node.replicas.get(range).is_some_and(|it| it.applied().index >= *index)
+        });
+        if !is_there {
+            return;
+        }
+        let command = &self.asked[&txn.n].command;
+        let head = Head { revision: 0, compact_revision: -1 };
+        let evaluated =
+            mvcc::evaluate_newest(&node.store, head, &StoredLeases(&node.store), command);
+        let phase = match evaluated.expect("memory can be read") {
+            Evaluated::NoEffect => Phase::Answer(self.spine.len() as u64 + 1),
+            Evaluated::Effects { effects, draft } => {
+                let mut shares: BTreeMap<u64, internal::Share> = BTreeMap::new();
+                for (sub, effect) in (0..).zip(effects) {
+                    let range = self.spine_state.ranges().owner(&effect.key);
+                    let share = shares.entry(range.0).or_default();
+                    (share.range, share.prepared_at) = (range.0, txn.prepared[&range]);
+                    share.effects.push(effect);
+                    share.subs.push(sub);
+                }
+                let shares = shares.into_values().collect();
+                let body = Body::TxnCommit(internal::TxnCommit { shares, ..Default::default() });
+                let (origin, n) = (id.origin, id.n);
+                Phase::Decide(draft, Record { origin, n, body: Some(body) })
+            }
+        };
+        self.txns.get_mut(&id).expect("it is under way").phase = phase;
+    }
+
     /// One random event.
     pub(super) fn go(&mut self) {
         self.clock += 1;
@@ -483,10 +769,16 @@ impl World {
                 }
             }
             550..700 => self.apply(id),
-            700..800 => self.fold(id),
+            700..800 => {
+                // A calm node keeps up with the spine.
+                for _ in 0..if self.is_calm { 100 } else { 1 + self.chance.below(3) } {
+                    self.fold(id);
+                }
+            }
             800..860 => self.serve_tickets(id),
             860..910 => self.commit_spine(),
-            910..970 => self.route(),
+            910..950 => self.route(),
+            950..970 => self.drive_txns(),
             970..995 => {
                 self.now += TICK;
                 for id in NODES {
@@ -521,6 +813,20 @@ impl World {
     /// What is left to do.
     pub(super) fn unrest(&self) -> String {
         let end = self.spine_state.position();
+        if !self.txns.is_empty() {
+            let (id, txn) = self.txns.first_key_value().expect("not empty");
+            let phase = match txn.phase {
+                Phase::Prepare => "locking",
+                Phase::Decide(..) => "to be decided",
+                Phase::Answer(_) => "to be answered",
+            };
+            return format!(
+                "{} transactions are under way, {id:?} of {} is {phase}, {:?}",
+                self.txns.len(),
+                self.attempts.len(),
+                txn.prepared
+            );
+        }
         if !self.homeless.is_empty() {
             return format!("{} requests wait for a leader", self.homeless.len());
         }
@@ -549,11 +855,13 @@ impl World {
     }
 }
 
-pub(super) fn key_of(command: &Command) -> &[u8] {
-    match command {
-        Command::Put(put) => &put.key,
-        Command::DeleteRange(delete) => &delete.key,
-        Command::Txn(txn) => &txn.compare[0].key,
-        other => panic!("no client asks for {other:?} here"),
+/// The ranges that a request needs, in order.
+fn owners(state: &State, command: &Command) -> Vec<GroupId> {
+    let footprint = mvcc::footprint(command);
+    let mut owners = BTreeSet::new();
+    owners.extend(footprint.keys.iter().map(|(key, _)| state.ranges().owner(key)));
+    for (span, _) in &footprint.spans {
+        owners.extend(state.ranges().overlapping(span));
     }
+    owners.into_iter().collect()
 }

@@ -1,0 +1,231 @@
+//! The part of a transaction over several ranges that is this range's: its keys are locked by an
+//! entry of the log, and stay locked until another entry tells what became of it, with its changes
+//! (I8). So the locks outlive the leader, and the log explains itself.
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use crate::command::RequestId;
+use crate::group::Part;
+use crate::proto::Span;
+use crate::proto::internal::{Lock, Prepare, PreparedTxn, Resolve};
+use crate::range::latch::{Footprint, Guard, Mode, Point};
+use crate::range::replica::write::Waiting;
+use crate::range::replica::{Effect, Replica};
+use crate::spine::apply::Step;
+use crate::spine::txns::{self, Decision};
+use crate::time::Time;
+use crate::view::{View, ViewError};
+
+/// A transaction whose locks are committed.
+#[derive(Clone, Debug)]
+pub(super) struct Prepared {
+    prepare: Prepare,
+    /// Where it stands in the log.
+    index: u64,
+    /// On the leader.
+    guard: Option<Guard>,
+    since: Time,
+    /// What became of it is proposed.
+    pub(super) is_resolving: bool,
+    /// What became of it is committed.
+    pub(super) is_resolved: bool,
+}
+
+impl Prepared {
+    fn new(prepare: Prepare, index: u64, guard: Option<Guard>, since: Time) -> Self {
+        Self { prepare, index, guard, since, is_resolving: false, is_resolved: false }
+    }
+}
+
+/// As it was stored.
+pub(super) fn from_stored(stored: Vec<PreparedTxn>, now: Time) -> BTreeMap<RequestId, Prepared> {
+    let from = |it: PreparedTxn| {
+        let prepare = it.prepare.unwrap_or_default();
+        let id = prepare.id.as_ref().map(txns::from_proto).unwrap_or_default();
+        (id, Prepared::new(prepare, it.index, None, now))
+    };
+    stored.into_iter().map(from).collect()
+}
+
+impl Replica {
+    pub(super) fn on_prepare(
+        &mut self,
+        id: RequestId,
+        locks: Vec<Lock>,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let is_waiting = self
+            .waiting
+            .values()
+            .any(|waiting| matches!(waiting, Waiting::Prepare { id: other, .. } if *other == id));
+        if is_waiting || self.preparing.contains_key(&id) {
+            return Ok(());
+        }
+        if let Some(prepared) = self.prepared.get(&id) {
+            self.out.push(Effect::Prepared(id, prepared.index));
+            return Ok(());
+        }
+        let is_full = self.waiting.len() + self.proposed.len() >= self.config.limits.writes_max;
+        if !self.is_serving() || self.group.transferee().is_some() || is_full {
+            self.out.push(Effect::PrepareFailed(id));
+            return Ok(());
+        }
+        self.latch(footprint(&locks), Waiting::Prepare { id, locks }, view)
+    }
+
+    pub(super) fn propose_prepare(&mut self, guard: Guard, id: RequestId, locks: Vec<Lock>) {
+        self.preparing.insert(id, guard);
+        self.prepares.push(Prepare { id: Some(txns::to_proto(id)), locks });
+    }
+
+    /// A committed entry locks keys, or tells what became of a transaction.
+    pub(super) fn stage_txns(&mut self, index: u64, prepares: Vec<Prepare>, resolves: &[Resolve]) {
+        for prepare in prepares {
+            let id = prepare.id.as_ref().map(txns::from_proto).unwrap_or_default();
+            let guard = self.preparing.remove(&id);
+            if guard.is_some() {
+                self.out.push(Effect::Prepared(id, index));
+            }
+            let prepared = Prepared::new(prepare, index, guard, self.now);
+            let before = self.prepared.insert(id, prepared);
+            assert!(before.is_none(), "transaction {id:?} locks its keys once");
+        }
+        for resolve in resolves {
+            let id = resolve.id.as_ref().map(txns::from_proto).unwrap_or_default();
+            if let Some(prepared) = self.prepared.get_mut(&id) {
+                prepared.is_resolved = true;
+                self.resolved.insert(id);
+            }
+        }
+    }
+
+    /// Only the first that is told of a transaction counts: a leader and its successor may both
+    /// tell it.
+    pub(super) fn join_resolve(
+        &mut self,
+        index: u64,
+        resolve: Resolve,
+        steps: &mut Vec<Step>,
+    ) -> Option<RequestId> {
+        let id = resolve.id.as_ref().map(txns::from_proto).unwrap_or_default();
+        let prepared = self.prepared.remove(&id)?;
+        self.unapplied.extend(prepared.guard.map(|guard| (index, guard)));
+        let Resolve { revision, effects, subs, .. } = resolve;
+        if revision != 0 {
+            steps.push(Step { revision, effects, subs, ..Step::default() });
+        }
+        Some(id)
+    }
+
+    /// What the store keeps of the locks, with everything up to what is joined.
+    pub(super) fn stored_prepared(&self) -> Vec<PreparedTxn> {
+        let joined = self.prepared.values().filter(|it| it.index <= self.joined.index);
+        let stored =
+            |it: &Prepared| PreparedTxn { index: it.index, prepare: Some(it.prepare.clone()) };
+        joined.map(stored).collect()
+    }
+
+    /// A new leader holds the locks that are in the log, before it evaluates anything (I5).
+    pub(super) fn lock_again(&mut self) {
+        for (id, prepared) in &mut self.prepared {
+            if prepared.guard.is_some() || prepared.is_resolved {
+                continue;
+            }
+            let (guard, is_granted) = self.latches.acquire(footprint(&prepared.prepare.locks));
+            assert!(is_granted, "the locks of {id:?} are in conflict with others");
+            prepared.guard = Some(guard);
+            prepared.since = self.now;
+        }
+        self.out.push(Effect::WantNumbers);
+    }
+
+    /// The leader writes into the log what became of a transaction.
+    pub(super) fn on_decided(&mut self, id: RequestId, decision: Decision) {
+        let is_ready = self.is_serving() && self.group.transferee().is_none();
+        let Some(prepared) = self.prepared.get_mut(&id).filter(|_| is_ready) else { return };
+        if prepared.is_resolving || prepared.is_resolved {
+            return;
+        }
+        prepared.is_resolving = true;
+        let id = Some(txns::to_proto(id));
+        self.resolves.push(match decision {
+            Decision::Abort => Resolve { id, ..Resolve::default() },
+            Decision::Commit(revision, share) => {
+                assert!(
+                    share.prepared_at == prepared.index && revision > 0,
+                    "it was decided on the locks at {}, not at {}",
+                    share.prepared_at,
+                    prepared.index
+                );
+                Resolve { id, revision, effects: share.effects, subs: share.subs }
+            }
+        });
+    }
+
+    /// The spine does not know yet that the log tells of these, if it does.
+    pub(super) fn on_open_txns(&mut self, open: &[(RequestId, u64)]) {
+        let last = self.staged.back().map_or(self.joined.index, |staged| staged.index);
+        let is_told = |(id, prepared_at): &&(RequestId, u64)| {
+            let is_locked = self.prepared.get(id).is_some_and(|it| !it.is_resolved);
+            *prepared_at <= last && !is_locked
+        };
+        self.resolved = open.iter().filter(is_told).map(|(id, _)| *id).collect();
+    }
+
+    /// Whether anything is to be asked of the spine.
+    pub(super) fn tick_txns(&mut self) -> bool {
+        if self.role.part != Part::Leader {
+            return false;
+        }
+        let horizon = self.now - self.config.abort_after;
+        let undecided = self.undecided();
+        for id in &undecided {
+            let prepared = self.prepared.get_mut(id).expect("listed above");
+            if prepared.since <= horizon {
+                prepared.since = self.now;
+                self.out.push(Effect::AbortTxn(*id));
+            }
+        }
+        !undecided.is_empty() || !self.resolved.is_empty()
+    }
+
+    pub(super) fn stop_txns(&mut self) {
+        self.preparing.clear();
+        for prepared in self.prepared.values_mut() {
+            prepared.guard = None;
+            prepared.is_resolving = false;
+        }
+    }
+
+    /// What was gathered of transactions is in no log.
+    pub(super) fn drop_gathered_txns(&mut self) -> Vec<Guard> {
+        let mut guards = Vec::new();
+        for prepare in mem::take(&mut self.prepares) {
+            let id = prepare.id.as_ref().map(txns::from_proto).unwrap_or_default();
+            guards.extend(self.preparing.remove(&id));
+            self.out.push(Effect::PrepareFailed(id));
+        }
+        for resolve in mem::take(&mut self.resolves) {
+            let id = resolve.id.as_ref().map(txns::from_proto).unwrap_or_default();
+            if let Some(prepared) = self.prepared.get_mut(&id) {
+                prepared.is_resolving = false;
+            }
+        }
+        guards
+    }
+}
+
+fn footprint(locks: &[Lock]) -> Footprint {
+    let mut footprint = Footprint::default();
+    for Lock { key, range_end, is_write } in locks {
+        let mode = if *is_write { Mode::Write } else { Mode::Read };
+        if range_end.is_empty() {
+            footprint.points.push((Point::Key(key.clone()), mode));
+        } else {
+            let span = Span::from_request(key.clone(), range_end.clone());
+            footprint.spans.push((span, mode));
+        }
+    }
+    footprint
+}
