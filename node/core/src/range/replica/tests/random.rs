@@ -261,7 +261,6 @@ fn every_request_is_as_if_it_were_alone_at_its_revision() {
     // More of them: FLOTILLA_SEEDS=5000 cargo test --release -p flotilla-core as_if_it_were_alone
     let seeds_count = std::env::var("FLOTILLA_SEEDS").ok().and_then(|it| it.parse().ok());
     for seed in (0..seeds_count.unwrap_or(60)).chain(ONCE_FAILED) {
-        println!("seed {seed}");
         let judged = run(seed, "").and_then(|world| Ok((judge(&world)?, world.seen)));
         let (found, seen) = judged.unwrap_or_else(|what| panic!("seed {seed}: {what}"));
         for (what, count) in found.into_iter().chain(seen) {
