@@ -19,6 +19,14 @@ use crate::proto::internal::Effect;
 use crate::proto::mvccpb::KeyValue;
 use crate::view::{Batch, Column, View, ViewError};
 
+/// How many keys of a span are there, at no particular revision: they must be locked.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn newest_keys_count(view: &dyn View, span: &Span) -> Result<u64, ViewError> {
+    Ok(Applier::new(view).live_keys(span)?.len() as u64)
+}
+
 /// Applies writes one after another on a view that does not show them yet, as long as they go into
 /// one batch. Make a new one for the next batch, after this one's was applied.
 pub struct Applier<'a> {

@@ -29,6 +29,19 @@ impl LeaseTable for NoLeases {
     }
 }
 
+/// Whether a lease exists is decided when the write that names it is numbered (I12), so a leader
+/// takes it for granted.
+pub struct FoldDecides;
+
+impl LeaseTable for FoldDecides {
+    fn exists(&self, _: LeaseId) -> bool {
+        true
+    }
+}
+
+/// For requests that read nothing of the past.
+pub const NO_HEAD: Head = Head { revision: 0, compact_revision: -1 };
+
 /// What becomes of a write.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "made once for a request and taken apart at once")]

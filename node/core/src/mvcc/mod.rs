@@ -38,12 +38,13 @@ mod replay;
 #[cfg(test)]
 mod tests;
 
-pub use apply::Applier;
+pub use apply::{Applier, newest_keys_count};
 pub use check::{check_delete, check_put, check_range, check_range_stream, check_txn};
 pub use compact::{Slice, check_compact, compact_slice, compaction_floor};
 pub use draft::Draft;
 pub use evaluate::{
-    Evaluated, LeaseTable, NAMED_KEYS_MAX, evaluate, evaluate_newest, outcome_without_effect,
+    Evaluated, FoldDecides, LeaseTable, NAMED_KEYS_MAX, NO_HEAD, evaluate, evaluate_newest,
+    outcome_without_effect,
 };
 pub use event::Event;
 pub use footprint::{Footprint, Mode, footprint};

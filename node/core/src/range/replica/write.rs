@@ -3,6 +3,7 @@
 
 use prost::Message;
 
+use crate::Error;
 use crate::command::{Command, RequestId};
 use crate::group::{self, Part, Refusal};
 use crate::mvcc::{self, Draft, Evaluated, Failure, Head};
@@ -13,10 +14,6 @@ use crate::spine::apply::Requester;
 use crate::spine::state::StoredLeases;
 use crate::time::Time;
 use crate::view::{View, ViewError};
-use crate::{Error, LeaseId};
-
-/// Reads of the past need a head; nothing else of an evaluation does.
-const NO_HEAD: Head = Head { revision: 0, compact_revision: -1 };
 
 /// What waits for its latches.
 #[derive(Clone, Debug)]
@@ -152,8 +149,8 @@ impl Replica {
         head: Option<Head>,
         view: &dyn View,
     ) -> Result<(), ViewError> {
-        let head = head.unwrap_or(NO_HEAD);
-        match mvcc::evaluate_newest(view, head, &FoldDecides, &command)? {
+        let head = head.unwrap_or(mvcc::NO_HEAD);
+        match mvcc::evaluate_newest(view, head, &mvcc::FoldDecides, &command)? {
             Evaluated::NoEffect => {
                 self.want_ticket(Holder::Answer(to, command));
                 self.unlatch(vec![guard], view)
@@ -269,14 +266,5 @@ impl Replica {
         if let Some(Holder::Answer(to, _) | Holder::Evaluate(to, _)) = self.tickets.remove(&n) {
             self.out.push(Effect::Reply(to, Err(error)));
         }
-    }
-}
-
-/// Whether a lease exists is decided when the write that names it is numbered (I12).
-struct FoldDecides;
-
-impl mvcc::LeaseTable for FoldDecides {
-    fn exists(&self, _: LeaseId) -> bool {
-        true
     }
 }

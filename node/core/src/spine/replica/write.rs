@@ -2,7 +2,7 @@
 //! are decided (I4); or, when there is no effect, answer at a ticket (I7).
 
 use crate::command::{Answer, Command};
-use crate::mvcc::{self, Evaluated, Head, LeaseTable};
+use crate::mvcc::{self, Evaluated, Head};
 use crate::proto::etcdserverpb::{CompactionRequest, LeaseRevokeRequest};
 use crate::proto::internal::{self, Record, record::Body};
 use crate::range::latch::{Footprint, Guard, Mode, Point};
@@ -150,7 +150,7 @@ impl Replica {
         if is_abandoned {
             return self.unlatch(vec![guard], view);
         }
-        match mvcc::evaluate(view, self.applied_head(), &FoldDecides, &command)? {
+        match mvcc::evaluate(view, self.applied_head(), &mvcc::FoldDecides, &command)? {
             Evaluated::NoEffect => {
                 self.tickets.want_command(to, command, self.now);
                 self.unlatch(vec![guard], view)
@@ -247,14 +247,5 @@ impl Replica {
     pub(super) fn applied_head(&self) -> Head {
         let Position { revision, compact_revision, .. } = self.applied;
         Head { revision, compact_revision }
-    }
-}
-
-/// Whether a lease exists is decided when the write that names it is folded (I12).
-struct FoldDecides;
-
-impl LeaseTable for FoldDecides {
-    fn exists(&self, _: LeaseId) -> bool {
-        true
     }
 }

@@ -52,7 +52,9 @@ fn command(chance: &mut Seeded, n: u64, revision: i64) -> Command {
                 target_union: Some(TargetUnion::Version(guess)),
                 ..Default::default()
             };
-            let other = pb::PutRequest { key: Bytes::from_static(b"x"), ..put.clone() };
+            let lease =
+                [0, 0, 0, LEASE, NO_LEASE][usize::try_from(chance.below(5)).expect("small")];
+            let other = pb::PutRequest { key: Bytes::from_static(b"x"), lease, ..put.clone() };
             let read = pb::RangeRequest {
                 key: Bytes::from_static(b"b"),
                 range_end: Bytes::from_static(b"z"),
@@ -285,6 +287,7 @@ fn every_request_is_as_if_it_were_alone_at_its_revision() {
         "attempt aborted",
         "prepare failed",
         "coordinator died",
+        "transaction refused",
     ] {
         assert!(met.contains_key(what), "{what} was never met: {met:?}");
     }

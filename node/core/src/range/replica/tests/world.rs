@@ -1,7 +1,7 @@
 //! Three nodes with a replica of each range, their logs, stores and wires, and the spine as a list
 //! of committed entries that every node folds in its own time.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -9,21 +9,20 @@ use prost::Message as _;
 use crate::command::{Command, Outcome, RequestId};
 use crate::group::{self, Append, Chance, Entry, EntryKind, HardState, Part, Recovered};
 use crate::memory::MemoryView;
-use crate::mvcc::{self, Applier, Draft, Evaluated, Head};
-use crate::proto::internal::{
-    self, ConfState, Lock, RaftMessage, RangeEntry, Record, Ref, record::Body,
-};
+use crate::mvcc::{Applier, Head};
+use crate::proto::internal::{self, ConfState, RaftMessage, RangeEntry, Record, Ref, record::Body};
 use crate::range::frontier::Frontier;
 use crate::range::replica::commit::requester;
 use crate::range::replica::{Config, Effect, Input, Limits, Replica, Task};
 use crate::range::stored::Stored;
 use crate::spine::State;
 use crate::spine::apply::{Applied, Requester};
-use crate::spine::state::{StoredLeases, Verdict};
+use crate::spine::state::Verdict;
 use crate::spine::txns;
 use crate::time::{Length, Time};
+use crate::txn::{self, Coordinator};
 use crate::view::Batch;
-use crate::{GroupId, NodeId};
+use crate::{Error, GroupId, NodeId};
 
 const NODES: [u64; 3] = [1, 2, 3];
 const TICK: u64 = 1_000;
@@ -87,25 +86,19 @@ pub(super) struct Node {
     /// Tickets that wait: range, number, index.
     tickets: Vec<(GroupId, u64, u64)>,
     is_up: bool,
-    /// What the spine said of transactions since this node started: their revision, or `None`.
-    decided: BTreeMap<RequestId, Option<i64>>,
+    /// What the spine said of transactions since this node started: their revision, or why they
+    /// have none, which is unknown for those that were ended.
+    decided: BTreeMap<RequestId, Result<i64, Option<Error>>>,
 }
 
-/// A transaction over several ranges, as its coordinator sees it.
+/// A transaction over several ranges, and the node that coordinates it.
 struct Txn {
     /// Who asked.
     n: u64,
     node: u64,
-    ranges: Vec<GroupId>,
-    prepared: BTreeMap<GroupId, u64>,
-    phase: Phase,
-}
-
-enum Phase {
-    Prepare,
-    Decide(Draft, Record),
-    /// Without effect, at this index or later.
-    Answer(u64),
+    coordinator: Coordinator,
+    /// The index that its ticket is good for.
+    ticket: Option<u64>,
 }
 
 /// Who wrote what at a revision, by sub-revision.
@@ -365,13 +358,11 @@ impl World {
             Effect::Reply(to, outcome) => self.answer(to, outcome),
             Effect::Unproposed(to, command) => self.homeless.push((to, command)),
             Effect::Prepared(txn, index) => {
-                if let Some(txn) = self.txns.get_mut(&txn) {
-                    txn.prepared.insert(range, index);
-                }
+                self.step_txn(txn, txn::Input::Prepared(range, index));
             }
             Effect::PrepareFailed(txn) => {
                 self.see("prepare failed");
-                self.end_attempt(txn);
+                self.step_txn(txn, txn::Input::PrepareFailed);
             }
             Effect::AbortTxn(txn) => {
                 self.see("transaction ended");
@@ -408,9 +399,9 @@ impl World {
         let at = self.chance.below(self.homeless.len() as u64);
         let at = usize::try_from(at).expect("small");
         let (to, command) = self.homeless.swap_remove(at);
-        let ranges = owners(&self.spine_state, &command);
+        let ranges = txn::owners(self.spine_state.ranges(), &command);
         if ranges.len() > 1 {
-            self.begin_txn(to.id.n, ranges);
+            self.begin_txn(to.id.n);
             return;
         }
         let range = ranges[0];
@@ -486,7 +477,7 @@ impl World {
                     }
                 }
                 Verdict::Committed(revision) => {
-                    node.decided.insert(id, Some(revision));
+                    node.decided.insert(id, Ok(revision));
                     let Some(Body::TxnCommit(commit)) = &record.body else { unreachable!() };
                     for share in &commit.shares {
                         let range = GroupId(share.range);
@@ -496,11 +487,14 @@ impl World {
                         }
                     }
                 }
+                Verdict::Rejected(error) => {
+                    node.decided.insert(id, Err(Some(error)));
+                }
                 _ => {}
             }
             if let Some(Body::TxnAbort(abort)) = &record.body {
                 let id = txns::from_proto(abort.id.as_ref().expect("named"));
-                node.decided.entry(id).or_insert(None);
+                node.decided.entry(id).or_insert(Err(None));
             }
         }
         node.state.write_windows(index - 1, &mut batch);
@@ -601,27 +595,19 @@ impl World {
         self.step(to, range, Input::Message(message));
     }
 
-    fn begin_txn(&mut self, n: u64, ranges: Vec<GroupId>) {
+    fn begin_txn(&mut self, n: u64) {
         let up: Vec<u64> = NODES.into_iter().filter(|id| self.nodes[id].is_up).collect();
         let node = up[usize::try_from(self.chance.below(up.len() as u64)).expect("small")];
         let id = RequestId { origin: 9, n: self.attempts.len() as u64 + 1 };
         self.attempts.insert(id, n);
-        let prepared = BTreeMap::new();
-        self.txns.insert(id, Txn { n, node, ranges, prepared, phase: Phase::Prepare });
+        let command = self.asked[&n].command.clone();
+        let coordinator = Coordinator::new(id, command, self.spine_state.ranges());
+        self.txns.insert(id, Txn { n, node, coordinator, ticket: None });
     }
 
     fn abort(&mut self, id: RequestId) {
         let body = Body::TxnAbort(internal::TxnAbort { id: Some(txns::to_proto(id)) });
         self.push_spine(vec![Record { body: Some(body), ..Default::default() }]);
-    }
-
-    /// This attempt comes to nothing; the client's request is tried again under a new name.
-    fn end_attempt(&mut self, id: RequestId) {
-        self.abort(id);
-        if let Some(txn) = self.txns.remove(&id) {
-            let to = Requester { id: RequestId { origin: 5, n: txn.n }, node: NodeId(1) };
-            self.homeless.push((to, self.asked[&txn.n].command.clone()));
-        }
     }
 
     fn drive_txns(&mut self) {
@@ -645,112 +631,77 @@ impl World {
         }
         let txn = &self.txns[&id];
         let node = &self.nodes[&txn.node];
-        if node.decided.get(&id) == Some(&None) && self.mutant != "no abort check" {
-            self.see("attempt aborted");
-            self.end_attempt(id);
-            return;
-        }
-        match &txn.phase {
-            Phase::Prepare => {
-                let next = txn.ranges.iter().find(|range| !txn.prepared.contains_key(range));
-                match next.copied() {
-                    Some(range) => self.prepare(id, range),
-                    None => self.evaluate(id),
-                }
-            }
-            Phase::Decide(draft, record) => match node.decided.get(&id) {
-                Some(Some(revision)) => {
-                    let outcome = Ok(draft.clone().settle(*revision, None));
-                    self.see("transaction committed");
-                    self.answer_txn(id, outcome);
-                }
-                _ => {
-                    let record = record.clone();
-                    if self.is_calm || self.chance.is_hit(70) {
-                        self.push_spine(vec![record]);
-                    }
-                }
-            },
-            Phase::Answer(index) if node.frontier.index() >= *index => {
-                let (head, command) = (node.frontier.head(), &self.asked[&txn.n].command);
-                let leases = StoredLeases(&node.store);
-                match mvcc::outcome_without_effect(&node.store, head, &leases, command) {
-                    Ok(Some(answer)) => {
-                        self.see("transaction without effect");
-                        self.abort(id);
-                        self.answer_txn(id, Ok(answer));
-                    }
-                    other => panic!("locked keys have changed: {other:?}"),
-                }
-            }
-            Phase::Answer(_) => {}
-        }
-    }
-
-    fn answer_txn(&mut self, id: RequestId, outcome: Outcome) {
-        let txn = self.txns.remove(&id).expect("it is under way");
-        let to = Requester { id: RequestId { origin: 5, n: txn.n }, node: NodeId(1) };
-        self.answer(to, outcome);
-    }
-
-    fn prepare(&mut self, id: RequestId, range: GroupId) {
-        let command = &self.asked[&self.txns[&id].n].command;
-        let span = &self.spine_state.ranges().get(range).expect("it exists").span;
-        let footprint = mvcc::footprint(command);
-        let mut locks = Vec::new();
-        for (key, mode) in footprint.keys.iter().filter(|(key, _)| span.contains(key)) {
-            let is_write = *mode != mvcc::Mode::Read;
-            locks.push(Lock { key: key.clone(), is_write, ..Lock::default() });
-        }
-        for (wanted, mode) in footprint.spans.iter().filter(|(it, _)| it.overlaps(span)) {
-            let ends = [&wanted.end, &span.end].into_iter().flatten();
-            let end = ends.min().cloned().unwrap_or(Bytes::from_static(b"\0"));
-            let key = wanted.start.clone().max(span.start.clone());
-            locks.push(Lock { key, range_end: end, is_write: *mode != mvcc::Mode::Read });
-        }
-        let is_leader = |id: &u64| {
-            let replica = self.nodes[id].replicas.get(&range);
-            replica.is_some_and(|it| it.role().part == Part::Leader)
+        let decided = node.decided.get(&id);
+        let is_ended = decided == Some(&Err(None)) && self.mutant != "no abort check";
+        let is_ticket_good = txn.ticket.is_some_and(|index| node.frontier.index() >= index);
+        let input = match decided {
+            Some(Ok(revision)) => txn::Input::Committed(*revision),
+            Some(Err(Some(error))) => txn::Input::Rejected(*error),
+            _ if is_ended => txn::Input::Aborted,
+            _ if is_ticket_good => txn::Input::Ticket(node.frontier.head()),
+            _ => txn::Input::Tick,
         };
-        let leader = NODES.into_iter().find(is_leader);
-        if let Some(leader) = leader {
-            self.step(leader, range, Input::Prepare(id, locks));
-        }
+        self.step_txn(id, input);
     }
 
-    /// All keys are locked: decides on the coordinator's own store, once it has everything that
-    /// was written before the locks.
-    fn evaluate(&mut self, id: RequestId) {
-        let txn = &self.txns[&id];
+    fn step_txn(&mut self, id: RequestId, input: txn::Input) {
+        let Some(txn) = self.txns.get_mut(&id) else { return };
         let node = &self.nodes[&txn.node];
-        let is_there = txn.prepared.iter().all(|(range, index)| {
-            node.replicas.get(range).is_some_and(|it| it.applied().index >= *index)
-        });
-        if !is_there {
-            return;
+        if matches!(input, txn::Input::Ticket(_)) {
+            txn.ticket = None;
         }
-        let command = &self.asked[&txn.n].command;
-        let head = Head { revision: 0, compact_revision: -1 };
-        let evaluated =
-            mvcc::evaluate_newest(&node.store, head, &StoredLeases(&node.store), command);
-        let phase = match evaluated.expect("memory can be read") {
-            Evaluated::NoEffect => Phase::Answer(self.spine.len() as u64 + 1),
-            Evaluated::Effects { effects, draft } => {
-                let mut shares: BTreeMap<u64, internal::Share> = BTreeMap::new();
-                for (sub, effect) in (0..).zip(effects) {
-                    let range = self.spine_state.ranges().owner(&effect.key);
-                    let share = shares.entry(range.0).or_default();
-                    (share.range, share.prepared_at) = (range.0, txn.prepared[&range]);
-                    share.effects.push(effect);
-                    share.subs.push(sub);
+        let applied = |range| node.replicas.get(&range).map_or(0, |it| it.applied().index);
+        let ranges = node.state.ranges();
+        let mut out = Vec::new();
+        let step =
+            txn.coordinator.step(Time(self.now), &node.store, ranges, &applied, input, &mut out);
+        step.expect("memory can be read");
+        for effect in out {
+            self.carry_out_txn(id, effect);
+        }
+    }
+
+    fn carry_out_txn(&mut self, id: RequestId, effect: txn::Effect) {
+        match effect {
+            txn::Effect::Prepare(range, locks) => {
+                let is_leader = |id: &u64| {
+                    let replica = self.nodes[id].replicas.get(&range);
+                    replica.is_some_and(|it| it.role().part == Part::Leader)
+                };
+                let leader = NODES.into_iter().find(is_leader);
+                if let Some(leader) = leader.filter(|_| self.is_calm || !self.chance.is_hit(10)) {
+                    self.step(leader, range, Input::Prepare(id, locks));
                 }
-                let shares = shares.into_values().collect();
-                let body = Body::TxnCommit(internal::TxnCommit { shares, ..Default::default() });
-                let (origin, n) = (id.origin, id.n);
-                Phase::Decide(draft, Record { origin, n, body: Some(body) })
             }
-        };
-        self.txns.get_mut(&id).expect("it is under way").phase = phase;
+            txn::Effect::Propose(record) => {
+                if self.is_calm || self.chance.is_hit(70) {
+                    self.push_spine(vec![record]);
+                }
+            }
+            txn::Effect::WantTicket => {
+                let index = self.spine.len() as u64 + 1;
+                self.txns.get_mut(&id).expect("it is under way").ticket = Some(index);
+            }
+            txn::Effect::Abort => self.abort(id),
+            txn::Effect::Reply(outcome) => {
+                let txn = self.txns.remove(&id).expect("it is under way");
+                let is_committed = self.nodes[&txn.node].decided.contains_key(&id);
+                self.see(match (&outcome, is_committed) {
+                    (Err(_), _) => "transaction refused",
+                    (Ok(_), true) => "transaction committed",
+                    (Ok(_), false) => "transaction without effect",
+                });
+                let to = Requester { id: RequestId { origin: 5, n: txn.n }, node: NodeId(1) };
+                self.answer(to, outcome);
+            }
+            txn::Effect::TryAgain(command) => {
+                self.see("attempt aborted");
+                self.abort(id);
+                let txn = self.txns.remove(&id).expect("it is under way");
+                let to = Requester { id: RequestId { origin: 5, n: txn.n }, node: NodeId(1) };
+                self.homeless.push((to, command));
+            }
+        }
     }
 
     /// One random event.
@@ -814,17 +765,10 @@ impl World {
     pub(super) fn unrest(&self) -> String {
         let end = self.spine_state.position();
         if !self.txns.is_empty() {
-            let (id, txn) = self.txns.first_key_value().expect("not empty");
-            let phase = match txn.phase {
-                Phase::Prepare => "locking",
-                Phase::Decide(..) => "to be decided",
-                Phase::Answer(_) => "to be answered",
-            };
             return format!(
-                "{} transactions are under way, {id:?} of {} is {phase}, {:?}",
+                "{} transactions are under way, and {} were tried",
                 self.txns.len(),
-                self.attempts.len(),
-                txn.prepared
+                self.attempts.len()
             );
         }
         if !self.homeless.is_empty() {
@@ -853,15 +797,4 @@ impl World {
         }
         String::new()
     }
-}
-
-/// The ranges that a request needs, in order.
-fn owners(state: &State, command: &Command) -> Vec<GroupId> {
-    let footprint = mvcc::footprint(command);
-    let mut owners = BTreeSet::new();
-    owners.extend(footprint.keys.iter().map(|(key, _)| state.ranges().owner(key)));
-    for (span, _) in &footprint.spans {
-        owners.extend(state.ranges().overlapping(span));
-    }
-    owners.into_iter().collect()
 }
