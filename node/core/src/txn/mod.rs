@@ -278,3 +278,6 @@ impl Coordinator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
