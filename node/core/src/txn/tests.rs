@@ -84,22 +84,19 @@ fn a_delete_of_very_many_keys_names_spans_and_counts_on_from_range_to_range() {
     else {
         panic!("{out:?}")
     };
-    let shares: Vec<_> = commit
-        .shares
-        .iter()
-        .map(|it| {
-            (
-                it.range,
-                it.prepared_at,
-                &it.effects[0].key[..],
-                &it.effects[0].range_end[..],
-                &it.subs[..],
-            )
-        })
-        .collect();
-    let expected: [(u64, u64, &[u8], &[u8], &[u64]); 2] =
-        [(1, 7, b"c", b"m", &[0]), (2, 9, b"m", b"\0", &[KEYS as u64])];
-    assert_eq!(shares, expected);
+    let share = |range, prepared_at, key: &'static str, range_end: &'static str, sub| Share {
+        range,
+        prepared_at,
+        effects: vec![internal::Effect {
+            key: Bytes::from_static(key.as_bytes()),
+            range_end: Bytes::from_static(range_end.as_bytes()),
+            is_delete: true,
+            ..Default::default()
+        }],
+        subs: vec![sub],
+    };
+    let expected = [share(1, 7, "c", "m", 0), share(2, 9, "m", "\0", KEYS as u64)];
+    assert_eq!(commit.shares, expected);
     let out = attempt.step(Input::Committed(3));
     let [Effect::Reply(Ok(Answer::DeleteRange(answer)))] = &out[..] else { panic!("{out:?}") };
     assert_eq!(
