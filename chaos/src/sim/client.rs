@@ -28,11 +28,15 @@ pub(super) struct Client {
     pub(super) must: Option<(u64, Must)>,
 }
 
-/// What a client asks of a node at the end of a run.
+/// Writes and reads that every node must serve at the end of a run, however little was served
+/// before: enough for a verdict.
+pub(super) const ROUNDS: u32 = 4;
+
+/// What a client asks of a node at the end of a run, and how many rounds come after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Must {
-    Write,
-    Read,
+    Write(u32),
+    Read(u32),
     Nothing,
 }
 
@@ -61,7 +65,7 @@ impl World {
                 let to = *self.chance.pick(&up);
                 (to, self.draw_request(&format!("c{number}")))
             }
-            (Phase::Serving, Some((to, Must::Write))) => {
+            (Phase::Serving, Some((to, Must::Write(_)))) => {
                 let put = pb::PutRequest {
                     key: format!("end{to}").into(),
                     value: format!("c{number}").into(),
@@ -69,7 +73,7 @@ impl World {
                 };
                 (to, Request::Put(put))
             }
-            (Phase::Serving, Some((to, Must::Read))) => {
+            (Phase::Serving, Some((to, Must::Read(_)))) => {
                 let all = bytes::Bytes::from_static(&[0]);
                 let range =
                     RangeRequest { key: all.clone(), range_end: all, ..RangeRequest::default() };
@@ -150,13 +154,17 @@ impl World {
                 self.leases.remove(&request.id);
             }
             (Request::Put(_), _) if self.phase == Phase::Serving => {
-                if let Some((_, must)) = &mut self.clients[client].must {
-                    *must = Must::Read;
+                if let Some((_, must)) = &mut self.clients[client].must
+                    && let Must::Write(left) = *must
+                {
+                    *must = Must::Read(left);
                 }
             }
             (Request::Read(_), _) if self.phase == Phase::Serving => {
-                if let Some((_, must)) = &mut self.clients[client].must {
-                    *must = Must::Nothing;
+                if let Some((_, must)) = &mut self.clients[client].must
+                    && let Must::Read(left) = *must
+                {
+                    *must = left.checked_sub(1).map_or(Must::Nothing, Must::Write);
                 }
             }
             _ => {}

@@ -3,7 +3,7 @@
 
 use flotilla_core::mvcc;
 
-use super::client::Must;
+use super::client::{Must, ROUNDS};
 use super::event::Event;
 use super::plan::{MS, SECOND};
 use super::world::{Phase, World};
@@ -73,7 +73,7 @@ impl World {
             self.clients.push(super::client::Client::default());
         }
         for (client, id) in ids.into_iter().enumerate() {
-            self.clients[client].must = Some((id, Must::Write));
+            self.clients[client].must = Some((id, Must::Write(ROUNDS - 1)));
             self.after(1, Event::Call(client));
         }
     }
