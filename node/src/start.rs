@@ -205,8 +205,11 @@ fn replica_config(config: &Config, node: NodeId) -> spine::Config {
         },
         limits: spine::Limits {
             request_bytes_max: config.max_request_bytes,
-            flush_entries: config.snapshot_count,
-            catch_up_entries: config.snapshot_catchup_entries,
+            retention: group::Retention {
+                flush_entries: config.snapshot_count,
+                catch_up_entries: config.snapshot_catchup_entries,
+                ..group::Retention::default()
+            },
             ..spine::Limits::default()
         },
         cluster_version: CLUSTER_VERSION.to_owned(),

@@ -1,6 +1,7 @@
 //! What one seed makes of a run: size, timing, limits and which faults there are. Every run has
 //! its own mixture, since faults that are always there hide what only their absence shows.
 
+use flotilla_core::group::Retention;
 use flotilla_core::spine;
 use flotilla_core::time::Length;
 use flotilla_core::{snapshot, watch};
@@ -252,8 +253,11 @@ fn draw_limits(chance: &mut Chance) -> spine::Limits {
         entry_records_max: *chance.pick(&[1, 3, 1_024]),
         open_requests_max: *chance.pick(&[4, 8_000, 8_000]),
         unapplied_entries_max: *chance.pick(&[10, 5_000]),
-        flush_entries,
-        catch_up_entries: *chance.pick(&[0, 10, 200]),
+        retention: Retention {
+            flush_entries,
+            catch_up_entries: *chance.pick(&[0, 10, 200]),
+            ..Retention::default()
+        },
         ..spine::Limits::default()
     }
 }

@@ -126,10 +126,15 @@ impl Peers {
     /// change that added the present leader, and can catch up only by answering it.
     pub fn greeted(&mut self, node: NodeId, urls: Vec<String>) {
         let is_known = self.links.contains_key(&node) || node.0 == self.board.member_id();
-        if !is_known && !urls.is_empty() && self.guests.len() < GUESTS_MAX {
-            self.guests.insert(node);
-            self.open(node, &urls);
+        if is_known || urls.is_empty() {
+            return;
         }
+        if self.guests.len() >= GUESTS_MAX {
+            tracing::warn!(%node, limit = GUESTS_MAX, "too many peers that are no members: one is not answered");
+            return;
+        }
+        self.guests.insert(node);
+        self.open(node, &urls);
     }
 
     fn open(&mut self, node: NodeId, urls: &[String]) {

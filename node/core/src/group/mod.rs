@@ -15,6 +15,7 @@ mod log;
 pub mod message;
 mod outbox;
 pub mod recovered;
+pub mod retention;
 mod ticket;
 
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use entry::{Entry, EntryKind, HardState, Position};
 pub use input::Input;
 pub use message::Kind;
 pub use recovered::Recovered;
+pub use retention::{Flushed, Retention};
 
 use crate::proto::internal;
 use crate::{GroupId, NodeId};

@@ -58,6 +58,16 @@ pub enum Evaluated {
     NoEffect,
 }
 
+/// The leases to which puts attach their keys, in order, each once. They must exist when the write
+/// is numbered.
+pub fn attached_leases<'e>(effects: impl IntoIterator<Item = &'e Effect>) -> Vec<i64> {
+    let attaches = effects.into_iter().filter(|effect| !effect.is_delete && effect.lease != 0);
+    let mut leases: Vec<i64> = attaches.map(|effect| effect.lease).collect();
+    leases.sort_unstable();
+    leases.dedup();
+    leases
+}
+
 /// Decides a checked change of keys on the leader's state at `head`. The latches of its `footprint`
 /// must be held, so that no write that it could see is still in flight.
 ///

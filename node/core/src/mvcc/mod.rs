@@ -43,8 +43,8 @@ pub use check::{check_delete, check_put, check_range, check_range_stream, check_
 pub use compact::{Slice, check_compact, compact_slice, compaction_floor};
 pub use draft::Draft;
 pub use evaluate::{
-    Evaluated, FoldDecides, LeaseTable, NAMED_KEYS_MAX, NO_HEAD, evaluate, evaluate_newest,
-    outcome_without_effect,
+    Evaluated, FoldDecides, LeaseTable, NAMED_KEYS_MAX, NO_HEAD, attached_leases, evaluate,
+    evaluate_newest, outcome_without_effect,
 };
 pub use event::Event;
 pub use footprint::{Footprint, Mode, footprint};

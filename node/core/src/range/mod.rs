@@ -7,6 +7,7 @@ pub mod frontier;
 pub mod latch;
 pub mod numbering;
 pub mod replica;
+pub mod run;
 pub mod stored;
 
 pub use replica::Replica;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use crate::Error;
 use crate::proto::internal::{Run, Void, void::Reason};
+use crate::range::run;
 
 /// Writes ahead of what is applied whose numbers are remembered; further ones are asked for again
 /// when their turn has come.
@@ -90,7 +91,8 @@ impl Numbering {
     }
 
     /// Up to where every verdict is known.
-    pub fn known(&self) -> u64 {
+    #[cfg(test)]
+    fn known(&self) -> u64 {
         let from = usize::try_from(self.applied - self.base).expect("within the window");
         let gap = self.verdicts.iter().skip(from).take_while(|verdict| verdict.is_some()).count();
         self.applied + gap as u64
@@ -113,15 +115,11 @@ impl Numbering {
         let mut runs: Vec<Run> = Vec::new();
         for seq in noted.max(self.base) + 1..=self.applied {
             let Some(verdict) = self.verdict(seq) else { break };
-            let is_continued = |run: &Run| match verdict {
-                Verdict::Void(_) => true,
-                Verdict::Numbered(revision) => {
-                    let numbered_count = run.count - run.voids.len() as u64;
-                    run.revision == 0
-                        || run.revision.checked_add_unsigned(numbered_count) == Some(revision)
-                }
+            let revision = match verdict {
+                Verdict::Void(_) => 0,
+                Verdict::Numbered(revision) => revision,
             };
-            if !runs.last().is_some_and(is_continued) {
+            if !runs.last().is_some_and(|last| run::is_continued_by(last, revision)) {
                 runs.push(Run { first: seq, ..Run::default() });
             }
             let run = runs.last_mut().expect("pushed above");

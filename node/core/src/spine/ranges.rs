@@ -13,6 +13,7 @@ use prost::Message;
 
 use crate::proto::Span;
 use crate::proto::internal::{self, Ref, Run, Void, void::Reason};
+use crate::range::run;
 use crate::{GroupId, NodeId};
 
 /// Runs remembered for one range; a reference that would need more numbers only a part of what it
@@ -196,32 +197,25 @@ impl Range {
         &self.runs
     }
 
-    fn remember(&mut self, run: Run) {
+    fn remember(&mut self, next: Run) {
         if let Some(last) = self.runs.last_mut()
-            && is_continued(last, &run)
+            && run::is_continued_by(last, next.revision)
         {
-            last.count += run.count;
-            last.voids.extend(run.voids);
+            last.count += next.count;
+            last.voids.extend(next.voids);
             if last.revision == 0 {
-                last.revision = run.revision;
+                last.revision = next.revision;
             }
         } else {
-            self.runs.push(run);
+            self.runs.push(next);
         }
     }
 
     /// The range's log tells how everything up to here was numbered.
     fn forget(&mut self, noted: u64) {
-        let kept = self.runs.partition_point(|run| run.first + run.count - 1 <= noted);
+        let kept = self.runs.partition_point(|it| run::last(it) <= noted);
         self.runs.drain(..kept);
     }
-}
-
-/// Whether two neighbouring runs can be written as one.
-fn is_continued(run: &Run, next: &Run) -> bool {
-    let numbered_count = run.count - run.voids.len() as u64;
-    let expected = run.revision.saturating_add_unsigned(numbered_count);
-    run.revision == 0 || next.revision == 0 || next.revision == expected
 }
 
 #[cfg(test)]

@@ -55,10 +55,8 @@ impl Txns {
 
     /// Those that concern a range whose log may not tell of them yet.
     pub fn open(&self, range: GroupId) -> impl Iterator<Item = (RequestId, &Share)> {
-        self.by_id.iter().filter_map(move |(id, txn)| {
-            let share = txn.shares.iter().find(|share| share.range == range.0);
-            share.map(|share| (*id, share))
-        })
+        let ids = self.by_id.keys().copied();
+        ids.filter_map(move |id| self.share(range, id).map(|(_, share)| (id, share)))
     }
 
     /// A transaction as it is stored; `None` when nothing of it is left to keep.
@@ -77,6 +75,11 @@ impl Txns {
 /// The name of a transaction on the wire.
 pub fn to_proto(id: RequestId) -> internal::TxnId {
     internal::TxnId { origin: id.origin, n: id.n }
+}
+
+/// The name that a record or an entry of a log gives; one that gives none names nobody's.
+pub fn id_of(id: Option<&internal::TxnId>) -> RequestId {
+    id.map(from_proto).unwrap_or_default()
 }
 
 /// And back.

@@ -185,13 +185,7 @@ impl Coordinator {
             }
             Evaluated::Effects { effects, draft } => {
                 let shares = self.shares(view, effects, ranges)?;
-                let attaches = shares.iter().flat_map(|share| &share.effects);
-                let mut leases: Vec<i64> = attaches
-                    .filter(|effect| !effect.is_delete && effect.lease != 0)
-                    .map(|effect| effect.lease)
-                    .collect();
-                leases.sort_unstable();
-                leases.dedup();
+                let leases = mvcc::attached_leases(shares.iter().flat_map(|share| &share.effects));
                 let reads_at = self.reads_at.unwrap_or(0);
                 let body = Body::TxnCommit(TxnCommit { shares, leases, reads_at });
                 let RequestId { origin, n } = self.id;

@@ -11,6 +11,7 @@ use crate::range::latch::Guard;
 use crate::range::numbering::{Numbering, Verdict};
 use crate::range::replica::write::Waiting;
 use crate::range::replica::{Effect, Replica, Task};
+use crate::range::run;
 use crate::range::stored::{Position, Stored};
 use crate::spine::apply::{Content, Reply, Requester, Step};
 use crate::time::Length;
@@ -130,7 +131,7 @@ impl Replica {
 
     fn stage(&mut self, entry: Entry) {
         let (index, term) = (entry.index, entry.term);
-        self.unflushed_bytes += entry.memory_bytes() as u64;
+        self.flushed.add(entry.memory_bytes() as u64);
         let conf = match entry.kind {
             EntryKind::Normal => None,
             EntryKind::Change => {
@@ -147,11 +148,10 @@ impl Replica {
             self.numbering.learn(run);
         }
         if let Some(last) = content.notes.last() {
-            self.numbering.set_noted(last.first + last.count - 1);
+            self.numbering.set_noted(run::last(last));
         }
         let first = self.committed + 1;
         self.committed += content.writes.len() as u64;
-        self.staged_writes += content.writes.len();
         if self.drain_index == Some(u64::MAX) && term == self.role.term {
             self.drain_index = Some(index);
         }
@@ -165,13 +165,17 @@ impl Replica {
     /// Hands on what is committed here and numbered there (I6). The order of the range's log is
     /// the order of the numbers (I3).
     pub(super) fn join(&mut self) {
-        while let Some(front) = self.staged.front() {
-            if front.seqs().any(|seq| self.numbering.verdict(seq).is_none()) {
-                return;
-            }
-            let staged = self.staged.pop_front().expect("there is a front");
+        while !self.lacks_numbers()
+            && let Some(staged) = self.staged.pop_front()
+        {
             self.join_entry(staged);
         }
+    }
+
+    /// Whether the next entry waits for the numbers of its writes.
+    pub(super) fn lacks_numbers(&self) -> bool {
+        let front = self.staged.front();
+        front.is_some_and(|it| it.seqs().any(|seq| self.numbering.verdict(seq).is_none()))
     }
 
     fn join_entry(&mut self, staged: Staged) {
@@ -183,7 +187,6 @@ impl Replica {
             self.joined
         );
         let seq = seqs.end - 1;
-        self.staged_writes -= staged.writes.len();
         let mut steps = Vec::with_capacity(staged.writes.len());
         let mut resolved = Vec::new();
         for resolve in staged.resolves {
@@ -252,12 +255,7 @@ impl Replica {
     }
 
     fn ask_for_flush(&mut self) {
-        let limits = &self.config.limits;
-        let entries = self.applied.index.saturating_sub(self.flushed);
-        let is_due = entries >= limits.flush_entries || self.unflushed_bytes >= limits.flush_bytes;
-        if is_due && !self.is_flush_asked {
-            self.is_flush_asked = true;
-            self.unflushed_bytes = 0;
+        if self.flushed.is_due(self.applied.index, &self.config.limits.retention) {
             self.out.push(Effect::FlushStore);
         }
     }
@@ -265,15 +263,10 @@ impl Replica {
     /// The store is durable: the log before it is needed only by followers that lag a little. What
     /// is staged is never cut off (I14): it is not applied.
     pub(super) fn on_flushed(&mut self, index: u64) {
-        self.flushed = self.flushed.max(index);
-        self.is_flush_asked = false;
-        let limits = &self.config.limits;
-        let mut keep = limits.catch_up_entries;
-        if self.group.log_bytes() as u64 > limits.catch_up_bytes {
-            keep = 0;
-        }
-        let truncate = self.flushed.min(self.applied.index.saturating_sub(keep));
-        self.drive(group::Input::Truncate { index: truncate });
+        let (applied, log_bytes) = (self.applied.index, self.group.log_bytes());
+        let retention = &self.config.limits.retention;
+        let index = self.flushed.advance(index, applied, log_bytes, retention);
+        self.drive(group::Input::Truncate { index });
     }
 
     /// The range's state was replaced: everything kept beside it starts anew.
@@ -285,12 +278,10 @@ impl Replica {
         self.committed = position.seq;
         self.joined = position;
         self.applied = position;
-        self.flushed = position.index;
-        self.unflushed_bytes = 0;
+        self.flushed.replace(position.index);
         self.conf = conf;
         self.prepared = super::txn::from_stored(prepared, self.now);
         self.staged.clear();
-        self.staged_writes = 0;
         self.drive(group::Input::SnapshotInstalled);
         self.out.push(Effect::WantNumbers);
         Ok(())

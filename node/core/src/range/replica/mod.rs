@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 
 use crate::command::{Command, Outcome, RequestId};
-use crate::group::{self, Change, Group, Ignored, Refusal};
+use crate::group::{self, Change, Flushed, Group, Ignored, Refusal, Retention};
 use crate::mvcc::Head;
 use crate::proto::Span;
 use crate::proto::internal::{
@@ -53,14 +53,8 @@ pub struct Limits {
     pub writes_max: usize,
     /// Runs noted in one entry.
     pub notes_max: usize,
-    /// Applied entries after which the store is flushed and the log truncated.
-    pub flush_entries: u64,
-    /// Bytes of log after which the store is flushed and the log truncated.
-    pub flush_bytes: u64,
-    /// Applied entries kept in the log for slow followers.
-    pub catch_up_entries: u64,
-    /// Bytes of applied entries kept in the log for slow followers.
-    pub catch_up_bytes: u64,
+    /// When the store is flushed, and how much of the log is kept.
+    pub retention: Retention,
 }
 
 impl Default for Limits {
@@ -72,10 +66,7 @@ impl Default for Limits {
             entry_writes_max: 1_024,
             writes_max: 8_000,
             notes_max: 1_024,
-            flush_entries: 10_000,
-            flush_bytes: 64 << 20,
-            catch_up_entries: 5_000,
-            catch_up_bytes: 32 << 20,
+            retention: Retention::default(),
         }
     }
 }
@@ -221,12 +212,9 @@ pub struct Replica {
     /// What is stored with it.
     conf: ConfState,
     applied: Position,
-    flushed: u64,
-    is_flush_asked: bool,
-    unflushed_bytes: u64,
+    flushed: Flushed,
     /// Committed entries that are not joined yet.
     staged: VecDeque<Staged>,
-    staged_writes: usize,
     conf_applied: Option<(u64, Option<Change>, ConfState)>,
     refusal: Option<Refusal>,
 
@@ -291,11 +279,8 @@ impl Replica {
             joined: position,
             conf,
             applied: position,
-            flushed: position.index,
-            is_flush_asked: false,
-            unflushed_bytes: 0,
+            flushed: Flushed::new(position.index),
             staged: VecDeque::new(),
-            staged_writes: 0,
             conf_applied: None,
             refusal: None,
             latches: Latches::default(),

@@ -4,8 +4,10 @@
 use prost::Message;
 
 use crate::group::{self, Part};
+use crate::mvcc;
 use crate::proto::internal::{Predicate, RangeEntry, RangeWrite, Ref, Run};
 use crate::range::replica::{Effect, Replica};
+use crate::range::run;
 use crate::spine::txns;
 
 impl Replica {
@@ -48,17 +50,15 @@ impl Replica {
             }
         }
         let is_waiting = self.tick_txns();
-        let is_stuck = self
-            .staged
-            .front()
-            .is_some_and(|front| front.seqs().any(|seq| self.numbering.verdict(seq).is_none()));
-        if (is_waiting || is_stuck) && self.numbers_due.is_none_or(|due| due <= self.now) {
+        if (is_waiting || self.lacks_numbers())
+            && self.numbers_due.is_none_or(|due| due <= self.now)
+        {
             self.numbers_due = Some(self.now + self.config.report_again_after);
             self.out.push(Effect::WantNumbers);
         }
     }
 
-    /// Notes go with the next write, or alone when none comes or they are many.
+    /// Notes go with the next write, or alone when none comes for a while.
     pub(super) fn propose_notes(&mut self) {
         let is_ready = self.is_serving() && self.group.transferee().is_none();
         if !is_ready || self.noting >= self.joined.seq {
@@ -86,7 +86,7 @@ impl Replica {
         let mut notes = self.numbering.runs_after(self.noting);
         notes.truncate(self.config.limits.notes_max);
         if let Some(last) = notes.last() {
-            self.noting = last.first + last.count - 1;
+            self.noting = run::last(last);
             self.note_due = None;
         }
         notes
@@ -100,10 +100,7 @@ impl Replica {
 
 /// What must hold for a write when it is numbered.
 fn predicate(seq: u64, write: &RangeWrite) -> Option<Predicate> {
-    let attaches = write.effects.iter().filter(|effect| !effect.is_delete && effect.lease != 0);
-    let mut leases: Vec<i64> = attaches.map(|effect| effect.lease).collect();
-    leases.sort_unstable();
-    leases.dedup();
+    let leases = mvcc::attached_leases(&write.effects);
     let is_needed = !leases.is_empty() || write.reads_at != 0;
     is_needed.then_some(Predicate { seq, leases, reads_at: write.reads_at })
 }

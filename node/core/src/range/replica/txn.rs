@@ -42,7 +42,7 @@ impl Prepared {
 pub(super) fn from_stored(stored: Vec<PreparedTxn>, now: Time) -> BTreeMap<RequestId, Prepared> {
     let from = |it: PreparedTxn| {
         let prepare = it.prepare.unwrap_or_default();
-        let id = prepare.id.as_ref().map(txns::from_proto).unwrap_or_default();
+        let id = txns::id_of(prepare.id.as_ref());
         (id, Prepared::new(prepare, it.index, None, now))
     };
     stored.into_iter().map(from).collect()
@@ -82,7 +82,7 @@ impl Replica {
     /// A committed entry locks keys, or tells what became of a transaction.
     pub(super) fn stage_txns(&mut self, index: u64, prepares: Vec<Prepare>, resolves: &[Resolve]) {
         for prepare in prepares {
-            let id = prepare.id.as_ref().map(txns::from_proto).unwrap_or_default();
+            let id = txns::id_of(prepare.id.as_ref());
             let guard = self.preparing.remove(&id);
             if guard.is_some() {
                 self.out.push(Effect::Prepared(id, index));
@@ -92,7 +92,7 @@ impl Replica {
             assert!(before.is_none(), "transaction {id:?} locks its keys once");
         }
         for resolve in resolves {
-            let id = resolve.id.as_ref().map(txns::from_proto).unwrap_or_default();
+            let id = txns::id_of(resolve.id.as_ref());
             if let Some(prepared) = self.prepared.get_mut(&id) {
                 prepared.is_resolved = true;
                 self.resolved.insert(id);
@@ -108,7 +108,7 @@ impl Replica {
         resolve: Resolve,
         steps: &mut Vec<Step>,
     ) -> Option<RequestId> {
-        let id = resolve.id.as_ref().map(txns::from_proto).unwrap_or_default();
+        let id = txns::id_of(resolve.id.as_ref());
         let prepared = self.prepared.remove(&id)?;
         self.unapplied.extend(prepared.guard.map(|guard| (index, guard)));
         let Resolve { revision, effects, subs, .. } = resolve;
@@ -202,12 +202,12 @@ impl Replica {
     pub(super) fn drop_gathered_txns(&mut self) -> Vec<Guard> {
         let mut guards = Vec::new();
         for prepare in mem::take(&mut self.prepares) {
-            let id = prepare.id.as_ref().map(txns::from_proto).unwrap_or_default();
+            let id = txns::id_of(prepare.id.as_ref());
             guards.extend(self.preparing.remove(&id));
             self.out.push(Effect::PrepareFailed(id));
         }
         for resolve in mem::take(&mut self.resolves) {
-            let id = resolve.id.as_ref().map(txns::from_proto).unwrap_or_default();
+            let id = txns::id_of(resolve.id.as_ref());
             if let Some(prepared) = self.prepared.get_mut(&id) {
                 prepared.is_resolving = false;
             }

@@ -22,11 +22,20 @@ pub(super) enum Waiting {
     Write {
         to: Requester,
         command: Command,
-        /// Of a ticket, if it reads the past.
-        head: Option<Head>,
+        /// If it reads the past.
+        past: Option<Past>,
     },
     /// Locks of a transaction over several ranges.
     Prepare { id: RequestId, locks: Vec<Lock> },
+}
+
+/// What a read of the past stands on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Past {
+    /// Of a ticket.
+    head: Head,
+    /// The lowest revision that is read.
+    reads_at: i64,
 }
 
 /// A write on its way through the log.
@@ -87,7 +96,7 @@ impl Replica {
             self.want_ticket(Holder::Evaluate(to, command));
             return Ok(());
         }
-        self.latch(footprint.into(), Waiting::Write { to, command, head: None }, view)
+        self.latch(footprint.into(), Waiting::Write { to, command, past: None }, view)
     }
 
     /// Tries everything again that waited for the leader to be ready.
@@ -133,7 +142,7 @@ impl Replica {
         view: &dyn View,
     ) -> Result<(), ViewError> {
         match waiting {
-            Waiting::Write { to, command, head } => self.evaluate(guard, to, command, head, view),
+            Waiting::Write { to, command, past } => self.evaluate(guard, to, command, past, view),
             Waiting::Prepare { id, locks } => {
                 self.propose_prepare(guard, id, locks);
                 Ok(())
@@ -146,17 +155,17 @@ impl Replica {
         guard: Guard,
         to: Requester,
         command: Command,
-        head: Option<Head>,
+        past: Option<Past>,
         view: &dyn View,
     ) -> Result<(), ViewError> {
-        let head = head.unwrap_or(mvcc::NO_HEAD);
+        let head = past.map_or(mvcc::NO_HEAD, |past| past.head);
         match mvcc::evaluate_newest(view, head, &mvcc::FoldDecides, &command)? {
             Evaluated::NoEffect => {
                 self.want_ticket(Holder::Answer(to, command));
                 self.unlatch(vec![guard], view)
             }
             Evaluated::Effects { effects, draft } => {
-                let reads_at = mvcc::footprint(&command).reads_at.unwrap_or(0);
+                let reads_at = past.map_or(0, |past| past.reads_at);
                 self.propose(to, guard, effects, draft, reads_at, view)
             }
         }
@@ -236,8 +245,9 @@ impl Replica {
         match self.tickets.remove(&n) {
             Some(Holder::Answer(to, command)) => self.answer(to, command, head, view),
             Some(Holder::Evaluate(to, command)) if self.is_serving() => {
-                let footprint = mvcc::footprint(&command).into();
-                self.latch(footprint, Waiting::Write { to, command, head: Some(head) }, view)
+                let footprint = mvcc::footprint(&command);
+                let past = footprint.reads_at.map(|reads_at| Past { head, reads_at });
+                self.latch(footprint.into(), Waiting::Write { to, command, past }, view)
             }
             Some(Holder::Evaluate(to, command)) => self.on_submit(to, command, view),
             None => Ok(()),

@@ -130,7 +130,7 @@ impl Replica {
     fn on_commit(&mut self, entries: Vec<Entry>) {
         for entry in entries {
             let (index, term) = (entry.index, entry.term);
-            self.unflushed_bytes += entry.memory_bytes() as u64;
+            self.flushed.add(entry.memory_bytes() as u64);
             self.state.enter(index, term);
             let mut rows = Batch::default();
             let mut guards = Vec::new();
@@ -288,27 +288,17 @@ impl Replica {
     }
 
     fn ask_for_flush(&mut self) {
-        let limits = &self.config.limits;
-        let entries = self.applied.index.saturating_sub(self.flushed);
-        let is_due = entries >= limits.flush_entries || self.unflushed_bytes >= limits.flush_bytes;
-        if is_due && !self.is_flush_asked {
-            self.is_flush_asked = true;
-            self.unflushed_bytes = 0;
+        if self.flushed.is_due(self.applied.index, &self.config.limits.retention) {
             self.out.push(Effect::FlushStore);
         }
     }
 
     /// The store is durable: the log before it is needed only by followers that lag a little.
     pub(super) fn on_flushed(&mut self, index: u64) {
-        self.flushed = self.flushed.max(index);
-        self.is_flush_asked = false;
-        let limits = &self.config.limits;
-        let mut keep = limits.catch_up_entries;
-        if self.group.log_bytes() as u64 > limits.catch_up_bytes {
-            keep = 0;
-        }
-        let truncate = self.flushed.min(self.applied.index.saturating_sub(keep));
-        self.drive(group::Input::Truncate { index: truncate });
+        let (applied, log_bytes) = (self.applied.index, self.group.log_bytes());
+        let retention = &self.config.limits.retention;
+        let index = self.flushed.advance(index, applied, log_bytes, retention);
+        self.drive(group::Input::Truncate { index });
     }
 
     /// The store was replaced: everything kept beside it starts anew.
@@ -321,8 +311,7 @@ impl Replica {
         );
         self.state = state;
         self.applied = self.state.position();
-        self.flushed = self.applied.index;
-        self.unflushed_bytes = 0;
+        self.flushed.replace(self.applied.index);
         self.drive(group::Input::SnapshotInstalled);
         self.publish_cluster();
         if self.state.is_removed(self.node()) {

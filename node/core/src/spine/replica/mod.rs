@@ -17,7 +17,7 @@ use std::mem;
 use prost::Message;
 
 use crate::command::{Command, Outcome, RequestId};
-use crate::group::{self, Change, Group, Ignored, Refusal};
+use crate::group::{self, Change, Flushed, Group, Ignored, Refusal, Retention};
 use crate::lease::Book;
 use crate::membership::Policy;
 use crate::proto::internal::{self, Forward, ForwardAnswer, RaftMessage, Record, SnapshotMark};
@@ -48,14 +48,8 @@ pub struct Limits {
     pub open_requests_max: usize,
     /// Committed entries that are not applied yet, beyond which writes are refused.
     pub unapplied_entries_max: u64,
-    /// Applied entries after which the store is flushed and the log truncated.
-    pub flush_entries: u64,
-    /// Bytes of log after which the store is flushed and the log truncated.
-    pub flush_bytes: u64,
-    /// Applied entries kept in the log for slow followers.
-    pub catch_up_entries: u64,
-    /// Bytes of applied entries kept in the log for slow followers.
-    pub catch_up_bytes: u64,
+    /// When the store is flushed, and how much of the log is kept.
+    pub retention: Retention,
 }
 
 impl Default for Limits {
@@ -67,10 +61,7 @@ impl Default for Limits {
             entry_records_max: 1_024,
             open_requests_max: 8_000,
             unapplied_entries_max: 5_000,
-            flush_entries: 10_000,
-            flush_bytes: 64 << 20,
-            catch_up_entries: 5_000,
-            catch_up_bytes: 32 << 20,
+            retention: Retention::default(),
         }
     }
 }
@@ -221,14 +212,11 @@ pub struct Replica {
     /// when this node does not lead.
     drain_index: Option<u64>,
     applied: Position,
-    flushed: u64,
-    is_flush_asked: bool,
+    flushed: Flushed,
     /// The membership that the next committed change brings.
     conf_applied: Option<(u64, Option<Change>, internal::ConfState)>,
     /// Why consensus did not take the last proposal.
     refusal: Option<Refusal>,
-    /// Bytes folded since the last flush of the store was asked for.
-    unflushed_bytes: u64,
 
     latches: Latches,
     waiting: BTreeMap<Guard, Waiting>,
@@ -294,11 +282,9 @@ impl Replica {
             leader_since: now,
             drain_index: None,
             applied,
-            flushed: applied.index,
-            is_flush_asked: false,
+            flushed: Flushed::new(applied.index),
             conf_applied: None,
             refusal: None,
-            unflushed_bytes: 0,
             latches: Latches::default(),
             waiting: BTreeMap::new(),
             proposed: BTreeMap::new(),

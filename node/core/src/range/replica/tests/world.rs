@@ -7,13 +7,14 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::command::{Command, Outcome, RequestId};
-use crate::group::{self, Append, Chance, Entry, EntryKind, HardState, Part, Recovered};
+use crate::group::{self, Append, Chance, Entry, EntryKind, HardState, Part, Recovered, Retention};
 use crate::memory::MemoryView;
 use crate::mvcc::{Applier, Head};
 use crate::proto::internal::{self, ConfState, RaftMessage, RangeEntry, Record, Ref, record::Body};
 use crate::range::frontier::Frontier;
 use crate::range::replica::commit::requester;
 use crate::range::replica::{Config, Effect, Input, Limits, Replica, Task};
+use crate::range::run;
 use crate::range::stored::Stored;
 use crate::spine::State;
 use crate::spine::apply::{Applied, Requester};
@@ -236,8 +237,11 @@ impl World {
                 abort_after: Length(60 * TICK),
                 note_after: Length(20 * TICK),
                 limits: Limits {
-                    flush_entries: 10,
-                    catch_up_entries: 1_000_000,
+                    retention: Retention {
+                        flush_entries: 10,
+                        catch_up_entries: 1_000_000,
+                        ..Retention::default()
+                    },
                     ..Limits::default()
                 },
             };
@@ -505,7 +509,7 @@ impl World {
             Head { revision: position.revision, compact_revision: position.compact_revision };
         let ends = |(range, runs): (&GroupId, &Vec<internal::Run>)| {
             let last = runs.last().expect("not empty");
-            (*range, last.first + last.count - 1)
+            (*range, run::last(last))
         };
         node.frontier.fold(index, head, runs.iter().map(ends).collect(), committed);
         for range in [GroupId(1), GroupId(2)] {
