@@ -39,6 +39,10 @@ impl World {
         if !unsent.is_empty() {
             self.step(id, Input::Unsent(unsent));
         }
+        let Some(running) = self.running(id) else { return };
+        for peer in std::mem::take(&mut running.dropped) {
+            self.step(id, Input::Disconnected(NodeId(peer)));
+        }
     }
 
     fn clock_of(&self, id: u64) -> flotilla_core::Time {

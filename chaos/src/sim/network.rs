@@ -49,7 +49,14 @@ impl World {
         let running = self.up(id);
         running.guests.retain(|peer| !removed.contains(peer) && !members.contains(peer));
         let guests = &running.guests;
-        running.links.retain(|peer, _| members.contains(peer) || guests.contains(peer));
+        let dropped = &mut running.dropped;
+        running.links.retain(|peer, _| {
+            let is_kept = members.contains(peer) || guests.contains(peer);
+            if !is_kept {
+                dropped.push(*peer);
+            }
+            is_kept
+        });
         for peer in members {
             self.link(id, *peer);
         }

@@ -90,6 +90,8 @@ pub(super) struct Running {
     pub(super) guests: BTreeSet<u64>,
     /// Forwards that never left the node, to be given back after the step.
     pub(super) unsent: Vec<Forward>,
+    /// Peers whose connection was given up.
+    pub(super) dropped: Vec<u64>,
     /// Connections of peers that were given up: sender, its life, number.
     pub(super) dead_connections: BTreeSet<(u64, u32, u64)>,
     pub(super) snapshots: BTreeMap<u64, Transfer>,

@@ -345,6 +345,7 @@ impl World {
             links: Default::default(),
             guests: Default::default(),
             unsent: Vec::new(),
+            dropped: Vec::new(),
             dead_connections: Default::default(),
             snapshots: Default::default(),
             snapshots_count: 0,

@@ -85,6 +85,8 @@ pub struct Peers {
     guests: BTreeSet<NodeId>,
     /// Forwards that could not be queued.
     unsent: Vec<Forward>,
+    /// Peers whose connection was given up here.
+    dropped: Vec<NodeId>,
     snapshots_count: u64,
 }
 
@@ -98,6 +100,7 @@ impl Peers {
             links: BTreeMap::new(),
             guests: BTreeSet::new(),
             unsent: Vec::new(),
+            dropped: Vec::new(),
             snapshots_count: 0,
         }
     }
@@ -113,9 +116,16 @@ impl Peers {
             .collect();
         self.guests.retain(|node| !removed.contains(&node.0) && !wanted.contains_key(node));
         let guests = &self.guests;
-        self.links.retain(|node, link| match wanted.get(node) {
-            Some(member) => link.urls() == member.peer_urls,
-            None => guests.contains(node),
+        let dropped = &mut self.dropped;
+        self.links.retain(|node, link| {
+            let is_kept = match wanted.get(node) {
+                Some(member) => link.urls() == member.peer_urls,
+                None => guests.contains(node),
+            };
+            if !is_kept {
+                dropped.push(*node);
+            }
+            is_kept
         });
         for (node, member) in wanted {
             self.open(node, &member.peer_urls);
@@ -175,6 +185,12 @@ impl Peers {
     /// Forwards that never left this node, since the last call.
     pub fn take_unsent(&mut self) -> Vec<Forward> {
         std::mem::take(&mut self.unsent)
+    }
+
+    /// Peers whose connection was given up here since the last call: what was sent to them may have
+    /// arrived, and no answer will come.
+    pub fn take_dropped(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Streams the store to a peer; the end is reported as a completion.

@@ -140,6 +140,9 @@ impl SpineActor {
         if !unsent.is_empty() {
             self.step(Input::Unsent(unsent));
         }
+        for peer in self.parts.peers.take_dropped() {
+            self.step(Input::Disconnected(peer));
+        }
     }
 
     fn on_request(&mut self, request: Request, ctx: &mut Context<Self>) {

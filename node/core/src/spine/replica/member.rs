@@ -123,22 +123,23 @@ impl Replica {
         Ok(())
     }
 
-    /// A change was folded: the answer for whoever waits for it on this node.
+    /// A change was folded: the answer for whoever waits for it on this node, who proposed it or
+    /// had it forwarded. The leader's answer may never come: it may just have removed itself.
     pub(super) fn finish_change(
         &mut self,
         change: &MemberChange,
         is_valid: bool,
     ) -> Option<(Requester, Content)> {
-        let pending = self.change.take_if(|pending| {
-            pending.to.id.origin == change.origin && pending.to.id.n == change.n
-        })?;
+        let is_mine = |to: Requester| to.id.origin == change.origin && to.id.n == change.n;
+        let proposed = self.change.take_if(|pending| is_mine(pending.to)).map(|it| it.to);
+        let to = proposed.or_else(|| Some(self.requester(change.n)).filter(|to| is_mine(*to)))?;
         self.is_unpark_due = true;
         if !is_valid {
-            return Some((pending.to, Content::Refused(Error::MemberNotFound)));
+            return Some((to, Content::Refused(Error::MemberNotFound)));
         }
         let members = self.member_list();
         let answer = match change.kind() {
-            Kind::None => return Some((pending.to, Content::Refused(Error::MemberNotFound))),
+            Kind::None => return Some((to, Content::Refused(Error::MemberNotFound))),
             Kind::Add => Answer::MemberAdd(pb::MemberAddResponse {
                 header: None,
                 member: change.member.as_ref().map(to_etcd),
@@ -151,7 +152,7 @@ impl Replica {
                 Answer::MemberPromote(pb::MemberPromoteResponse { header: None, members })
             }
         };
-        Some((pending.to, Content::Done(answer)))
+        Some((to, Content::Done(answer)))
     }
 
     pub(super) fn begin_update(

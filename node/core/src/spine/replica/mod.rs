@@ -11,6 +11,9 @@ mod request;
 mod ticket;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 
