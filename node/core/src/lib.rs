@@ -19,6 +19,7 @@ pub mod mvcc;
 pub mod range;
 pub mod snapshot;
 pub mod spine;
+pub mod stage;
 pub mod txn;
 pub mod watch;
 

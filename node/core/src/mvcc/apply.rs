@@ -135,10 +135,15 @@ impl<'a> Applier<'a> {
                 expanded.push(effect.clone());
                 continue;
             }
-            let keys = if effect.lease != 0 {
-                self.attached_keys(LeaseId(effect.lease))?
-            } else {
-                self.live_keys(&Span::from_request(effect.key.clone(), effect.range_end.clone()))?
+            let span = (!effect.range_end.is_empty())
+                .then(|| Span::from_request(effect.key.clone(), effect.range_end.clone()));
+            let keys = match span {
+                Some(span) if effect.lease == 0 => self.live_keys(&span)?,
+                span => {
+                    let mut keys = self.attached_keys(LeaseId(effect.lease))?;
+                    keys.retain(|key| span.as_ref().is_none_or(|span| span.contains(key)));
+                    keys
+                }
             };
             assert!(!keys.is_empty(), "a delete that was decided has something to delete");
             let delete = |key| Effect { key, is_delete: true, ..Default::default() };

@@ -1,7 +1,5 @@
-//! From folded entries to changes of the store: one atomic batch with the data, the revision, the
-//! applied index and the spine's rows, the events watchers are owed, and the finished answers.
-//!
-//! It runs behind the fold, away from the Raft path, and never decides anything.
+//! What is applied: tasks, their steps, and the answers that wait for them. It runs behind the fold,
+//! away from the Raft path, and never decides anything; `stage` makes a batch of it.
 
 use crate::command::{Answer, Outcome, RequestId};
 use crate::mvcc;
@@ -9,8 +7,8 @@ use crate::proto::etcdserverpb::ResponseHeader;
 use crate::proto::internal;
 use crate::proto::mvccpb::KeyValue;
 use crate::spine::state::Position;
-use crate::view::{Batch, View, ViewError};
-use crate::{Error, NodeId};
+use crate::view::{Batch, ViewError};
+use crate::{Error, GroupId, NodeId};
 
 /// Who waits for an answer: the request, and the node its client talks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,16 +102,18 @@ pub struct Task {
     pub steps: Vec<Step>,
     /// Changed rows of the spine's state.
     pub rows: Batch,
+    /// Other ranges whose writes were numbered, up to these sequence numbers.
+    pub assigned: Vec<(GroupId, u64)>,
+    /// Transactions that change other ranges, and the index at which each has locked its keys.
+    pub committed: Vec<(GroupId, RequestId, u64)>,
 }
 
-/// What one or more tasks come to.
+/// What steps come to.
 #[derive(Clone, Debug, Default)]
 pub struct Applied {
-    /// Where the store stands once the batch is in it.
-    pub position: Position,
     /// The change.
     pub batch: Batch,
-    /// What watchers are owed, in order.
+    /// What watchers are owed, in the order of the steps.
     pub events: Vec<mvcc::Event>,
     /// Answers to give once the batch is in the store.
     pub replies: Vec<(Requester, Outcome)>,
@@ -153,28 +153,4 @@ impl Applied {
         }
         Ok(())
     }
-}
-
-/// Works out consecutive tasks as one batch. The view stands where the first task begins.
-///
-/// # Errors
-/// The store cannot be read.
-pub fn run(view: &dyn View, tasks: Vec<Task>) -> Result<Applied, ViewError> {
-    let mut applied = Applied::default();
-    let mut applier = mvcc::Applier::new(view);
-    for task in tasks {
-        assert!(
-            task.position.index > applied.position.index,
-            "tasks are applied in order: {:?} after {:?}",
-            task.position,
-            applied.position
-        );
-        for step in task.steps {
-            applied.carry_out(step, &mut applier)?;
-        }
-        applied.batch.writes.extend(task.rows.writes);
-        applied.position = task.position;
-    }
-    applied.position.write(&mut applied.batch);
-    Ok(applied)
 }

@@ -11,6 +11,8 @@ pub mod replica;
 pub mod state;
 pub mod txns;
 
-pub use apply::{Applied, Task};
-pub use replica::{Cluster, Config, Effect, Input, Limits, Parcel, Replica, Status, encode_answer};
+pub use apply::Task;
+pub use replica::{
+    Cluster, Config, Effect, Input, Limits, Parcel, Replica, Shown, Status, encode_answer,
+};
 pub use state::{Member, State};

@@ -122,6 +122,36 @@ impl Ranges {
         owners
     }
 
+    /// A span cut by owner, in the order of the keys.
+    pub fn pieces(&self, span: &Span) -> Vec<(GroupId, Span)> {
+        let mut pieces = Vec::new();
+        if span.is_empty() {
+            return pieces;
+        }
+        let mut push = |owner, start: Bytes, end: Option<Bytes>| {
+            let piece = Span { start, end };
+            if !piece.is_empty() {
+                pieces.push((owner, piece));
+            }
+        };
+        // Everything before this is in a piece; `None` at the end of all keys.
+        let mut next = Some(span.start.clone());
+        let owners = self.overlapping(span).into_iter().filter(|id| *id != GroupId::SPINE);
+        for id in owners {
+            let own = &self.by_id[&id.0].span;
+            let Some(from) = next.take() else { break };
+            let start = from.clone().max(own.start.clone());
+            push(GroupId::SPINE, from, Some(start.clone()));
+            let end = [&own.end, &span.end].into_iter().flatten().min().cloned();
+            push(id, start, end.clone());
+            next = end;
+        }
+        if let Some(from) = next {
+            push(GroupId::SPINE, from, span.end.clone());
+        }
+        pieces
+    }
+
     /// Numbers what a reference names and is not numbered yet. `revision` is that of the state so
     /// far, and is moved on. `None` when there was nothing to number.
     pub fn assign(

@@ -14,7 +14,7 @@ use crate::proto::{NodeId, Span};
 use crate::spine::ranges::{Predicates, Range, Ranges};
 use crate::spine::txns::{self, Decision, Txns};
 use crate::view::{Batch, Column, View, ViewError};
-use crate::{Error, GroupId, LeaseId};
+use crate::{Error, GroupId, LeaseId, mvcc};
 
 pub use crate::proto::internal::Member;
 
@@ -80,12 +80,14 @@ impl Position {
 }
 
 /// A granted lease; its deadline is known to the leader alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lease {
     /// Granted seconds.
     pub ttl: i64,
     /// Seconds that were left at the last checkpoint; 0 when there is none.
     pub remaining_ttl: i64,
+    /// Ranges other than 0 in which a key was ever attached to it.
+    pub ranges: BTreeSet<u64>,
 }
 
 /// What the fold makes of one record.
@@ -97,8 +99,10 @@ pub enum Verdict {
     Done,
     /// Void, and this is why.
     Rejected(Error),
-    /// A transaction over several ranges, which has this revision.
+    /// A transaction over several ranges. It has this revision, or 0 if it changes no key.
     Committed(i64),
+    /// A transaction over several ranges that ended without effect: its locks were lost.
+    Ended,
     /// Writes of other ranges were numbered.
     Assigned(Vec<(GroupId, internal::Run)>),
     /// Seen before (I13): void, and whoever waits was answered the first time.
@@ -263,7 +267,9 @@ impl State {
             row::CONF => self.conf = internal::ConfState::decode(value).ok()?,
             row::LEASE => {
                 let stored = internal::StoredLease::decode(value).ok()?;
-                let lease = Lease { ttl: stored.ttl, remaining_ttl: stored.remaining_ttl };
+                let (ttl, remaining_ttl) = (stored.ttl, stored.remaining_ttl);
+                let lease =
+                    Lease { ttl, remaining_ttl, ranges: stored.ranges.into_iter().collect() };
                 self.leases.insert(id()?.cast_signed(), lease);
             }
             row::MEMBER => {
@@ -514,10 +520,28 @@ impl State {
             let revision = &mut self.position.revision;
             let run = self.ranges.assign(reference, revision, &facts);
             let id = GroupId(reference.range);
-            assigned.extend(run.map(|run| (id, run)));
             self.write_range(id, batch);
+            let Some(run) = run else { continue };
+            let is_numbered = |it: &&internal::Predicate| {
+                let seqs = run.first..run.first + run.count;
+                seqs.contains(&it.seq) && run.voids.iter().all(|void| void.seq != it.seq)
+            };
+            for predicate in reference.predicates.iter().filter(is_numbered) {
+                self.attach(&predicate.leases, id, batch);
+            }
+            assigned.push((id, run));
         }
         Verdict::Assigned(assigned)
+    }
+
+    /// Keys of a range are attached to leases that exist.
+    fn attach(&mut self, leases: &[i64], range: GroupId, batch: &mut Batch) {
+        for id in leases {
+            let lease = self.leases.get_mut(id).expect("a lease that was attached to exists");
+            if range != GroupId::SPINE && lease.ranges.insert(range.0) {
+                write_lease(batch, *id, lease);
+            }
+        }
     }
 
     fn fold_commit(
@@ -526,19 +550,49 @@ impl State {
         commit: &internal::TxnCommit,
         batch: &mut Batch,
     ) -> Verdict {
+        let term = self.position.term;
+        if commit.spine_term != 0 && commit.spine_term != term {
+            return Verdict::Ended;
+        }
+        if let Some(end) = &commit.lease_end {
+            let lease = self.leases.get(&end.id);
+            let is_late = end.expired_in_term != 0 && end.expired_in_term != term;
+            let Some(lease) = lease.filter(|_| !is_late) else {
+                return Verdict::Rejected(Error::LeaseNotFound);
+            };
+            if !lease.ranges.iter().all(|range| commit.ranges.contains(range)) {
+                return Verdict::Ended;
+            }
+        }
         let facts =
             Facts { leases: &self.leases, compact_revision: self.position.compact_revision };
         let (leases, reads_at) = (commit.leases.clone(), commit.reads_at);
         match facts.check(&internal::Predicate { seq: 0, leases, reads_at }) {
-            Some(Reason::Compacted) => Verdict::Rejected(Error::Compacted),
-            Some(Reason::LeaseNotFound | Reason::None) => Verdict::Rejected(Error::LeaseNotFound),
-            None => {
-                self.position.revision += 1;
-                self.txns.commit(id, self.position.revision, commit.shares.clone());
-                self.write_txn(id, batch);
-                Verdict::Committed(self.position.revision)
+            Some(Reason::Compacted) => return Verdict::Rejected(Error::Compacted),
+            Some(Reason::LeaseNotFound | Reason::None) => {
+                return Verdict::Rejected(Error::LeaseNotFound);
             }
+            None => {}
         }
+        if let Some(end) = &commit.lease_end {
+            self.leases.remove(&end.id);
+            batch.delete(Column::Meta, numbered(row::LEASE, end.id.cast_unsigned()));
+        }
+        if commit.shares.is_empty() {
+            return Verdict::Committed(0);
+        }
+        self.position.revision += 1;
+        for share in &commit.shares {
+            let leases = mvcc::attached_leases(&share.effects);
+            self.attach(&leases, GroupId(share.range), batch);
+        }
+        let is_elsewhere = |share: &&internal::Share| share.range != GroupId::SPINE.0;
+        let shares: Vec<_> = commit.shares.iter().filter(is_elsewhere).cloned().collect();
+        if !shares.is_empty() {
+            self.txns.commit(id, self.position.revision, shares);
+            self.write_txn(id, batch);
+        }
+        Verdict::Committed(self.position.revision)
     }
 
     /// What became of a transaction, as far as a range is concerned whose log does not tell of it
@@ -572,9 +626,9 @@ impl State {
         if self.leases.contains_key(&grant.id) {
             return Verdict::Rejected(Error::LeaseExist);
         }
-        let lease = Lease { ttl: grant.ttl, remaining_ttl: 0 };
+        let lease = Lease { ttl: grant.ttl, ..Lease::default() };
+        write_lease(batch, grant.id, &lease);
         self.leases.insert(grant.id, lease);
-        write_lease(batch, grant.id, lease);
         Verdict::Done
     }
 
@@ -582,9 +636,13 @@ impl State {
         if revoke.expired_in_term != 0 && revoke.expired_in_term != self.position.term {
             return Verdict::Rejected(Error::LeaseNotFound);
         }
-        if self.leases.remove(&revoke.id).is_none() {
-            return Verdict::Rejected(Error::LeaseNotFound);
+        match self.leases.get(&revoke.id) {
+            None => return Verdict::Rejected(Error::LeaseNotFound),
+            // A key was attached elsewhere since the record was made.
+            Some(lease) if !lease.ranges.is_empty() => return Verdict::Ended,
+            Some(_) => {}
         }
+        self.leases.remove(&revoke.id);
         batch.delete(Column::Meta, numbered(row::LEASE, revoke.id.cast_unsigned()));
         let has_keys = revoke.is_all_keys || !revoke.keys.is_empty();
         if has_keys { self.next_revision() } else { Verdict::Done }
@@ -598,7 +656,7 @@ impl State {
         for mark in &checkpoint.leases {
             if let Some(lease) = self.leases.get_mut(&mark.id) {
                 lease.remaining_ttl = mark.remaining_ttl;
-                write_lease(batch, mark.id, *lease);
+                write_lease(batch, mark.id, lease);
             }
         }
         Verdict::Done
@@ -741,8 +799,12 @@ fn write_member(batch: &mut Batch, member: &Member) {
     batch.put(Column::Meta, numbered(row::MEMBER, member.id), member.encode_to_vec());
 }
 
-fn write_lease(batch: &mut Batch, id: i64, lease: Lease) {
-    let stored = internal::StoredLease { ttl: lease.ttl, remaining_ttl: lease.remaining_ttl };
+fn write_lease(batch: &mut Batch, id: i64, lease: &Lease) {
+    let stored = internal::StoredLease {
+        ttl: lease.ttl,
+        remaining_ttl: lease.remaining_ttl,
+        ranges: lease.ranges.iter().copied().collect(),
+    };
     batch.put(Column::Meta, numbered(row::LEASE, id.cast_unsigned()), stored.encode_to_vec());
 }
 

@@ -1,7 +1,7 @@
 //! Cutting a request by the table of ranges: who owns its keys, what each of them locks, and which
 //! of its effects are whose.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -18,6 +18,9 @@ const OPEN_END: &[u8] = b"\0";
 
 /// The ranges that own keys of a request, by id.
 pub fn owners(ranges: &Ranges, command: &Command) -> Vec<GroupId> {
+    if ranges.is_empty() {
+        return vec![GroupId::SPINE];
+    }
     let footprint = mvcc::footprint(command);
     let mut owners = BTreeSet::new();
     owners.extend(footprint.keys.iter().map(|(key, _)| ranges.owner(key)));
@@ -27,19 +30,24 @@ pub fn owners(ranges: &Ranges, command: &Command) -> Vec<GroupId> {
     owners.into_iter().collect()
 }
 
-/// What one of them locks.
-pub fn locks(ranges: &Ranges, range: GroupId, command: &Command) -> Vec<Lock> {
-    let Some(own) = ranges.get(range).map(|range| &range.span) else { return Vec::new() };
+/// What each of them locks, by id. Leases are locked in all of them.
+pub(super) fn locks(ranges: &Ranges, command: &Command) -> BTreeMap<GroupId, Vec<Lock>> {
     let footprint = mvcc::footprint(command);
-    let mut locks = Vec::new();
-    for (key, mode) in footprint.keys.into_iter().filter(|(key, _)| own.contains(key)) {
+    let mut locks: BTreeMap<GroupId, Vec<Lock>> = BTreeMap::new();
+    for (key, mode) in footprint.keys {
         let is_write = mode != mvcc::Mode::Read;
-        locks.push(Lock { key, range_end: Bytes::new(), is_write });
+        let lock = Lock { key, is_write, ..Lock::default() };
+        locks.entry(ranges.owner(&lock.key)).or_default().push(lock);
     }
-    for (wanted, mode) in footprint.spans.iter().filter(|(wanted, _)| wanted.overlaps(own)) {
-        let (key, range_end) = common(wanted, own);
-        locks.push(Lock { key, range_end, is_write: *mode != mvcc::Mode::Read });
+    for (span, mode) in &footprint.spans {
+        for (range, piece) in ranges.pieces(span) {
+            let (key, range_end) = as_requested(piece);
+            let is_write = *mode != mvcc::Mode::Read;
+            locks.entry(range).or_default().push(Lock { key, range_end, is_write, lease: 0 });
+        }
     }
+    let leases = footprint.leases.iter().map(|lease| Lock { lease: lease.0, ..Lock::default() });
+    locks.values_mut().for_each(|locks| locks.extend(leases.clone()));
     locks
 }
 
@@ -49,12 +57,21 @@ pub(super) fn effect(ranges: &Ranges, effect: Effect) -> Vec<(GroupId, Effect)> 
         return vec![(ranges.owner(&effect.key), effect)];
     }
     let span = Span::from_request(effect.key.clone(), effect.range_end.clone());
-    let owners = ranges.overlapping(&span);
-    let parts = owners.into_iter().filter_map(|id| {
-        let (key, range_end) = common(&span, &ranges.get(id)?.span);
-        Some((id, Effect { key, range_end, ..effect.clone() }))
-    });
-    parts.collect()
+    let part = |(range, piece)| {
+        let (key, range_end) = as_requested(piece);
+        (range, Effect { key, range_end, ..effect.clone() })
+    };
+    ranges.pieces(&span).into_iter().map(part).collect()
+}
+
+/// The deletes that end a lease with these keys, which are sorted: named, unless they are many.
+pub(super) fn lease_end(lease: i64, keys: Vec<Bytes>) -> Vec<Effect> {
+    if keys.len() <= mvcc::NAMED_KEYS_MAX {
+        let delete = |key| Effect { key, is_delete: true, ..Effect::default() };
+        return keys.into_iter().map(delete).collect();
+    }
+    let range_end = Bytes::from_static(OPEN_END);
+    vec![Effect { lease, is_delete: true, range_end, ..Effect::default() }]
 }
 
 /// How many keys an effect changes.
@@ -63,12 +80,14 @@ pub(super) fn keys_count(view: &dyn View, effect: &Effect) -> Result<u64, ViewEr
         return Ok(1);
     }
     let span = Span::from_request(effect.key.clone(), effect.range_end.clone());
-    mvcc::newest_keys_count(view, &span)
+    if effect.lease == 0 {
+        return mvcc::newest_keys_count(view, &span);
+    }
+    let keys = mvcc::lease_keys(view, crate::LeaseId(effect.lease))?;
+    Ok(keys.iter().filter(|key| span.contains(key)).count() as u64)
 }
 
-/// The keys of both, as a request names them.
-fn common(one: &Span, other: &Span) -> (Bytes, Bytes) {
-    let start = one.start.clone().max(other.start.clone());
-    let end = [&one.end, &other.end].into_iter().flatten().min().cloned();
-    (start, end.unwrap_or(Bytes::from_static(OPEN_END)))
+/// A span as a request names it.
+fn as_requested(span: Span) -> (Bytes, Bytes) {
+    (span.start, span.end.unwrap_or(Bytes::from_static(OPEN_END)))
 }

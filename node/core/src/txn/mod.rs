@@ -7,47 +7,67 @@
 
 mod cut;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::Error;
-use crate::GroupId;
-use crate::command::{Command, Outcome, RequestId};
+use crate::command::{Answer, Command, Outcome, RequestId};
 use crate::mvcc::{self, Draft, Evaluated, Failure, Head};
-use crate::proto::internal::{Lock, Record, Share, TxnCommit, record::Body};
+use crate::proto::etcdserverpb as pb;
+use crate::proto::internal::{self, Lock, Record, Share, TxnCommit, record::Body};
 use crate::spine::ranges::Ranges;
 use crate::spine::state::StoredLeases;
 use crate::time::{Length, Time};
 use crate::view::{View, ViewError};
+use crate::{Error, GroupId, LeaseId};
 
-pub use cut::{locks, owners};
+pub use cut::owners;
 
 /// What was sent and is not answered is sent again after this.
 const AGAIN_AFTER: Length = Length::from_ms(500);
 
+/// What is to be done at once in several ranges.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Job {
+    /// A Put, DeleteRange or Txn.
+    Change(Command),
+    /// A lease ends, and its keys are deleted.
+    LeaseEnd {
+        /// The lease.
+        id: i64,
+        /// See `internal::LeaseRevoke`.
+        expired_in_term: u64,
+        /// The ranges other than 0 in which it may have keys.
+        ranges: BTreeSet<u64>,
+    },
+}
+
 /// What a coordinator is told.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Time has moved on, or a replica on this node has applied more.
+    /// Time has moved on.
     Tick,
-    /// The keys in a range are locked by the entry at this index of its log.
+    /// The keys in a range are locked by the entry at this index of its log; in range 0 by the
+    /// spine's leader of this term.
     Prepared(GroupId, u64),
     /// A range will not lock its keys for this attempt.
     PrepareFailed,
-    /// The spine has committed it, at this revision.
-    Committed(i64),
+    /// The spine has committed it, at this revision or, if it changes no key, without one; the
+    /// second is that of the state after it.
+    Committed(i64, i64),
     /// The spine has refused it: what it relied on is not so.
     Rejected(Error),
-    /// Somebody has ended it in the spine.
-    Aborted,
+    /// It has ended in the spine without effect.
+    Ended,
     /// The ticket asked for is good: the store shows everything up to this head, and the spine had
     /// not ended the transaction by then.
     Ticket(Head),
+    /// The ticket asked for will not come.
+    TicketFailed(Error),
 }
 
 /// What is to be done for it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Ask the leader of a range to lock these keys.
+    /// Ask the leader of a range to lock these.
     Prepare(GroupId, Vec<Lock>),
     /// Put this into the spine. The first record of that name counts.
     Propose(Record),
@@ -55,58 +75,55 @@ pub enum Effect {
     WantTicket,
     /// End it in the spine, so that its locks are given back.
     Abort,
-    /// Answer the client; the attempt is over.
+    /// The attempt is over, and this came of it.
     Reply(Outcome),
-    /// Nothing has come of the attempt, and nothing will: end it in the spine and make another.
-    TryAgain(Command),
+    /// Nothing has come of the attempt, and nothing will: make another.
+    TryAgain(Job),
 }
 
 enum Phase {
+    /// Locks are being taken.
     Prepare,
-    Decide(Draft, Record),
-    Answer,
+    /// All are held: a ticket makes sure that everything written before is seen.
+    Read,
+    /// It is decided, and the spine has to say so.
+    Decide(Box<Decided>),
     Over,
+}
+
+struct Decided {
+    /// The answer but for the revision; nothing of the end of a lease.
+    draft: Option<Draft>,
+    record: Record,
 }
 
 /// One attempt.
 pub struct Coordinator {
     id: RequestId,
-    command: Command,
+    job: Job,
     /// In the order in which they lock.
-    ranges: Vec<(GroupId, Vec<Lock>)>,
+    locks: BTreeMap<GroupId, Vec<Lock>>,
     prepared: BTreeMap<GroupId, u64>,
-    reads_at: Option<i64>,
-    /// Of the ticket of a request that reads the past.
-    head: Option<Head>,
     phase: Phase,
     asked: Option<Time>,
 }
 
 impl Coordinator {
-    /// An attempt at a Put, DeleteRange or Txn whose keys are in more than one range. `id` is never
-    /// used again.
-    pub fn new(id: RequestId, command: Command, ranges: &Ranges) -> Self {
-        let owners = owners(ranges, &command);
-        let ranges = owners.into_iter().map(|range| (range, locks(ranges, range, &command)));
-        Self {
-            id,
-            ranges: ranges.collect(),
-            prepared: BTreeMap::new(),
-            reads_at: mvcc::footprint(&command).reads_at,
-            head: None,
-            command,
-            phase: Phase::Prepare,
-            asked: None,
-        }
+    /// An attempt. `id` is never used again.
+    pub fn new(id: RequestId, job: Job, ranges: &Ranges) -> Self {
+        let locks = match &job {
+            Job::Change(command) => cut::locks(ranges, command),
+            Job::LeaseEnd { id, ranges, .. } => {
+                let lock = Lock { lease: *id, is_write: true, ..Lock::default() };
+                let ids = [GroupId::SPINE].into_iter().chain(ranges.iter().copied().map(GroupId));
+                ids.map(|range| (range, vec![lock.clone()])).collect()
+            }
+        };
+        let (prepared, asked) = (BTreeMap::new(), None);
+        Self { id, job, locks, prepared, phase: Phase::Prepare, asked }
     }
 
-    /// Its name.
-    pub fn id(&self) -> RequestId {
-        self.id
-    }
-
-    /// Takes one input. `view` is the applied state of a node that holds all of the ranges, and
-    /// `applied` up to which index it has applied the log of each.
+    /// Takes one input. `view` is the applied state of a node that holds all of the ranges.
     ///
     /// # Errors
     /// The store cannot be read; the process must stop.
@@ -115,85 +132,115 @@ impl Coordinator {
         now: Time,
         view: &dyn View,
         ranges: &Ranges,
-        applied: &dyn Fn(GroupId) -> u64,
         input: Input,
         out: &mut Vec<Effect>,
     ) -> Result<(), ViewError> {
         match input {
             Input::Tick => {}
-            Input::Prepared(range, index) => {
-                self.prepared.insert(range, index);
-                self.asked = None;
+            Input::Prepared(range, at) => self.on_prepared(range, at),
+            Input::PrepareFailed => {
+                self.abort(out);
+                self.try_again(out);
             }
-            Input::PrepareFailed | Input::Aborted => self.try_again(out),
-            Input::Committed(revision) => self.on_committed(revision, out),
+            Input::Ended => self.try_again(out),
+            Input::Committed(revision, head) => self.on_committed(revision, head, out),
             Input::Rejected(error) => self.reply(Err(error), out),
-            Input::Ticket(head) => self.on_ticket(head, view, out)?,
+            Input::TicketFailed(error) if matches!(self.phase, Phase::Read) => {
+                self.abort(out);
+                self.reply(Err(error), out);
+            }
+            Input::TicketFailed(_) => {}
+            Input::Ticket(head) if matches!(self.phase, Phase::Read) => {
+                self.decide(now, head, view, ranges, out)?;
+            }
+            Input::Ticket(_) => {}
         }
         let is_due = self.asked.is_none_or(|asked| asked + AGAIN_AFTER <= now);
         match &self.phase {
             Phase::Prepare => {
-                let next = self.ranges.iter().find(|(range, _)| !self.prepared.contains_key(range));
+                let next = self.locks.iter().find(|(range, _)| !self.prepared.contains_key(range));
                 match next {
                     Some((range, locks)) if is_due => {
                         self.asked = Some(now);
                         out.push(Effect::Prepare(*range, locks.clone()));
                     }
                     Some(_) => {}
-                    None => self.decide(now, view, ranges, applied, out)?,
+                    None => {
+                        self.phase = Phase::Read;
+                        out.push(Effect::WantTicket);
+                    }
                 }
             }
-            Phase::Decide(_, record) if is_due => {
+            Phase::Decide(decided) if is_due => {
                 self.asked = Some(now);
-                out.push(Effect::Propose(record.clone()));
+                out.push(Effect::Propose(decided.record.clone()));
             }
-            Phase::Answer if is_due => {
-                self.asked = Some(now);
-                out.push(Effect::WantTicket);
-            }
-            Phase::Decide(..) | Phase::Answer | Phase::Over => {}
+            Phase::Read | Phase::Decide(_) | Phase::Over => {}
         }
         Ok(())
     }
 
-    /// All keys are locked: decides, once this node has everything that was written before.
+    /// The attempt's name.
+    pub fn id(&self) -> RequestId {
+        self.id
+    }
+
+    /// What it is to do.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// Whether it may have been committed.
+    pub fn is_decided(&self) -> bool {
+        matches!(self.phase, Phase::Decide(_))
+    }
+
+    fn on_prepared(&mut self, range: GroupId, at: u64) {
+        // A repeated answer of range 0 may come from a later leader; the first was relied on.
+        if self.locks.contains_key(&range) && !self.prepared.contains_key(&range) {
+            self.prepared.insert(range, at);
+            self.asked = None;
+        }
+    }
+
+    /// All keys are locked, and this node has everything that was written before: decides.
     fn decide(
         &mut self,
         now: Time,
+        head: Head,
         view: &dyn View,
         ranges: &Ranges,
-        applied: &dyn Fn(GroupId) -> u64,
         out: &mut Vec<Effect>,
     ) -> Result<(), ViewError> {
-        let is_there = self.prepared.iter().all(|(range, index)| applied(*range) >= *index);
-        if !is_there {
-            return Ok(());
-        }
-        if self.reads_at.is_some() && self.head.is_none() {
-            if self.asked.is_none_or(|asked| asked + AGAIN_AFTER <= now) {
-                self.asked = Some(now);
-                out.push(Effect::WantTicket);
-            }
-            return Ok(());
-        }
-        let head = self.head.unwrap_or(mvcc::NO_HEAD);
         self.asked = Some(now);
-        match mvcc::evaluate_newest(view, head, &mvcc::FoldDecides, &self.command)? {
-            Evaluated::NoEffect => {
-                self.phase = Phase::Answer;
-                out.push(Effect::WantTicket);
+        let (commit, draft) = match &self.job {
+            Job::Change(command) => {
+                match mvcc::evaluate_newest(view, head, &mvcc::FoldDecides, command)? {
+                    Evaluated::NoEffect => return self.answer(head, view, out),
+                    Evaluated::Effects { effects, draft } => {
+                        let shares = self.shares(view, effects, ranges)?;
+                        let effects = shares.iter().flat_map(|share| &share.effects);
+                        let leases = mvcc::attached_leases(effects);
+                        let reads_at = mvcc::footprint(command).reads_at.unwrap_or(0);
+                        let commit = TxnCommit { shares, leases, reads_at, ..TxnCommit::default() };
+                        (commit, Some(draft))
+                    }
+                }
             }
-            Evaluated::Effects { effects, draft } => {
+            Job::LeaseEnd { id, expired_in_term, .. } => {
+                let effects = cut::lease_end(*id, mvcc::lease_keys(view, LeaseId(*id))?);
                 let shares = self.shares(view, effects, ranges)?;
-                let leases = mvcc::attached_leases(shares.iter().flat_map(|share| &share.effects));
-                let reads_at = self.reads_at.unwrap_or(0);
-                let body = Body::TxnCommit(TxnCommit { shares, leases, reads_at });
-                let RequestId { origin, n } = self.id;
-                let record = Record { origin, n, body: Some(body) };
-                out.push(Effect::Propose(record.clone()));
-                self.phase = Phase::Decide(draft, record);
+                let (id, expired_in_term) = (*id, *expired_in_term);
+                let lease_end = Some(internal::LeaseEnd { id, expired_in_term });
+                (TxnCommit { shares, lease_end, ..TxnCommit::default() }, None)
             }
-        }
+        };
+        let spine_term = self.prepared.get(&GroupId::SPINE).copied().unwrap_or(0);
+        let ranges = self.locks.keys().map(|range| range.0).collect();
+        let body = Some(Body::TxnCommit(TxnCommit { spine_term, ranges, ..commit }));
+        let record = Record { origin: self.id.origin, n: self.id.n, body };
+        out.push(Effect::Propose(record.clone()));
+        self.phase = Phase::Decide(Box::new(Decided { draft, record }));
         Ok(())
     }
 
@@ -201,7 +248,7 @@ impl Coordinator {
     fn shares(
         &self,
         view: &dyn View,
-        effects: Vec<crate::proto::internal::Effect>,
+        effects: Vec<internal::Effect>,
         ranges: &Ranges,
     ) -> Result<Vec<Share>, ViewError> {
         let mut shares: BTreeMap<GroupId, Share> = BTreeMap::new();
@@ -223,44 +270,51 @@ impl Coordinator {
         Ok(shares.into_values().collect())
     }
 
-    fn on_committed(&mut self, revision: i64, out: &mut Vec<Effect>) {
-        if let Phase::Decide(draft, _) = std::mem::replace(&mut self.phase, Phase::Over) {
+    fn on_committed(&mut self, revision: i64, head: i64, out: &mut Vec<Effect>) {
+        let Phase::Decide(decided) = std::mem::replace(&mut self.phase, Phase::Over) else {
+            return;
+        };
+        let answer = match decided.draft {
             // A put whose old value is only known when it is applied is never more than one key.
-            out.push(Effect::Reply(Ok(draft.settle(revision, None))));
-        }
+            Some(draft) => draft.settle(revision, None),
+            None => {
+                let header = pb::ResponseHeader { revision: head, ..pb::ResponseHeader::default() };
+                Answer::LeaseRevoke(pb::LeaseRevokeResponse { header: Some(header) })
+            }
+        };
+        out.push(Effect::Reply(Ok(answer)));
     }
 
-    fn on_ticket(
+    /// It has no effect, at a ticket that was asked for when all keys were locked.
+    fn answer(
         &mut self,
         head: Head,
         view: &dyn View,
         out: &mut Vec<Effect>,
     ) -> Result<(), ViewError> {
-        match self.phase {
-            Phase::Prepare => {
-                self.head = Some(head);
-                self.asked = None;
-                Ok(())
-            }
-            Phase::Answer => {
-                let leases = StoredLeases(view);
-                match mvcc::outcome_without_effect(view, head, &leases, &self.command) {
-                    Ok(Some(answer)) => self.reply(Ok(answer), out),
-                    Err(Failure::Client(error)) => self.reply(Err(error), out),
-                    // A compaction or a lease has come in between, or a state that was not shown.
-                    Ok(None) | Err(Failure::Overtaken) => self.try_again(out),
-                    Err(Failure::View(error)) => return Err(error),
-                }
-                Ok(())
-            }
-            Phase::Decide(..) | Phase::Over => Ok(()),
+        let Job::Change(command) = &self.job else { return Ok(()) };
+        let outcome = mvcc::outcome_without_effect(view, head, &StoredLeases(view), command);
+        self.abort(out);
+        match outcome {
+            Ok(Some(answer)) => self.reply(Ok(answer), out),
+            Err(Failure::Client(error)) => self.reply(Err(error), out),
+            // A compaction or a lease has come in between, or a state that was not shown.
+            Ok(None) | Err(Failure::Overtaken) => self.try_again(out),
+            Err(Failure::View(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Gives the locks back; not when it may be committed yet.
+    fn abort(&self, out: &mut Vec<Effect>) {
+        if matches!(self.phase, Phase::Prepare | Phase::Read) {
+            out.push(Effect::Abort);
         }
     }
 
     fn reply(&mut self, outcome: Outcome, out: &mut Vec<Effect>) {
         if !matches!(self.phase, Phase::Over) {
             self.phase = Phase::Over;
-            out.push(Effect::Abort);
             out.push(Effect::Reply(outcome));
         }
     }
@@ -268,7 +322,7 @@ impl Coordinator {
     fn try_again(&mut self, out: &mut Vec<Effect>) {
         if !matches!(self.phase, Phase::Over) {
             self.phase = Phase::Over;
-            out.push(Effect::TryAgain(self.command.clone()));
+            out.push(Effect::TryAgain(self.job.clone()));
         }
     }
 }

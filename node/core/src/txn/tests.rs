@@ -51,24 +51,27 @@ struct Attempt {
 impl Attempt {
     fn new(command: Command, view: MemoryView) -> Self {
         let id = RequestId { origin: 3, n: 4 };
-        Self { coordinator: Coordinator::new(id, command, &ranges()), view, now: 0 }
+        Self { coordinator: Coordinator::new(id, Job::Change(command), &ranges()), view, now: 0 }
     }
 
-    /// All logs are applied up to index 10.
     fn step(&mut self, input: Input) -> Vec<Effect> {
         let mut out = Vec::new();
         self.now += 1_000;
         self.coordinator
-            .step(Time(self.now), &self.view, &ranges(), &|_| 10, input, &mut out)
+            .step(Time(self.now), &self.view, &ranges(), input, &mut out)
             .expect("memory");
         out
     }
 }
 
+fn head(revision: i64) -> Head {
+    Head { revision, compact_revision: -1 }
+}
+
 fn lock(key: &'static str, range_end: &'static str) -> Lock {
     let (key, range_end) =
         (Bytes::from_static(key.as_bytes()), Bytes::from_static(range_end.as_bytes()));
-    Lock { key, range_end, is_write: true }
+    Lock { key, range_end, is_write: true, lease: 0 }
 }
 
 #[test]
@@ -78,7 +81,8 @@ fn a_delete_of_very_many_keys_names_spans_and_counts_on_from_range_to_range() {
     assert_eq!(attempt.step(Input::Tick), [], "one at a time, and not too often");
     let next = attempt.step(Input::Prepared(GroupId(1), 7));
     assert_eq!(next, [Effect::Prepare(GroupId(2), vec![lock("m", "\0")])]);
-    let out = attempt.step(Input::Prepared(GroupId(2), 9));
+    assert_eq!(attempt.step(Input::Prepared(GroupId(2), 9)), [Effect::WantTicket]);
+    let out = attempt.step(Input::Ticket(head(5)));
     let [Effect::Propose(Record { origin: 3, n: 4, body: Some(Body::TxnCommit(commit)) })] =
         &out[..]
     else {
@@ -97,7 +101,7 @@ fn a_delete_of_very_many_keys_names_spans_and_counts_on_from_range_to_range() {
     };
     let expected = [share(1, 7, "c", "m", 0), share(2, 9, "m", "\0", KEYS as u64)];
     assert_eq!(commit.shares, expected);
-    let out = attempt.step(Input::Committed(3));
+    let out = attempt.step(Input::Committed(3, 3));
     let [Effect::Reply(Ok(Answer::DeleteRange(answer)))] = &out[..] else { panic!("{out:?}") };
     assert_eq!(
         (answer.deleted, answer.header.as_ref().map(|it| it.revision)),
@@ -129,7 +133,8 @@ fn a_range_without_a_key_to_delete_has_no_share() {
     view.apply(&batch);
     let mut attempt = Attempt::new(delete("c", "\0"), view);
     attempt.step(Input::Prepared(GroupId(1), 7));
-    let out = attempt.step(Input::Prepared(GroupId(2), 9));
+    assert_eq!(attempt.step(Input::Prepared(GroupId(2), 9)), [Effect::WantTicket]);
+    let out = attempt.step(Input::Ticket(head(5)));
     let [Effect::Propose(Record { body: Some(Body::TxnCommit(commit)), .. })] = &out[..] else {
         panic!("{out:?}")
     };
@@ -137,36 +142,71 @@ fn a_range_without_a_key_to_delete_has_no_share() {
 }
 
 #[test]
-fn an_attempt_waits_for_what_was_written_before_its_locks() {
-    let mut attempt = Attempt::new(delete("c", "\0"), filled());
-    attempt.step(Input::Prepared(GroupId(1), 7));
-    assert_eq!(attempt.step(Input::Prepared(GroupId(2), 11)), [], "10 of 11 are applied");
-}
-
-#[test]
 fn what_has_no_effect_is_answered_at_a_ticket_and_gives_its_locks_back() {
     let mut attempt = Attempt::new(delete("c", "\0"), MemoryView::new());
     attempt.step(Input::Prepared(GroupId(1), 7));
     assert_eq!(attempt.step(Input::Prepared(GroupId(2), 9)), [Effect::WantTicket]);
-    let head = Head { revision: 5, compact_revision: -1 };
-    let out = attempt.step(Input::Ticket(head));
+    let out = attempt.step(Input::Ticket(head(5)));
     let [Effect::Abort, Effect::Reply(Ok(Answer::DeleteRange(answer)))] = &out[..] else {
         panic!("{out:?}")
     };
     assert_eq!((answer.deleted, answer.header.as_ref().map(|it| it.revision)), (0, Some(5)));
-    assert_eq!(attempt.step(Input::Aborted), [], "its own end is no news");
+    assert_eq!(attempt.step(Input::Ended), [], "its own end is no news");
 }
 
 #[test]
 fn an_ended_attempt_is_tried_again_and_a_refused_one_is_not() {
-    for input in [Input::Aborted, Input::PrepareFailed] {
+    let again = Effect::TryAgain(Job::Change(delete("c", "\0")));
+    let cases =
+        [(Input::Ended, vec![again.clone()]), (Input::PrepareFailed, vec![Effect::Abort, again])];
+    for (input, expected) in cases {
         let mut attempt = Attempt::new(delete("c", "\0"), filled());
-        assert_eq!(attempt.step(input), [Effect::TryAgain(delete("c", "\0"))]);
+        assert_eq!(attempt.step(input), expected);
         assert_eq!(attempt.step(Input::Prepared(GroupId(1), 7)), []);
     }
     let mut attempt = Attempt::new(delete("c", "\0"), filled());
     let out = attempt.step(Input::Rejected(Error::LeaseNotFound));
-    assert_eq!(out, [Effect::Abort, Effect::Reply(Err(Error::LeaseNotFound))]);
+    assert_eq!(out, [Effect::Reply(Err(Error::LeaseNotFound))]);
+}
+
+#[test]
+fn a_lease_ends_with_its_keys_in_every_range() {
+    let mut view = MemoryView::new();
+    let mut batch = Batch::default();
+    let put = |key: &'static str| internal::Effect {
+        key: Bytes::from_static(key.as_bytes()),
+        lease: 8,
+        ..Default::default()
+    };
+    let effects = ["x", "a", "c"].map(put);
+    Applier::new(&view).apply(2, &effects, false, &mut batch, &mut Vec::new()).expect("memory");
+    view.apply(&batch);
+    let job = Job::LeaseEnd { id: 8, expired_in_term: 3, ranges: [1, 2].into() };
+    let id = RequestId { origin: 3, n: 4 };
+    let mut attempt = Attempt { coordinator: Coordinator::new(id, job, &ranges()), view, now: 0 };
+    let lock = Lock { lease: 8, is_write: true, ..Lock::default() };
+    for range in 0..3 {
+        let asked = [Effect::Prepare(GroupId(range), vec![lock.clone()])];
+        assert_eq!(attempt.step(Input::Tick), if range == 0 { &asked[..] } else { &[] });
+        let next = attempt.step(Input::Prepared(GroupId(range), 7 + range));
+        match range {
+            2 => assert_eq!(next, [Effect::WantTicket]),
+            _ => assert_eq!(next, [Effect::Prepare(GroupId(range + 1), vec![lock.clone()])]),
+        }
+    }
+    let out = attempt.step(Input::Ticket(head(5)));
+    let [Effect::Propose(Record { body: Some(Body::TxnCommit(commit)), .. })] = &out[..] else {
+        panic!("{out:?}")
+    };
+    let shares: Vec<_> =
+        commit.shares.iter().map(|it| (it.range, it.effects[0].key.clone(), it.subs[0])).collect();
+    let key = |key: &'static str| Bytes::from_static(key.as_bytes());
+    assert_eq!(shares, [(0, key("a"), 0), (1, key("c"), 1), (2, key("x"), 2)]);
+    assert_eq!(commit.spine_term, 7, "range 0 is locked by the leader of a term");
+    assert_eq!(commit.lease_end, Some(internal::LeaseEnd { id: 8, expired_in_term: 3 }));
+    assert_eq!(commit.ranges, [0, 1, 2]);
+    let out = attempt.step(Input::Committed(6, 6));
+    assert!(matches!(&out[..], [Effect::Reply(Ok(Answer::LeaseRevoke(_)))]), "{out:?}");
 }
 
 #[test]
@@ -189,7 +229,7 @@ fn a_read_of_the_past_is_evaluated_with_the_head_of_a_ticket() {
     let mut attempt = Attempt::new(Command::Txn(txn), filled());
     attempt.step(Input::Prepared(GroupId(1), 7));
     assert_eq!(attempt.step(Input::Prepared(GroupId(2), 9)), [Effect::WantTicket]);
-    let out = attempt.step(Input::Ticket(Head { revision: 5, compact_revision: -1 }));
+    let out = attempt.step(Input::Ticket(head(5)));
     let [Effect::Propose(Record { body: Some(Body::TxnCommit(commit)), .. })] = &out[..] else {
         panic!("{out:?}")
     };

@@ -7,9 +7,9 @@ use std::mem;
 
 use crate::command::RequestId;
 use crate::group::Part;
-use crate::proto::Span;
 use crate::proto::internal::{Lock, Prepare, PreparedTxn, Resolve};
-use crate::range::latch::{Footprint, Guard, Mode, Point};
+use crate::range::latch::Guard;
+use crate::range::lock;
 use crate::range::replica::write::Waiting;
 use crate::range::replica::{Effect, Replica};
 use crate::spine::apply::Step;
@@ -71,12 +71,33 @@ impl Replica {
             self.out.push(Effect::PrepareFailed(id));
             return Ok(());
         }
-        self.latch(footprint(&locks), Waiting::Prepare { id, locks }, view)
+        let span = &self.config.span;
+        let locks = lock::with_attached_keys(view, locks, |key| span.contains(key))?;
+        self.latch(lock::footprint(&locks), Waiting::Prepare { id, locks }, view)
     }
 
-    pub(super) fn propose_prepare(&mut self, guard: Guard, id: RequestId, locks: Vec<Lock>) {
+    /// The locks are held in memory. Nobody can attach a key to a lease that is locked, but one may
+    /// have been attached while the locks were waited for; then they are taken anew.
+    pub(super) fn propose_prepare(
+        &mut self,
+        guard: Guard,
+        id: RequestId,
+        locks: Vec<Lock>,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let span = &self.config.span;
+        let needed = lock::with_attached_keys(view, locks.clone(), |key| span.contains(key))?;
+        if needed.len() > locks.len() {
+            self.unlatch(vec![guard], view)?;
+            return self.latch(
+                lock::footprint(&needed),
+                Waiting::Prepare { id, locks: needed },
+                view,
+            );
+        }
         self.preparing.insert(id, guard);
         self.prepares.push(Prepare { id: Some(txns::to_proto(id)), locks });
+        Ok(())
     }
 
     /// A committed entry locks keys, or tells what became of a transaction.
@@ -132,7 +153,8 @@ impl Replica {
             if prepared.guard.is_some() || prepared.is_resolved {
                 continue;
             }
-            let (guard, is_granted) = self.latches.acquire(footprint(&prepared.prepare.locks));
+            let (guard, is_granted) =
+                self.latches.acquire(lock::footprint(&prepared.prepare.locks));
             assert!(is_granted, "the locks of {id:?} are in conflict with others");
             prepared.guard = Some(guard);
             prepared.since = self.now;
@@ -214,18 +236,4 @@ impl Replica {
         }
         guards
     }
-}
-
-fn footprint(locks: &[Lock]) -> Footprint {
-    let mut footprint = Footprint::default();
-    for Lock { key, range_end, is_write } in locks {
-        let mode = if *is_write { Mode::Write } else { Mode::Read };
-        if range_end.is_empty() {
-            footprint.points.push((Point::Key(key.clone()), mode));
-        } else {
-            let span = Span::from_request(key.clone(), range_end.clone());
-            footprint.spans.push((span, mode));
-        }
-    }
-    footprint
 }

@@ -143,10 +143,7 @@ impl Replica {
     ) -> Result<(), ViewError> {
         match waiting {
             Waiting::Write { to, command, past } => self.evaluate(guard, to, command, past, view),
-            Waiting::Prepare { id, locks } => {
-                self.propose_prepare(guard, id, locks);
-                Ok(())
-            }
+            Waiting::Prepare { id, locks } => self.propose_prepare(guard, id, locks, view),
         }
     }
 

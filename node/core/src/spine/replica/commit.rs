@@ -5,14 +5,26 @@ use std::mem;
 
 use prost::Message;
 
-use crate::Error;
+use crate::command::RequestId;
 use crate::group::{self, Change, Entry, EntryKind, Part, Refusal};
-use crate::proto::internal::{self, MemberChange, Record, SpineEntry, record::Body};
+use crate::proto::internal::{self, MemberChange, Record, SpineEntry, TxnCommit, record::Body};
 use crate::range::latch::Guard;
+use crate::range::{self, run};
 use crate::spine::apply::{Content, Reply, Requester, Step, Task};
+use crate::spine::replica::write::Work;
 use crate::spine::replica::{Effect, Parcel, Replica, Status};
 use crate::spine::state::{Position, State, Verdict};
-use crate::view::{Batch, View, ViewError};
+use crate::spine::txns;
+use crate::view::{View, ViewError};
+use crate::{Error, GroupId, txn};
+
+/// What an entry comes to while its records are folded.
+#[derive(Default)]
+struct Folded {
+    task: Task,
+    /// Given back once the entry is applied.
+    guards: Vec<Guard>,
+}
 
 impl Replica {
     pub(super) fn on_group_effect(&mut self, effect: group::Effect) {
@@ -81,23 +93,31 @@ impl Replica {
         self.unapplied.clear();
         let waiting = mem::take(&mut self.waiting);
         for (_, waiting) in waiting {
-            if let (Some(to), super::write::Work::Write(command)) = (waiting.to, waiting.work) {
-                self.refuse_unproposed(to, command);
+            match (waiting.to, waiting.work) {
+                (Some(to), Work::Write(command)) => self.refuse_unproposed(to, command),
+                (_, Work::Prepare { id, .. }) => self.answer_prepare(GroupId::SPINE, id, None),
+                _ => {}
             }
         }
         for record in mem::take(&mut self.records) {
             self.drop_unproposed(&record, Error::LeaderChanged);
         }
         self.records_bytes = 0;
+        self.stop_refs();
+        self.stop_txns();
         self.stop_leases();
         self.stop_changes();
     }
 
     /// A gathered record that consensus did not take: nothing of it is in any log.
     fn drop_unproposed(&mut self, record: &Record, error: Error) {
-        let id = crate::command::RequestId { origin: record.origin, n: record.n };
-        if let Some(Body::LeaseRevoke(revoke)) = &record.body {
-            self.revoking.remove(&revoke.id);
+        let id = RequestId { origin: record.origin, n: record.n };
+        match &record.body {
+            Some(Body::LeaseRevoke(revoke)) => {
+                self.revoking.remove(&revoke.id);
+            }
+            Some(Body::Refs(_)) => self.refs_done(),
+            _ => {}
         }
         if let Some(proposed) = self.proposed.remove(&id) {
             self.reply(Requester { id, node: proposed.node }, Err(error));
@@ -120,7 +140,7 @@ impl Replica {
         };
         let mut guards = Vec::new();
         for record in &entry.records {
-            let id = crate::command::RequestId { origin: record.origin, n: record.n };
+            let id = RequestId { origin: record.origin, n: record.n };
             guards.extend(self.proposed.get(&id).and_then(|proposed| proposed.guard));
             self.drop_unproposed(record, error);
         }
@@ -132,49 +152,62 @@ impl Replica {
             let (index, term) = (entry.index, entry.term);
             self.flushed.add(entry.memory_bytes() as u64);
             self.state.enter(index, term);
-            let mut rows = Batch::default();
-            let mut guards = Vec::new();
-            let steps = match entry.kind {
-                EntryKind::Normal => self.fold_records(entry, &mut rows, &mut guards),
-                EntryKind::Change => self.fold_change(entry, &mut rows),
-            };
+            let mut folded = Folded::default();
+            match entry.kind {
+                EntryKind::Normal => self.fold_records(entry, &mut folded),
+                EntryKind::Change => self.fold_change(entry, &mut folded),
+            }
+            let Folded { mut task, guards } = folded;
             // With every entry: a batch of the store may end after any of them.
-            self.state.write_windows(index - 1, &mut rows);
+            self.state.write_windows(index - 1, &mut task.rows);
             if self.drain_index == Some(u64::MAX) && term == self.status.term {
                 self.drain_index = Some(index);
             }
             if self.status.is_leader && !guards.is_empty() {
                 self.unapplied.push_back((index, guards));
             }
-            self.out.push(Effect::Apply(Task { position: self.position(), steps, rows }));
+            task.position = self.position();
+            self.out.push(Effect::Apply(task));
         }
     }
 
-    fn fold_records(
-        &mut self,
-        entry: Entry,
-        rows: &mut Batch,
-        guards: &mut Vec<Guard>,
-    ) -> Vec<Step> {
+    fn fold_records(&mut self, entry: Entry, folded: &mut Folded) {
         if entry.data.is_empty() {
-            return Vec::new();
+            return;
         }
         let records = SpineEntry::decode(entry.data)
             .unwrap_or_else(|error| panic!("committed entry {} is damaged: {error}", entry.index))
             .records;
-        records.into_iter().map(|record| self.fold_record(record, rows, guards)).collect()
+        folded.task.steps.reserve(records.len());
+        for record in records {
+            let step = self.fold_record(record, folded);
+            folded.task.steps.extend(step);
+        }
     }
 
-    fn fold_record(&mut self, record: Record, rows: &mut Batch, guards: &mut Vec<Guard>) -> Step {
-        let id = crate::command::RequestId { origin: record.origin, n: record.n };
-        let verdict = self.state.fold(&record, rows);
+    fn fold_record(&mut self, record: Record, folded: &mut Folded) -> Option<Step> {
+        let id = RequestId { origin: record.origin, n: record.n };
+        let verdict = self.state.fold(&record, &mut folded.task.rows);
         let mut step = Step::default();
         if verdict == Verdict::Duplicate {
             let proposed = self.proposed.remove(&id);
-            guards.extend(proposed.and_then(|proposed| proposed.guard));
-            return step;
+            folded.guards.extend(proposed.and_then(|proposed| proposed.guard));
+            return None;
         }
         let body = record.body.expect("an empty record is not proposed");
+        let body = match body {
+            Body::Refs(_) => {
+                self.on_assigned(verdict, &mut folded.task);
+                return None;
+            }
+            Body::TxnCommit(commit) => return self.on_decided(id, commit, &verdict, folded),
+            Body::TxnAbort(abort) => {
+                let id = txns::id_of(abort.id.as_ref());
+                self.on_ended(id, None, folded);
+                return None;
+            }
+            body => body,
+        };
         self.follow_leases(&body, &verdict);
         let is_cluster_changed = matches!(
             body,
@@ -187,7 +220,11 @@ impl Replica {
             self.publish_cluster();
         }
         if let Some(proposed) = self.proposed.remove(&id) {
-            guards.extend(proposed.guard);
+            folded.guards.extend(proposed.guard);
+            if verdict == Verdict::Ended {
+                // It was not carried out: keys of other ranges are attached to the lease.
+                self.revoke_anew(Requester { id, node: proposed.node }, &body);
+            }
             let content = match verdict {
                 Verdict::Rejected(error) => proposed.content.map(|_| Content::Refused(error)),
                 Verdict::Numbered(_)
@@ -195,6 +232,7 @@ impl Replica {
                 | Verdict::Assigned(_)
                 | Verdict::Committed(_)
                 | Verdict::Duplicate => proposed.content,
+                Verdict::Ended => None,
             };
             let to = Requester { id, node: proposed.node };
             step.reply = content.and_then(|content| self.reply_later(to, content));
@@ -216,7 +254,61 @@ impl Replica {
                 _ => unreachable!("only writes and revocations have a revision"),
             };
         }
+        Some(step)
+    }
+
+    /// Writes of other ranges were numbered.
+    fn on_assigned(&mut self, verdict: Verdict, task: &mut Task) {
+        self.refs_done();
+        let Verdict::Assigned(assigned) = verdict else { return };
+        for (range, run) in assigned {
+            task.assigned.push((range, run::last(&run)));
+            self.tell(range, range::replica::Input::Numbered(vec![run]));
+        }
+    }
+
+    /// The spine has decided a transaction over several ranges.
+    fn on_decided(
+        &mut self,
+        id: RequestId,
+        commit: TxnCommit,
+        verdict: &Verdict,
+        folded: &mut Folded,
+    ) -> Option<Step> {
+        let Verdict::Committed(revision) = *verdict else {
+            self.on_ended(id, Some(&commit), folded);
+            let input = match verdict {
+                Verdict::Rejected(error) => txn::Input::Rejected(*error),
+                _ => txn::Input::Ended,
+            };
+            self.txns.input(id, input);
+            return None;
+        };
+        folded.guards.extend(self.forget_locks(id));
+        self.txns.input(id, txn::Input::Committed(revision, self.position().revision));
+        self.tell_decided(id, Some(&commit));
+        if let Some(end) = &commit.lease_end {
+            self.on_lease_ended(end.id);
+        }
+        let mut step = None;
+        for share in commit.shares {
+            if share.range == GroupId::SPINE.0 {
+                let (effects, subs) = (share.effects, share.subs);
+                step = Some(Step { revision, effects, subs, reply: None });
+            } else {
+                folded.task.committed.push((GroupId(share.range), id, share.prepared_at));
+            }
+        }
         step
+    }
+
+    /// A transaction has ended without effect.
+    fn on_ended(&mut self, id: RequestId, commit: Option<&TxnCommit>, folded: &mut Folded) {
+        folded.guards.extend(self.forget_locks(id));
+        if commit.is_none() {
+            self.txns.input(id, txn::Input::Ended);
+        }
+        self.tell_decided(id, commit);
     }
 
     /// An answer that waits for the store. `None` when its client was answered before.
@@ -231,7 +323,7 @@ impl Replica {
         Some(Reply { to, content, revision: self.position().revision })
     }
 
-    fn fold_change(&mut self, entry: Entry, rows: &mut Batch) -> Vec<Step> {
+    fn fold_change(&mut self, entry: Entry, folded: &mut Folded) {
         let applied = self.conf_applied.take();
         let (index, change, conf) = applied.expect("a change is announced before its entry");
         assert!(index == entry.index, "change of {index} announced for {}", entry.index);
@@ -239,7 +331,7 @@ impl Replica {
         if change.as_ref().is_none_or(|change: &Change| change.steps.is_empty()) {
             member_change.kind = internal::member_change::Kind::None.into();
         }
-        self.state.fold_change(&member_change, conf, rows);
+        self.state.fold_change(&member_change, conf, &mut folded.task.rows);
         let reply = self.finish_change(&member_change, change.is_some());
         self.publish_cluster();
         let is_gone = self.state.is_removed(self.node());
@@ -248,7 +340,7 @@ impl Replica {
         }
         self.publish_status();
         let reply = reply.and_then(|(to, content)| self.reply_later(to, content));
-        vec![Step { reply, ..Step::default() }]
+        folded.task.steps.push(Step { reply, ..Step::default() });
     }
 
     pub(super) fn publish_status(&mut self) {
@@ -312,6 +404,7 @@ impl Replica {
         self.state = state;
         self.applied = self.state.position();
         self.flushed.replace(self.applied.index);
+        self.drop_attempts();
         self.drive(group::Input::SnapshotInstalled);
         self.publish_cluster();
         if self.state.is_removed(self.node()) {

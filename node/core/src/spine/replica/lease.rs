@@ -121,18 +121,35 @@ impl Replica {
                     self.follow_mark(mark);
                 }
             }
-            Body::LeaseRevoke(revoke) => {
+            Body::LeaseRevoke(revoke) if *verdict == Verdict::Ended => {
                 self.revoking.remove(&revoke.id);
-                if is_done {
-                    self.book.revoke(LeaseId(revoke.id));
-                }
-                let overdue = self.overdue.remove(&revoke.id).unwrap_or_default();
-                let clearing = self.clearing.remove(&revoke.id).unwrap_or_default();
-                for to in overdue.into_iter().chain(clearing) {
-                    self.answer_keep_alive(to, revoke.id, 0);
-                }
             }
+            Body::LeaseRevoke(revoke) => self.on_lease_ended(revoke.id),
             _ => {}
+        }
+    }
+
+    pub(super) fn on_lease_ended(&mut self, id: i64) {
+        self.revoking.remove(&id);
+        if !self.state.leases().contains_key(&id) {
+            self.book.revoke(LeaseId(id));
+        }
+        let overdue = self.overdue.remove(&id).unwrap_or_default();
+        let clearing = self.clearing.remove(&id).unwrap_or_default();
+        for to in overdue.into_iter().chain(clearing) {
+            self.answer_keep_alive(to, id, 0);
+        }
+    }
+
+    /// A revocation was void because keys of other ranges are attached to the lease by now: a
+    /// client's takes the other way.
+    pub(super) fn revoke_anew(&mut self, to: Requester, body: &Body) {
+        if let Body::LeaseRevoke(revoke) = body
+            && revoke.expired_in_term == 0
+        {
+            let command = Command::LeaseRevoke(pb::LeaseRevokeRequest { id: revoke.id });
+            self.refuse_unproposed(to, command);
+            self.is_unpark_due = true;
         }
     }
 

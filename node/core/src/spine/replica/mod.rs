@@ -1,5 +1,7 @@
-//! The spine's machine on one node: consensus, the fold, range 0 and the leader's duties, behind
-//! one `step`. Production and simulator drive it alike.
+//! The spine's machine on one node: consensus, the fold, range 0 and the leader's duties; the
+//! requests of the node's clients on their way to whatever range owns their keys; and what the
+//! replicas of other ranges on this node tell and are told. All behind one `step`, which production
+//! and simulator drive alike.
 //!
 //! Every submitted request gets exactly one reply: an answer, a typed error, or a time-out error
 //! when its outcome is unknown. Nothing that was proposed is ever proposed again.
@@ -7,8 +9,10 @@
 mod commit;
 mod lease;
 mod member;
+mod ranges;
 mod request;
 mod ticket;
+mod txn;
 mod write;
 
 #[cfg(test)]
@@ -23,14 +27,17 @@ use crate::command::{Command, Outcome, RequestId};
 use crate::group::{self, Change, Flushed, Group, Ignored, Refusal, Retention};
 use crate::lease::Book;
 use crate::membership::Policy;
-use crate::proto::internal::{self, Forward, ForwardAnswer, RaftMessage, Record, SnapshotMark};
-use crate::range::Latches;
+use crate::mvcc::Head;
+use crate::proto::internal::{
+    self, Forward, ForwardAnswer, RaftMessage, Record, Ref, SnapshotMark, TxnMessage,
+};
 use crate::range::latch::Guard;
+use crate::range::{self, Latches, Tell};
 use crate::spine::apply::{Requester, Task};
 use crate::spine::state::{Position, State};
 use crate::time::{Length, Time};
 use crate::view::{View, ViewError};
-use crate::{Error, NodeId};
+use crate::{Error, GroupId, NodeId};
 
 use request::Open;
 use ticket::Tickets;
@@ -111,6 +118,12 @@ pub enum Input {
     Persisted(u64),
     /// Tasks are in the store up to here.
     Applied(Position),
+    /// The node shows its state up to here (I10), which is never more than is applied.
+    Shown(Shown),
+    /// These requests of clients of this node were answered when they were applied.
+    Answered(Vec<u64>),
+    /// The replica of another range on this node has something to say.
+    Range(GroupId, Tell),
     /// The store is durable up to this spine index.
     Flushed(u64),
     /// The log's disk has had a flush under way for this long (zero: none).
@@ -164,17 +177,48 @@ pub enum Effect {
     Removed,
     /// Role, leader or term have changed.
     Status(Status),
+    /// For the replica of another range on this node.
+    Range(GroupId, range::replica::Input),
 }
 
-/// One message between two spine machines.
+/// One message between two nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Parcel {
     /// Consensus.
     Raft(RaftMessage),
-    /// A request for the leader.
+    /// A request for the leader of a range.
     Forward(Forward),
     /// Its answer.
     Answer(ForwardAnswer),
+    /// For the spine's leader: what is committed in a range.
+    Ref(Ref),
+    /// For the spine's leader: a record to be folded.
+    Record(Record),
+    /// Between the coordinator of a transaction and the leader of one of its ranges.
+    Txn(TxnMessage),
+}
+
+impl Parcel {
+    /// Adds it to the next frame for its receiver.
+    pub fn gather(self, frame: &mut internal::PeerFrame) {
+        match self {
+            Self::Raft(message) => frame.raft.push(message),
+            Self::Forward(forward) => frame.forwards.push(forward),
+            Self::Answer(answer) => frame.answers.push(answer),
+            Self::Ref(reference) => frame.refs.push(reference),
+            Self::Record(record) => frame.records.push(record),
+            Self::Txn(message) => frame.txns.push(message),
+        }
+    }
+}
+
+/// How far a node shows its state (I10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Everything that the spine has folded up to this index.
+    pub index: u64,
+    /// The revisions there.
+    pub head: Head,
 }
 
 /// What the state says of the cluster.
@@ -215,6 +259,7 @@ pub struct Replica {
     /// when this node does not lead.
     drain_index: Option<u64>,
     applied: Position,
+    shown: Shown,
     flushed: Flushed,
     /// The membership that the next committed change brings.
     conf_applied: Option<(u64, Option<Change>, internal::ConfState)>,
@@ -246,6 +291,10 @@ pub struct Replica {
     clearing: BTreeMap<i64, Vec<Requester>>,
     revoking: BTreeSet<i64>,
 
+    /// What the replicas of other ranges on this node said of themselves.
+    ranges: ranges::Here,
+    txns: txn::Txns,
+
     connected: BTreeMap<NodeId, Time>,
     change: Option<member::Pending>,
     transfer: Option<member::Transfer>,
@@ -274,6 +323,8 @@ impl Replica {
     ) -> Result<Self, group::Error> {
         assert!(config.origin != 0, "an origin is never zero");
         let applied = state.position();
+        let Position { index, revision, compact_revision, .. } = applied;
+        let shown = Shown { index, head: Head { revision, compact_revision } };
         let group = Group::new(config.group.clone(), recovered, chance)?;
         let status = Status { term: group.role().term, is_learner: false, ..Status::default() };
         Ok(Self {
@@ -285,6 +336,7 @@ impl Replica {
             leader_since: now,
             drain_index: None,
             applied,
+            shown,
             flushed: Flushed::new(applied.index),
             conf_applied: None,
             refusal: None,
@@ -305,6 +357,8 @@ impl Replica {
             overdue: BTreeMap::new(),
             clearing: BTreeMap::new(),
             revoking: BTreeSet::new(),
+            ranges: ranges::Here::default(),
+            txns: txn::Txns::default(),
             connected: BTreeMap::new(),
             change: None,
             transfer: None,
@@ -337,6 +391,13 @@ impl Replica {
             Input::Turn => {}
             Input::Persisted(token) => self.drive(group::Input::Persisted { token }),
             Input::Applied(position) => self.on_applied(position, view)?,
+            Input::Shown(shown) => self.on_shown(shown),
+            Input::Answered(numbers) => {
+                for n in numbers {
+                    self.open.remove(&n);
+                }
+            }
+            Input::Range(range, tell) => self.on_tell(range, tell),
             Input::Flushed(index) => self.on_flushed(index),
             Input::DiskStalled(length) => self.disk_stalled = length,
             Input::SnapshotReceived(message, mark) => {
@@ -420,6 +481,7 @@ impl Replica {
         self.expire_requests();
         self.expire_tickets();
         self.tick_members();
+        self.tick_txns();
         // A hand-over that came to nothing leaves requests parked.
         self.is_unpark_due |= !self.parked.is_empty();
         self.tick_leases(view)
@@ -432,7 +494,12 @@ impl Replica {
         view: &dyn View,
     ) -> Result<(), ViewError> {
         for message in frame.raft {
-            self.drive(group::Input::Message(message));
+            if message.group == GroupId::SPINE.0 {
+                self.drive(group::Input::Message(message));
+            } else {
+                let range = GroupId(message.group);
+                self.tell(range, range::replica::Input::Message(message));
+            }
         }
         for forward in frame.forwards {
             self.on_forward(from, forward, view)?;
@@ -440,7 +507,24 @@ impl Replica {
         for answer in frame.answers {
             self.on_forward_answer(from, answer);
         }
+        self.on_refs(frame.refs);
+        for record in frame.records {
+            self.on_record(record, view)?;
+        }
+        for message in frame.txns {
+            self.on_txn_message(from, message, view)?;
+        }
         Ok(())
+    }
+
+    fn on_shown(&mut self, shown: Shown) {
+        assert!(
+            self.shown.index <= shown.index && shown.index <= self.applied.index,
+            "{shown:?} is shown after {:?}, with {:?} applied (I10)",
+            self.shown,
+            self.applied
+        );
+        self.shown = shown;
     }
 
     /// Ends a step: carries out what the handling of consensus put off, proposes what was gathered
@@ -456,15 +540,18 @@ impl Replica {
             if mem::take(&mut self.is_unpark_due) {
                 self.unpark(view)?;
             }
-            self.serve_applied(view)?;
+            self.step_txns(view)?;
+            self.serve_shown(view)?;
+            self.report(view)?;
             self.propose_records(view)?;
             self.request_ticket();
             let is_done = self.records.is_empty()
+                && !self.txns.is_step_due()
                 && !self.is_unpark_due
                 && !self.is_retry_due
                 && !self.is_start_due
                 && !self.tickets.is_request_due()
-                && !self.tickets.is_serving_due(self.applied.index);
+                && !self.tickets.is_serving_due(self.shown.index);
             if is_done {
                 return Ok(());
             }

@@ -1,5 +1,5 @@
-//! Requests on their way: submitted here, forwarded to the leader, parked while there is none, and
-//! answered with a time-out when nothing else answers them.
+//! Requests on their way: submitted here, forwarded to the leader of the range that owns their keys,
+//! parked while there is none, and answered with a time-out when nothing else answers them.
 
 use crate::command::{Answer, Command, RequestId};
 use crate::proto::internal::{Forward, ForwardAnswer};
@@ -8,7 +8,7 @@ use crate::spine::replica::{Effect, Parcel, Replica};
 use crate::spine::state;
 use crate::time::Time;
 use crate::view::{View, ViewError};
-use crate::{Error, NodeId, mvcc};
+use crate::{Error, GroupId, NodeId, mvcc, range, txn};
 
 /// A request of this node that has no answer yet.
 #[derive(Clone, Debug)]
@@ -17,6 +17,14 @@ pub(super) struct Open {
     /// The leader it was sent to, if it left the node. Kept whole until then, so that a request
     /// which never left may be sent again.
     pub(super) forwarded: Option<(NodeId, Command)>,
+}
+
+/// Where a command is carried out.
+enum Place {
+    /// By the leader of one range; what does not concern keys, by the spine's.
+    Range(GroupId),
+    /// By a transaction over several.
+    Many,
 }
 
 impl Replica {
@@ -44,6 +52,67 @@ impl Replica {
         command: Command,
         view: &dyn View,
     ) -> Result<(), ViewError> {
+        match self.place(&command) {
+            Place::Range(GroupId::SPINE) => self.route_to_spine(to, command, view),
+            // Whoever sent it here knew an older table.
+            _ if to.node != self.node() => {
+                self.refuse_unproposed(to, command);
+                Ok(())
+            }
+            Place::Range(range) => {
+                self.route_to_range(to, range, command);
+                Ok(())
+            }
+            Place::Many => {
+                if let Some(open) = self.open.get_mut(&to.id.n) {
+                    open.forwarded = None;
+                    self.begin_txn(Some(to), txn::Job::Change(command));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Who owns what a command concerns.
+    fn place(&self, command: &Command) -> Place {
+        let ranges = self.state.ranges();
+        let is_of_keys =
+            matches!(command, Command::Put(_) | Command::DeleteRange(_) | Command::Txn(_));
+        if ranges.is_empty() || !is_of_keys {
+            return Place::Range(GroupId::SPINE);
+        }
+        match txn::owners(ranges, command)[..] {
+            [] => Place::Range(GroupId::SPINE),
+            [range] => Place::Range(range),
+            _ => Place::Many,
+        }
+    }
+
+    fn route_to_range(&mut self, to: Requester, range: GroupId, command: Command) {
+        match self.range_leader(range) {
+            Some(leader) if leader == self.node() => {
+                self.tell(range, range::replica::Input::Submit(to, command));
+            }
+            Some(leader) => self.forward(leader, to, range, command),
+            None => self.parked.push_back((to, command)),
+        }
+    }
+
+    fn forward(&mut self, leader: NodeId, to: Requester, range: GroupId, command: Command) {
+        let Some(open) = self.open.get_mut(&to.id.n) else { return };
+        let RequestId { origin, n } = to.id;
+        let (kind, body) = (command.kind(), command.encode());
+        let forward = Forward { origin, n, kind, body, range: range.0 };
+        open.forwarded = Some((leader, command));
+        self.out.push(Effect::Send(leader, Parcel::Forward(forward)));
+    }
+
+    fn route_to_spine(
+        &mut self,
+        to: Requester,
+        command: Command,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
         if self.status.is_leader {
             if self.is_serving() && self.group.transferee().is_none() {
                 return self.carry_out(to, command, view);
@@ -59,20 +128,9 @@ impl Replica {
             self.reply(to, Err(Error::NotLeader));
             return Ok(());
         }
-        let leader = self.status.leader.filter(|leader| self.connected.contains_key(leader));
-        let Some(leader) = leader else {
-            self.parked.push_back((to, command));
-            return Ok(());
-        };
-        let forward = Forward {
-            origin: to.id.origin,
-            n: to.id.n,
-            kind: command.kind(),
-            body: command.encode(),
-        };
-        if let Some(open) = self.open.get_mut(&to.id.n) {
-            open.forwarded = Some((leader, command));
-            self.out.push(Effect::Send(leader, Parcel::Forward(forward)));
+        match self.leader_within_reach() {
+            Some(leader) => self.forward(leader, to, GroupId::SPINE, command),
+            None => self.parked.push_back((to, command)),
         }
         Ok(())
     }
@@ -151,6 +209,15 @@ impl Replica {
             self.reply(to, Err(Error::UnknownMethod));
             return Ok(());
         };
+        let range = GroupId(forward.range);
+        if range != GroupId::SPINE {
+            if self.is_here(range) {
+                self.tell(range, range::replica::Input::Submit(to, command));
+            } else {
+                self.refuse_unproposed(to, command);
+            }
+            return Ok(());
+        }
         // A duplicated message; the fold would void it too (I13).
         if self.proposed.contains_key(&to.id) {
             return Ok(());
@@ -210,6 +277,7 @@ impl Replica {
             self.reply(to, Err(Error::TimeoutDueToConnectionLost));
         }
         self.drive(crate::group::Input::Unreachable(peer));
+        self.unreachable(peer);
     }
 
     /// Tries everything again that waits for a leader.

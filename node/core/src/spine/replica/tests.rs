@@ -8,9 +8,10 @@ use crate::membership::Policy;
 use crate::memory::MemoryView;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::internal::{ConfState, Member, PeerFrame};
-use crate::spine::apply::{self, Applied, Task};
+use crate::spine::apply::Task;
 use crate::spine::replica::{Config, Effect, Input, Limits, Parcel, Replica};
 use crate::spine::state::State;
+use crate::stage::{Applied, Stage, Work};
 use crate::time::{Length, Time};
 use crate::view::Batch;
 use crate::{GroupId, NodeId};
@@ -29,6 +30,7 @@ impl Chance for Least {
 struct Node {
     replica: Replica,
     store: MemoryView,
+    stage: Stage,
     tasks: VecDeque<Task>,
     answers: BTreeMap<u64, Outcome>,
 }
@@ -78,6 +80,7 @@ impl Cluster {
             let node = Node {
                 replica,
                 store: store.clone(),
+                stage: Stage::open(&store).expect("memory can be read"),
                 tasks: VecDeque::new(),
                 answers: BTreeMap::new(),
             };
@@ -117,11 +120,8 @@ impl Cluster {
             Effect::Append(append) => self.inputs.push_back((id, Input::Persisted(append.token))),
             Effect::Send(NodeId(to), parcel) => {
                 let mut frame = PeerFrame::default();
-                match parcel {
-                    Parcel::Raft(message) => frame.raft.push(message),
-                    Parcel::Forward(forward) => frame.forwards.push(forward),
-                    Parcel::Answer(_) if self.loses_answers => {}
-                    Parcel::Answer(answer) => frame.answers.push(answer),
+                if !(self.loses_answers && matches!(parcel, Parcel::Answer(_))) {
+                    parcel.gather(&mut frame);
                 }
                 self.inputs.push_back((to, Input::Frame(NodeId(id), frame)));
             }
@@ -135,11 +135,13 @@ impl Cluster {
 
     fn apply(&mut self, id: u64) {
         let node = self.nodes.get_mut(&id).expect("it exists");
-        let tasks = node.tasks.drain(..).collect();
-        let applied = apply::run(&node.store, tasks).expect("memory can be read");
-        let Applied { position, batch, replies, .. } = applied;
+        let works = node.tasks.drain(..).map(Work::Spine).collect();
+        let applied = node.stage.run(&node.store, works).expect("memory can be read");
+        let Applied { batch, spine, replies, shown, .. } = applied;
         node.store.apply(&batch);
+        let position = spine.expect("the spine has moved");
         self.inputs.push_back((id, Input::Applied(position)));
+        self.inputs.extend(shown.map(|shown| (id, Input::Shown(shown))));
         for (to, outcome) in replies {
             if to.node == NodeId(id) {
                 self.answer(id, to.id.n, outcome);

@@ -5,14 +5,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
-use crate::Error;
-use crate::command::Command;
+use crate::command::{Command, RequestId};
 use crate::group;
 use crate::mvcc::{self, Failure};
+use crate::range;
 use crate::spine::apply::Requester;
 use crate::spine::replica::{Effect, Replica};
 use crate::time::{Length, Time};
 use crate::view::{View, ViewError};
+use crate::{Error, GroupId, txn};
 
 /// An unanswered read index is asked for again, under a new id, after this.
 const RETRY_AFTER: Length = Length::from_ms(500);
@@ -26,6 +27,10 @@ enum Holder {
     Command(Requester, Command),
     /// The leader itself wants to know that it still leads.
     Confirmation,
+    /// The leader of another range on this node, by its own number.
+    Range(GroupId, u64),
+    /// A transaction over several ranges that is coordinated here.
+    Txn(RequestId),
 }
 
 /// Tickets asked for and not used yet.
@@ -37,7 +42,7 @@ pub(super) struct Tickets {
     asking: Vec<(Time, Holder)>,
     /// The id of that request and when it was sent.
     under_way: Option<(u64, Time)>,
-    /// Confirmed, waiting until the index is applied.
+    /// Confirmed, waiting until the index is shown.
     confirmed: BTreeMap<u64, Vec<(Time, Holder)>>,
     unwanted: BTreeSet<u64>,
     count: u64,
@@ -46,6 +51,14 @@ pub(super) struct Tickets {
 impl Tickets {
     pub(super) fn want_command(&mut self, to: Requester, command: Command, now: Time) {
         self.gathering.push((now, Holder::Command(to, command)));
+    }
+
+    pub(super) fn want_range(&mut self, range: GroupId, n: u64, now: Time) {
+        self.gathering.push((now, Holder::Range(range, n)));
+    }
+
+    pub(super) fn want_txn(&mut self, id: RequestId, now: Time) {
+        self.gathering.push((now, Holder::Txn(id)));
     }
 
     pub(super) fn want_confirmation(&mut self, now: Time) {
@@ -73,8 +86,8 @@ impl Tickets {
         self.under_way.is_none() && !self.gathering.is_empty()
     }
 
-    pub(super) fn is_serving_due(&self, applied: u64) -> bool {
-        self.confirmed.first_key_value().is_some_and(|(index, _)| *index <= applied)
+    pub(super) fn is_serving_due(&self, shown: u64) -> bool {
+        self.confirmed.first_key_value().is_some_and(|(index, _)| *index <= shown)
     }
 
     /// The request that is under way got lost; its holders share the next one.
@@ -137,10 +150,10 @@ impl Replica {
         }
     }
 
-    /// Serves the tickets whose index has been applied.
-    pub(super) fn serve_applied(&mut self, view: &dyn View) -> Result<(), ViewError> {
+    /// Serves the tickets whose index is shown.
+    pub(super) fn serve_shown(&mut self, view: &dyn View) -> Result<(), ViewError> {
         while let Some(entry) = self.tickets.confirmed.first_entry() {
-            if *entry.key() > self.applied.index {
+            if *entry.key() > self.shown.index {
                 break;
             }
             let holders = entry.remove();
@@ -172,6 +185,10 @@ impl Replica {
                 Holder::Read(n) => self.answer_read(n, Err(Error::Timeout)),
                 Holder::Command(to, _) => self.reply(to, Err(Error::Timeout)),
                 Holder::Confirmation => {}
+                Holder::Range(range, n) => {
+                    self.tell(range, range::replica::Input::TicketFailed(n, Error::Timeout));
+                }
+                Holder::Txn(id) => self.txns.input(id, txn::Input::TicketFailed(Error::Timeout)),
             }
         }
     }
@@ -188,6 +205,10 @@ impl Replica {
                 Holder::Read(n) => self.answer_read(n, Ok(())),
                 Holder::Command(to, command) => self.answer_command(to, command, view)?,
                 Holder::Confirmation => {}
+                Holder::Range(range, n) => {
+                    self.tell(range, range::replica::Input::Ticket(n, self.shown.head));
+                }
+                Holder::Txn(id) => self.txns.input(id, txn::Input::Ticket(self.shown.head)),
             }
         }
         Ok(())

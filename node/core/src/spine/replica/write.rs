@@ -1,15 +1,16 @@
 //! Writes of range 0 on the leader: latch, evaluate on complete state (I5), propose effects that
 //! are decided (I4); or, when there is no effect, answer at a ticket (I7).
 
-use crate::command::{Answer, Command};
+use crate::command::{Answer, Command, RequestId};
 use crate::mvcc::{self, Evaluated, Head};
 use crate::proto::etcdserverpb::{CompactionRequest, LeaseRevokeRequest};
-use crate::proto::internal::{self, Record, record::Body};
+use crate::proto::internal::{self, Lock, Record, record::Body};
 use crate::range::latch::{Footprint, Guard, Mode, Point};
 use crate::spine::apply::{Content, Requester};
 use crate::spine::replica::Replica;
 use crate::spine::state::Position;
 use crate::time::Time;
+use crate::txn::Job;
 use crate::view::{View, ViewError};
 use crate::{Error, LeaseId, NodeId};
 
@@ -29,6 +30,8 @@ pub(super) enum Work {
     Compact { revision: i64 },
     /// A lease ends. The keys are those it had when the latches were asked for.
     Revoke { lease: i64, expired_in_term: u64 },
+    /// Locks of a transaction over several ranges.
+    Prepare { id: RequestId, locks: Vec<Lock> },
 }
 
 /// A record on its way through the log.
@@ -74,24 +77,30 @@ impl Replica {
         lease: i64,
         view: &dyn View,
     ) -> Result<(), ViewError> {
+        let expired_in_term = if to.is_none() { self.status.term } else { 0 };
+        let known = self.state.leases().get(&lease);
+        if let Some(known) = known.filter(|known| !known.ranges.is_empty()) {
+            let ranges = known.ranges.clone();
+            self.begin_txn(to, Job::LeaseEnd { id: lease, expired_in_term, ranges });
+            return Ok(());
+        }
         // Nobody can attach a key while the lease is latched. A key attached before the latches
         // were granted is seen when they are, and the footprint is drawn anew.
         let keys = mvcc::lease_keys(view, LeaseId(lease))?;
         let mut points = vec![(Point::Lease(lease), Mode::Write)];
         points.extend(keys.into_iter().map(|key| (Point::Key(key), Mode::Write)));
-        let expired_in_term = if to.is_none() { self.status.term } else { 0 };
         let work = Work::Revoke { lease, expired_in_term };
         self.latch(Footprint { points, spans: Vec::new() }, Waiting { to, work }, view)
     }
 
-    fn latch(
+    pub(super) fn latch(
         &mut self,
         footprint: Footprint,
         waiting: Waiting,
         view: &dyn View,
     ) -> Result<(), ViewError> {
         let latched: Vec<_> = match &waiting.work {
-            Work::Write(_) | Work::Compact { .. } => Vec::new(),
+            Work::Write(_) | Work::Compact { .. } | Work::Prepare { .. } => Vec::new(),
             Work::Revoke { .. } => footprint.points.clone(),
         };
         let (guard, is_granted) = self.latches.acquire(footprint);
@@ -136,6 +145,7 @@ impl Replica {
             Work::Revoke { lease, expired_in_term } => {
                 self.evaluate_revoke(guard, waiting.to, lease, expired_in_term, latched, view)
             }
+            Work::Prepare { id, locks } => self.on_prepare_latched(guard, id, locks, view),
         }
     }
 

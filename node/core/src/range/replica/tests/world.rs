@@ -605,7 +605,8 @@ impl World {
         let id = RequestId { origin: 9, n: self.attempts.len() as u64 + 1 };
         self.attempts.insert(id, n);
         let command = self.asked[&n].command.clone();
-        let coordinator = Coordinator::new(id, command, self.spine_state.ranges());
+        let coordinator =
+            Coordinator::new(id, txn::Job::Change(command), self.spine_state.ranges());
         self.txns.insert(id, Txn { n, node, coordinator, ticket: None });
     }
 
@@ -639,9 +640,9 @@ impl World {
         let is_ended = decided == Some(&Err(None)) && self.mutant != "no abort check";
         let is_ticket_good = txn.ticket.is_some_and(|index| node.frontier.index() >= index);
         let input = match decided {
-            Some(Ok(revision)) => txn::Input::Committed(*revision),
+            Some(Ok(revision)) => txn::Input::Committed(*revision, *revision),
             Some(Err(Some(error))) => txn::Input::Rejected(*error),
-            _ if is_ended => txn::Input::Aborted,
+            _ if is_ended => txn::Input::Ended,
             _ if is_ticket_good => txn::Input::Ticket(node.frontier.head()),
             _ => txn::Input::Tick,
         };
@@ -654,11 +655,9 @@ impl World {
         if matches!(input, txn::Input::Ticket(_)) {
             txn.ticket = None;
         }
-        let applied = |range| node.replicas.get(&range).map_or(0, |it| it.applied().index);
         let ranges = node.state.ranges();
         let mut out = Vec::new();
-        let step =
-            txn.coordinator.step(Time(self.now), &node.store, ranges, &applied, input, &mut out);
+        let step = txn.coordinator.step(Time(self.now), &node.store, ranges, input, &mut out);
         step.expect("memory can be read");
         for effect in out {
             self.carry_out_txn(id, effect);
@@ -698,9 +697,9 @@ impl World {
                 let to = Requester { id: RequestId { origin: 5, n: txn.n }, node: NodeId(1) };
                 self.answer(to, outcome);
             }
-            txn::Effect::TryAgain(command) => {
+            txn::Effect::TryAgain(txn::Job::LeaseEnd { .. }) => unreachable!("no lease ends here"),
+            txn::Effect::TryAgain(txn::Job::Change(command)) => {
                 self.see("attempt aborted");
-                self.abort(id);
                 let txn = self.txns.remove(&id).expect("it is under way");
                 let to = Requester { id: RequestId { origin: 5, n: txn.n }, node: NodeId(1) };
                 self.homeless.push((to, command));

@@ -1,0 +1,49 @@
+//! What a transaction over several ranges locks in one of them, as latches.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use crate::proto::Span;
+use crate::proto::internal::Lock;
+use crate::range::latch::{Footprint, Mode, Point};
+use crate::view::{View, ViewError};
+use crate::{LeaseId, mvcc};
+
+/// The latches of locks.
+pub fn footprint(locks: &[Lock]) -> Footprint {
+    let mut footprint = Footprint::default();
+    for Lock { key, range_end, is_write, lease } in locks {
+        let mode = if *is_write { Mode::Write } else { Mode::Read };
+        if *lease != 0 {
+            footprint.points.push((Point::Lease(*lease), mode));
+        } else if range_end.is_empty() {
+            footprint.points.push((Point::Key(key.clone()), mode));
+        } else {
+            let span = Span::from_request(key.clone(), range_end.clone());
+            footprint.spans.push((span, mode));
+        }
+    }
+    footprint
+}
+
+/// To end a lease is to delete its keys: those that are attached to it now are locked as well, as
+/// far as the range owns them. Once the lease is latched nobody attaches another.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn with_attached_keys(
+    view: &dyn View,
+    mut locks: Vec<Lock>,
+    owns: impl Fn(&[u8]) -> bool,
+) -> Result<Vec<Lock>, ViewError> {
+    let ends = |lock: &&Lock| lock.lease != 0 && lock.is_write;
+    let leases: Vec<i64> = locks.iter().filter(ends).map(|lock| lock.lease).collect();
+    for lease in leases {
+        let locked: BTreeSet<Bytes> = locks.iter().map(|lock| lock.key.clone()).collect();
+        let keys = mvcc::lease_keys(view, LeaseId(lease))?.into_iter();
+        let new = keys.filter(|key| owns(key) && !locked.contains(key));
+        locks.extend(new.map(|key| Lock { key, is_write: true, ..Lock::default() }));
+    }
+    Ok(locks)
+}

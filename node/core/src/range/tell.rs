@@ -1,0 +1,51 @@
+//! What a range's replica and the machine of its node's spine tell each other.
+
+use crate::command::{Command, Outcome, RequestId};
+use crate::group;
+use crate::proto::internal::Ref;
+use crate::range::replica::{Effect, Replica};
+use crate::spine::apply::Requester;
+
+/// From a range's replica to the spine's on the same node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tell {
+    /// See `Effect::Report`.
+    Report(Ref),
+    /// See `Effect::WantNumbers`; the transactions whose decision is not known.
+    WantNumbers(Vec<RequestId>),
+    /// See `Effect::Prepared`.
+    Prepared(RequestId, u64),
+    /// See `Effect::PrepareFailed`.
+    PrepareFailed(RequestId),
+    /// See `Effect::AbortTxn`.
+    AbortTxn(RequestId),
+    /// See `Effect::WantTicket`.
+    WantTicket(u64),
+    /// See `Effect::Reply`.
+    Reply(Requester, Outcome),
+    /// See `Effect::Unproposed`.
+    Unproposed(Requester, Command),
+    /// See `Effect::Role`.
+    Role(group::Role),
+}
+
+impl Tell {
+    /// Takes what is for the spine out of a replica's effects; the driver does the rest itself.
+    ///
+    /// # Errors
+    /// The effect, which is the driver's.
+    pub fn from_effect(effect: Effect, replica: &Replica) -> Result<Self, Effect> {
+        Ok(match effect {
+            Effect::Report(reference) => Self::Report(reference),
+            Effect::WantNumbers => Self::WantNumbers(replica.undecided()),
+            Effect::Prepared(id, index) => Self::Prepared(id, index),
+            Effect::PrepareFailed(id) => Self::PrepareFailed(id),
+            Effect::AbortTxn(id) => Self::AbortTxn(id),
+            Effect::WantTicket(n) => Self::WantTicket(n),
+            Effect::Reply(to, outcome) => Self::Reply(to, outcome),
+            Effect::Unproposed(to, command) => Self::Unproposed(to, command),
+            Effect::Role(role) => Self::Role(role),
+            effect => return Err(effect),
+        })
+    }
+}

@@ -1,0 +1,165 @@
+//! What the replicas of other ranges on this node tell the spine's machine, and what they are told
+//! of the order.
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use crate::group::Part;
+use crate::proto::internal::{Record, Ref, Refs, TxnCommit, record::Body};
+use crate::range::replica::Input;
+use crate::range::{self, Tell};
+use crate::spine::replica::{Effect, Parcel, Replica};
+use crate::spine::txns::Decision;
+use crate::view::{View, ViewError};
+use crate::{GroupId, NodeId, command::RequestId, group};
+
+/// Entries with references that this leader has proposed and that are not folded: what is reported
+/// meanwhile shares the next.
+const REFS_UNDER_WAY_MAX: usize = 2;
+
+/// The replicas of other ranges on this node.
+#[derive(Debug, Default)]
+pub(super) struct Here {
+    roles: BTreeMap<GroupId, group::Role>,
+    /// Not sent to the spine's leader yet, or as the leader not proposed.
+    reports: Vec<Ref>,
+    refs_under_way: usize,
+}
+
+impl Here {
+    /// Puts a report in the place of an older one.
+    fn take(&mut self, reference: Ref) {
+        let is_older = |known: &Ref| {
+            known.range == reference.range
+                && known.upto <= reference.upto
+                && known.noted <= reference.noted
+                && known.resolved.iter().all(|id| reference.resolved.contains(id))
+        };
+        self.reports.retain(|known| !is_older(known));
+        self.reports.push(reference);
+    }
+
+    /// Ranges that this node leads.
+    pub(super) fn led(&self) -> impl Iterator<Item = GroupId> {
+        let led = self.roles.iter().filter(|(_, role)| role.part == Part::Leader);
+        led.map(|(range, _)| *range)
+    }
+
+    /// The leader of a range, as its replica here knows it.
+    pub(super) fn leader(&self, range: GroupId) -> Option<NodeId> {
+        self.roles.get(&range)?.leader
+    }
+}
+
+impl Replica {
+    /// Whether a replica of the range is on this node.
+    pub(super) fn is_here(&self, range: GroupId) -> bool {
+        let known = self.state.ranges().get(range);
+        known.is_some_and(|known| known.replicas.contains(&self.node()))
+    }
+
+    pub(super) fn tell(&mut self, range: GroupId, input: Input) {
+        if self.is_here(range) {
+            self.out.push(Effect::Range(range, input));
+        }
+    }
+
+    pub(super) fn on_tell(&mut self, range: GroupId, tell: Tell) {
+        match tell {
+            Tell::Report(reference) => self.ranges.take(reference),
+            Tell::WantNumbers(undecided) => self.tell_numbers(range, &undecided),
+            Tell::Prepared(id, index) => self.answer_prepare(range, id, Some(index)),
+            Tell::PrepareFailed(id) => self.answer_prepare(range, id, None),
+            Tell::AbortTxn(id) => self.abort_txn(id),
+            Tell::WantTicket(n) => self.tickets.want_range(range, n, self.now),
+            Tell::Reply(to, outcome) => self.reply(to, outcome),
+            Tell::Unproposed(to, command) => self.refuse_unproposed(to, command),
+            Tell::Role(role) => {
+                let before = self.ranges.roles.insert(range, role);
+                let is_news = before.is_none_or(|before| before.leader != role.leader);
+                self.is_unpark_due |= is_news && role.leader.is_some();
+            }
+        }
+    }
+
+    /// Everything that the state remembers for a range.
+    fn tell_numbers(&mut self, range: GroupId, undecided: &[RequestId]) {
+        let Some(known) = self.state.ranges().get(range) else { return };
+        let runs = known.runs().to_vec();
+        let open = self.state.txns().open(range);
+        let open = open.map(|(id, share)| (id, share.prepared_at)).collect();
+        self.tell(range, Input::Numbered(runs));
+        self.tell(range, Input::OpenTxns(open));
+        for id in undecided {
+            if let Some(decision) = self.state.decision(range, *id) {
+                self.tell(range, Input::Decided(*id, decision));
+            }
+        }
+    }
+
+    /// A transaction was decided: the leaders of its ranges write it down.
+    pub(super) fn tell_decided(&mut self, id: RequestId, commit: Option<&TxnCommit>) {
+        let is_concerned =
+            |range: &GroupId| commit.is_none_or(|commit| commit.ranges.contains(&range.0));
+        let led: Vec<GroupId> = self.ranges.led().filter(is_concerned).collect();
+        for range in led {
+            let decision = self.state.decision(range, id).unwrap_or(Decision::Abort);
+            self.tell(range, Input::Decided(id, decision));
+        }
+    }
+
+    pub(super) fn on_refs(&mut self, refs: Vec<Ref>) {
+        if self.status.is_leader {
+            refs.into_iter().for_each(|reference| self.ranges.take(reference));
+        }
+    }
+
+    /// Sends what was reported to the spine's leader, or puts it into an entry.
+    pub(super) fn report(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        if self.ranges.reports.is_empty() {
+            return Ok(());
+        }
+        if self.status.is_leader {
+            let is_full = self.ranges.refs_under_way >= REFS_UNDER_WAY_MAX;
+            if self.is_serving() && !is_full {
+                let refs = mem::take(&mut self.ranges.reports);
+                self.ranges.refs_under_way += 1;
+                let body = Some(Body::Refs(Refs { refs }));
+                self.push_record(Record { body, ..Record::default() }, view)?;
+            }
+        } else if let Some(leader) = self.leader_within_reach() {
+            for reference in mem::take(&mut self.ranges.reports) {
+                self.out.push(Effect::Send(leader, Parcel::Ref(reference)));
+            }
+        }
+        Ok(())
+    }
+
+    /// An entry with references was folded, or will never be.
+    pub(super) fn refs_done(&mut self) {
+        self.ranges.refs_under_way = self.ranges.refs_under_way.saturating_sub(1);
+    }
+
+    pub(super) fn stop_refs(&mut self) {
+        self.ranges.refs_under_way = 0;
+        // They were meant for this leader; ranges report again what is not numbered.
+        self.ranges.reports.clear();
+    }
+
+    pub(super) fn unreachable(&mut self, peer: NodeId) {
+        let here: Vec<GroupId> = self.ranges.roles.keys().copied().collect();
+        for range in here {
+            self.tell(range, range::replica::Input::Unreachable(peer));
+        }
+    }
+
+    /// Who may carry out requests for a range, if it is known and can be reached.
+    pub(super) fn range_leader(&self, range: GroupId) -> Option<NodeId> {
+        let leader = self.ranges.leader(range)?;
+        (leader == self.node() || self.connected.contains_key(&leader)).then_some(leader)
+    }
+
+    pub(super) fn leader_within_reach(&self) -> Option<NodeId> {
+        self.status.leader.filter(|leader| self.connected.contains_key(leader))
+    }
+}

@@ -1,0 +1,361 @@
+//! Transactions over several ranges: those that this node coordinates, and the part of range 0.
+//!
+//! The locks of range 0 are in its leader's memory. The decision names the term of that leader and
+//! is void in any other, so they are as good as those of other ranges, which are in their logs.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+
+use crate::command::{Command, Outcome, RequestId};
+use crate::proto::etcdserverpb as pb;
+use crate::proto::internal::{Lock, Locks, Record, TxnAbort, TxnMessage};
+use crate::proto::internal::{record::Body, txn_message};
+use crate::range::latch::Guard;
+use crate::range::{lock, replica};
+use crate::spine::apply::Requester;
+use crate::spine::replica::write::{Waiting, Work};
+use crate::spine::replica::{Effect, Parcel, Replica};
+use crate::spine::txns;
+use crate::time::Time;
+use crate::txn::{self, Coordinator, Input, Job};
+use crate::view::{View, ViewError};
+use crate::{Error, GroupId, NodeId};
+
+/// What this node does for transactions over several ranges.
+#[derive(Default)]
+pub(super) struct Txns {
+    /// Those it coordinates.
+    attempts: BTreeMap<RequestId, Attempt>,
+    inputs: VecDeque<(RequestId, Input)>,
+    /// Locks wanted in ranges that this node leads, and who wants them.
+    wanted_by: BTreeMap<RequestId, (NodeId, Time)>,
+    /// Locks of range 0 that this leader holds.
+    locked: BTreeMap<RequestId, Locked>,
+}
+
+struct Attempt {
+    coordinator: Coordinator,
+    /// Nobody: a lease has expired.
+    to: Option<Requester>,
+    since: Time,
+}
+
+struct Locked {
+    guard: Guard,
+    since: Time,
+}
+
+impl Txns {
+    pub(super) fn input(&mut self, id: RequestId, input: Input) {
+        if self.attempts.contains_key(&id) {
+            self.inputs.push_back((id, input));
+        }
+    }
+
+    pub(super) fn is_step_due(&self) -> bool {
+        !self.inputs.is_empty()
+    }
+}
+
+// The coordinator.
+impl Replica {
+    /// Begins an attempt.
+    pub(super) fn begin_txn(&mut self, to: Option<Requester>, job: Job) {
+        let id = self.own_requester().id;
+        let coordinator = Coordinator::new(id, job, self.state.ranges());
+        self.txns.attempts.insert(id, Attempt { coordinator, to, since: self.now });
+        self.txns.input(id, Input::Tick);
+    }
+
+    pub(super) fn step_txns(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        while let Some((id, input)) = self.txns.inputs.pop_front() {
+            let Some(attempt) = self.txns.attempts.get_mut(&id) else { continue };
+            let mut out = Vec::new();
+            attempt.coordinator.step(self.now, view, self.state.ranges(), input, &mut out)?;
+            for effect in out {
+                self.carry_out_txn(id, effect, view)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out_txn(
+        &mut self,
+        id: RequestId,
+        effect: txn::Effect,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        match effect {
+            txn::Effect::Prepare(range, locks) => return self.send_prepare(id, range, locks, view),
+            txn::Effect::Propose(record) => return self.propose_own(record, view),
+            txn::Effect::WantTicket => self.tickets.want_txn(id, self.now),
+            txn::Effect::Abort => return self.propose_own(abort_record(id), view),
+            txn::Effect::Reply(outcome) => self.end_attempt(id, outcome),
+            txn::Effect::TryAgain(job) => {
+                let attempt = self.txns.attempts.remove(&id).expect("it is under way");
+                match (attempt.to, job) {
+                    // Tried again by the next tick: what stood in the way may still do so.
+                    (Some(to), Job::Change(command)) => self.refuse_unproposed(to, command),
+                    (Some(to), Job::LeaseEnd { id, .. }) => {
+                        let request = pb::LeaseRevokeRequest { id };
+                        self.refuse_unproposed(to, Command::LeaseRevoke(request));
+                    }
+                    (None, Job::LeaseEnd { id, .. }) => {
+                        self.revoking.remove(&id);
+                    }
+                    (None, Job::Change(_)) => unreachable!("a change has a requester"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end_attempt(&mut self, id: RequestId, outcome: Outcome) {
+        let attempt = self.txns.attempts.remove(&id).expect("it is under way");
+        match (attempt.to, attempt.coordinator.job()) {
+            (Some(to), _) => self.reply(to, outcome),
+            (None, Job::LeaseEnd { id, .. }) => {
+                self.revoking.remove(id);
+            }
+            (None, Job::Change(_)) => {}
+        }
+    }
+
+    /// Sends locks to whoever leads the range; if nobody is known, the coordinator asks again.
+    fn send_prepare(
+        &mut self,
+        id: RequestId,
+        range: GroupId,
+        locks: Vec<Lock>,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let leader = match range {
+            GroupId::SPINE if self.status.is_leader => Some(self.node()),
+            GroupId::SPINE => self.leader_within_reach(),
+            range => self.range_leader(range),
+        };
+        let Some(leader) = leader else { return Ok(()) };
+        if leader == self.node() {
+            return self.take_prepare(leader, id, range, locks, view);
+        }
+        let body = Some(txn_message::Body::Wanted(Locks { locks }));
+        let message = TxnMessage { id: Some(txns::to_proto(id)), range: range.0, body };
+        self.out.push(Effect::Send(leader, Parcel::Txn(message)));
+        Ok(())
+    }
+
+    /// Puts a record of this node into the spine; it may be lost, and is then proposed again by
+    /// whoever wants it.
+    fn propose_own(&mut self, record: Record, view: &dyn View) -> Result<(), ViewError> {
+        if self.status.is_leader {
+            return self.on_record(record, view);
+        }
+        if let Some(leader) = self.leader_within_reach() {
+            self.out.push(Effect::Send(leader, Parcel::Record(record)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_record(&mut self, record: Record, view: &dyn View) -> Result<(), ViewError> {
+        let is_expected = matches!(&record.body, Some(Body::TxnCommit(_) | Body::TxnAbort(_)));
+        if self.is_serving() && is_expected {
+            self.push_record(record, view)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn abort_txn(&mut self, id: RequestId) {
+        let record = abort_record(id);
+        if self.is_serving() {
+            // Proposed with the turn.
+            self.records_bytes += prost::Message::encoded_len(&record);
+            self.records.push(record);
+        } else if let Some(leader) = self.leader_within_reach() {
+            self.out.push(Effect::Send(leader, Parcel::Record(record)));
+        }
+    }
+
+    pub(super) fn tick_txns(&mut self) {
+        let horizon = self.now - self.config.request_timeout;
+        let late: Vec<RequestId> = self
+            .txns
+            .attempts
+            .iter()
+            .filter(|(_, attempt)| attempt.since <= horizon)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            // Its client was told of a time-out; who holds locks for it ends it.
+            self.end_attempt(id, Err(Error::Timeout));
+            self.abort_txn(id);
+        }
+        // Coordinators ask again long before.
+        self.txns.wanted_by.retain(|_, (_, since)| *since > horizon);
+        let under_way = self.txns.attempts.keys().map(|id| (*id, Input::Tick));
+        self.txns.inputs.extend(under_way);
+        let stale: Vec<RequestId> = self
+            .txns
+            .locked
+            .iter_mut()
+            .filter(|(_, locked)| locked.since <= horizon)
+            .map(|(id, locked)| {
+                locked.since = self.now;
+                *id
+            })
+            .collect();
+        stale.into_iter().for_each(|id| self.abort_txn(id));
+    }
+}
+
+// The leader of a range.
+impl Replica {
+    pub(super) fn on_txn_message(
+        &mut self,
+        from: NodeId,
+        message: TxnMessage,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let (id, range) = (txns::id_of(message.id.as_ref()), GroupId(message.range));
+        match message.body {
+            Some(txn_message::Body::Wanted(Locks { locks })) => {
+                return self.take_prepare(from, id, range, locks, view);
+            }
+            Some(txn_message::Body::PreparedAt(at)) => {
+                self.txns.input(id, Input::Prepared(range, at));
+            }
+            Some(txn_message::Body::IsRefused(_)) => self.txns.input(id, Input::PrepareFailed),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn take_prepare(
+        &mut self,
+        from: NodeId,
+        id: RequestId,
+        range: GroupId,
+        locks: Vec<Lock>,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        self.txns.wanted_by.insert(id, (from, self.now));
+        if range != GroupId::SPINE {
+            self.tell(range, replica::Input::Prepare(id, locks));
+            return Ok(());
+        }
+        let is_waiting = self
+            .waiting
+            .values()
+            .any(|waiting| matches!(waiting.work, Work::Prepare { id: other, .. } if other == id));
+        if is_waiting {
+            return Ok(());
+        }
+        if self.txns.locked.contains_key(&id) {
+            self.answer_prepare(GroupId::SPINE, id, Some(self.status.term));
+            return Ok(());
+        }
+        if !self.is_serving() || self.group.transferee().is_some() {
+            self.answer_prepare(GroupId::SPINE, id, None);
+            return Ok(());
+        }
+        self.latch_prepare(id, locks, view)
+    }
+
+    fn latch_prepare(
+        &mut self,
+        id: RequestId,
+        locks: Vec<Lock>,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let ranges = self.state.ranges();
+        let owns = |key: &[u8]| ranges.owner(key) == GroupId::SPINE;
+        let locks = lock::with_attached_keys(view, locks, owns)?;
+        let footprint = lock::footprint(&locks);
+        self.latch(footprint, Waiting { to: None, work: Work::Prepare { id, locks } }, view)
+    }
+
+    /// The latches are held. A key may have been attached to a lease while they were waited for;
+    /// then they are taken anew.
+    pub(super) fn on_prepare_latched(
+        &mut self,
+        guard: Guard,
+        id: RequestId,
+        locks: Vec<Lock>,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let ranges = self.state.ranges();
+        let owns = |key: &[u8]| ranges.owner(key) == GroupId::SPINE;
+        let needed = lock::with_attached_keys(view, locks.clone(), owns)?;
+        if needed.len() > locks.len() {
+            self.unlatch(vec![guard], view)?;
+            return self.latch_prepare(id, needed, view);
+        }
+        self.txns.locked.insert(id, Locked { guard, since: self.now });
+        self.answer_prepare(GroupId::SPINE, id, Some(self.status.term));
+        Ok(())
+    }
+
+    /// Tells the coordinator of locks; it may be this node.
+    pub(super) fn answer_prepare(&mut self, range: GroupId, id: RequestId, at: Option<u64>) {
+        let Some((to, _)) = self.txns.wanted_by.get(&id).copied() else { return };
+        if to == self.node() {
+            let input = at.map_or(Input::PrepareFailed, |at| Input::Prepared(range, at));
+            self.txns.input(id, input);
+            return;
+        }
+        let body = Some(match at {
+            Some(at) => txn_message::Body::PreparedAt(at),
+            None => txn_message::Body::IsRefused(true),
+        });
+        let message = TxnMessage { id: Some(txns::to_proto(id)), range: range.0, body };
+        self.out.push(Effect::Send(to, Parcel::Txn(message)));
+    }
+
+    /// A transaction is decided. Returns its latches of range 0, which are given back once the
+    /// entry is applied.
+    pub(super) fn forget_locks(&mut self, id: RequestId) -> Option<Guard> {
+        self.txns.wanted_by.remove(&id);
+        self.txns.locked.remove(&id).map(|locked| locked.guard)
+    }
+
+    /// The latches are gone with the leadership.
+    pub(super) fn stop_txns(&mut self) {
+        self.txns.locked.clear();
+        let is_lease_end =
+            |attempt: &Attempt| matches!(attempt.coordinator.job(), Job::LeaseEnd { .. });
+        let ids: Vec<RequestId> = self
+            .txns
+            .attempts
+            .iter()
+            .filter(|(_, attempt)| is_lease_end(attempt))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            let attempt = self.txns.attempts.remove(&id).expect("it was just listed");
+            let Job::LeaseEnd { id: lease, .. } = attempt.coordinator.job() else { continue };
+            match attempt.to {
+                Some(to) if attempt.coordinator.is_decided() => {
+                    self.reply(to, Err(Error::TimeoutDueToLeaderFail));
+                }
+                Some(to) => {
+                    let request = pb::LeaseRevokeRequest { id: *lease };
+                    self.refuse_unproposed(to, Command::LeaseRevoke(request));
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// The store was replaced: what was decided meanwhile is not known.
+    pub(super) fn drop_attempts(&mut self) {
+        for (_, attempt) in mem::take(&mut self.txns.attempts) {
+            if let Some(to) = attempt.to {
+                self.reply(to, Err(Error::Timeout));
+            }
+        }
+    }
+}
+
+fn abort_record(id: RequestId) -> Record {
+    let body = Some(Body::TxnAbort(TxnAbort { id: Some(txns::to_proto(id)) }));
+    Record { body, ..Record::default() }
+}
