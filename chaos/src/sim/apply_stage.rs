@@ -2,15 +2,15 @@
 //! watchers, then answers; between batches it removes what a compaction made useless.
 
 use flotilla_core::memory::MemoryView;
-use flotilla_core::mvcc;
 use flotilla_core::spine::State;
-use flotilla_core::spine::apply::{self, Applied, Task};
+use flotilla_core::stage::{Applied, Work};
 use flotilla_core::view::{Batch, Column, Write};
 use flotilla_core::watch::{self, Published};
+use flotilla_core::{GroupId, mvcc, range};
 
 use super::event::{NodeEvent, Report};
 use super::mutant::Mutant;
-use super::node::Work;
+use super::node::Job;
 use super::world::World;
 
 /// Batches end at multiples of this index, so that replicas can be compared there.
@@ -19,8 +19,8 @@ pub(super) const COMPARE_EVERY: u64 = 32;
 const COMPACTION_PAUSE: u64 = 5_000;
 
 impl World {
-    pub(super) fn work(&mut self, id: u64, work: Work) {
-        self.up(id).work.push_back(work);
+    pub(super) fn work(&mut self, id: u64, job: Job) {
+        self.up(id).work.push_back(job);
         self.plan_apply(id);
     }
 
@@ -38,23 +38,26 @@ impl World {
         let batch_max = self.chance.between(1, self.plan.batch_tasks_max);
         let running = self.up(id);
         running.is_applying = false;
-        let mut tasks: Vec<Task> = Vec::new();
+        let mut works: Vec<Work> = Vec::new();
         let mut install = None;
-        while (tasks.len() as u64) < batch_max {
+        while (works.len() as u64) < batch_max {
             match running.work.pop_front() {
-                Some(Work::Task(task)) => {
-                    let is_end = task.position.index % COMPARE_EVERY == 0;
-                    tasks.push(task);
+                Some(Job::Apply(work)) => {
+                    let is_end = matches!(
+                        &work,
+                        Work::Spine(task) if task.position.index % COMPARE_EVERY == 0
+                    );
+                    works.push(work);
                     if is_end {
                         break;
                     }
                 }
-                Some(Work::Install(view)) if tasks.is_empty() => {
+                Some(Job::Install(view)) if works.is_empty() => {
                     install = Some(view);
                     break;
                 }
-                Some(work) => {
-                    running.work.push_front(work);
+                Some(job) => {
+                    running.work.push_front(job);
                     break;
                 }
                 None => break,
@@ -62,64 +65,75 @@ impl World {
         }
         match install {
             Some(view) => self.install(id, view),
-            None if !tasks.is_empty() => self.apply(id, tasks),
+            None if !works.is_empty() => self.apply(id, works),
             None => {}
         }
         self.plan_apply(id);
         self.plan_compaction(id);
     }
 
-    fn apply(&mut self, id: u64, mut tasks: Vec<Task>) {
+    fn apply(&mut self, id: u64, mut works: Vec<Work>) {
         if self.is_mutant(Mutant::ApplyDiverges) && id == 2 && self.chance.one_in(50) {
-            let effects = tasks.iter_mut().flat_map(|task| &mut task.steps);
-            if let Some(effect) = effects.flat_map(|step| &mut step.effects).next() {
+            let steps = works.iter_mut().flat_map(|work| match work {
+                Work::Spine(task) => &mut task.steps,
+                Work::Range(task) => &mut task.steps,
+            });
+            if let Some(effect) = steps.flat_map(|step| &mut step.effects).next() {
                 effect.value = bytes::Bytes::from_static(b"diverged");
             }
         }
         let node = self.nodes.get_mut(&id).expect("a node applies");
         let running = node.running.as_mut().expect("it is up");
-        let after = running.position.revision;
-        let Applied { position, batch, events, replies } = match apply::run(&node.store.view, tasks)
-        {
-            Ok(applied) => applied,
-            Err(error) => {
-                self.invariants.break_with(format!("node {id}: {error}"));
-                return;
-            }
-        };
-        let has_compacted = position.compact_revision != running.position.compact_revision;
-        running.position = position;
-        running.is_compacting |= has_compacted;
+        let before = running.head();
+        let Applied { batch, spine, ranges, replies, shown, events, events_after } =
+            match running.stage.run(&node.store.view, works) {
+                Ok(applied) => applied,
+                Err(error) => {
+                    self.invariants.break_with(format!("node {id}: {error}"));
+                    return;
+                }
+            };
+        let head = running.head();
+        running.position = spine.unwrap_or(running.position);
+        running.is_compacting |= head.compact_revision != before.compact_revision;
         if self.mutant == Some(Mutant::AppliedApart) {
             let mut apart = Batch::default();
-            position.write(&mut apart);
+            running.position.write(&mut apart);
             node.store.apply_durably(&apart);
         }
         node.store.apply(batch);
+        self.tell_missed(id, before.revision, events_after);
         self.tell_evidence(id, &events);
-        self.check_applied(id, position);
+        if let Some(position) = spine {
+            self.check_applied(id, position);
+        }
+        self.check_shown(id, shown);
         let published = Published {
-            after,
-            revision: position.revision,
-            compact_revision: position.compact_revision,
+            after: events_after,
+            revision: head.revision,
+            compact_revision: head.compact_revision,
             events: events.into_iter().map(watch::Event::from).collect(),
         };
         self.hub_step(id, watch::Input::Published(published));
         let mut remote = Vec::new();
+        let mut answered = Vec::new();
         for (to, outcome) in replies {
-            if to.node.0 == id {
-                if to.id.origin != self.up(id).origin {
-                    self.invariants.break_with(format!(
-                        "node {id} answers {to:?}, which no client of this life asked for"
-                    ));
-                    return;
-                }
-                self.reply_applied(id, to.id.n, outcome);
-            } else {
+            if to.node.0 != id {
                 remote.push((to, outcome));
+            } else if to.id.origin == self.up(id).origin {
+                answered.push(to.id.n);
+                self.reply_applied(id, to.id.n, outcome);
+            } else if ranges.is_empty() {
+                self.invariants.break_with(format!(
+                    "node {id} answers {to:?}, which no client of this life asked for"
+                ));
+                return;
             }
         }
-        self.report(id, Report::Applied(position, remote));
+        for (range, position) in ranges {
+            self.mail(id, range, range::replica::Input::Applied(position));
+        }
+        self.report(id, Report::Applied { spine, shown, remote, answered });
         if self.chance.one_in(self.plan.store_flush_one_in) {
             self.flush_some(id);
         }
@@ -137,10 +151,15 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("a node installs");
         node.store.replace(view);
         let running = node.running.as_mut().expect("it is up");
-        let after = running.position.revision;
+        let after = running.head().revision;
         let position = state.position();
         running.position = position;
+        if let Err(error) = running.stage.take_over(&node.store.view) {
+            self.invariants.break_with(format!("node {id}: {error}"));
+            return;
+        }
         running.is_compacting = position.compact_revision >= 0;
+        let shown = Some(running.stage.shown());
         let published = Published {
             after: after.max(position.revision),
             revision: position.revision,
@@ -150,6 +169,8 @@ impl World {
         self.check_applied(id, position);
         self.hub_step(id, watch::Input::Published(published));
         self.report(id, Report::SnapshotInstalled);
+        let (remote, answered) = (Vec::new(), Vec::new());
+        self.report(id, Report::Applied { spine: None, shown, remote, answered });
     }
 
     pub(super) fn plan_compaction(&mut self, id: u64) {
@@ -167,7 +188,7 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("a node compacts");
         let running = node.running.as_mut().expect("it is up");
         running.is_compaction_planned = false;
-        let compact_revision = running.position.compact_revision;
+        let compact_revision = running.head().compact_revision;
         match mvcc::compact_slice(&node.store.view, compact_revision, rows_max) {
             Ok(slice) => {
                 running.is_compacting = !slice.is_finished;
@@ -183,11 +204,15 @@ impl World {
         self.plan_compaction(id);
     }
 
-    /// The machine wants the store durable; it is told the index where it stood at the start.
-    pub(super) fn flush_store(&mut self, id: u64) {
+    /// A machine wants the store durable; it is told the index where its state stood at the start.
+    pub(super) fn flush_store(&mut self, id: u64, group: GroupId) {
         let node = &self.nodes[&id];
         let running = node.running.as_ref().expect("it is up");
-        let index = Some(running.replica.applied().index);
+        let index = match running.ranges.get(&group) {
+            Some(range) => range.applied().index,
+            None => running.replica.applied().index,
+        };
+        let index = Some((group, index));
         let batches = node.store.unflushed_count();
         let wait = self.chance.wait(self.plan.flush_mean * 10);
         self.up(id).is_store_flushing = true;
@@ -204,12 +229,19 @@ impl World {
         self.nodes.get_mut(&id).expect("it is up").store.flush(batches);
     }
 
-    pub(super) fn on_store_flushed(&mut self, id: u64, batches: usize, index: Option<u64>) {
+    pub(super) fn on_store_flushed(
+        &mut self,
+        id: u64,
+        batches: usize,
+        index: Option<(GroupId, u64)>,
+    ) {
         let node = self.nodes.get_mut(&id).expect("a node flushes");
         node.store.flush(batches);
         node.running.as_mut().expect("it is up").is_store_flushing = false;
-        if let Some(index) = index {
-            self.report(id, Report::Flushed(index));
+        match index {
+            Some((GroupId::SPINE, index)) => self.report(id, Report::Flushed(index)),
+            Some((range, index)) => self.mail(id, range, range::replica::Input::Flushed(index)),
+            None => {}
         }
     }
 }

@@ -175,6 +175,10 @@ impl World {
 // The API of a node.
 impl World {
     pub(super) fn on_request(&mut self, id: u64, operation: usize) {
+        // A node listens to clients once it has something to show.
+        if self.up(id).stage.shown().index == 0 {
+            return;
+        }
         let request = self.operations[operation].request.clone();
         let command = match request {
             Request::Read(request) => {
@@ -230,7 +234,7 @@ impl World {
 
     pub(super) fn answer_ticket(&mut self, id: u64, n: u64, result: Result<(), Error>) {
         let running = self.up(id);
-        let is_first = running.answered.insert(n);
+        let is_first = running.replied.insert(n);
         let Some(operation) = running.tickets.remove(&n).filter(|_| is_first) else {
             self.invariants.break_with(format!("node {id} answers ticket {n} twice"));
             return;

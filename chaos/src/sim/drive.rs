@@ -1,22 +1,26 @@
 //! Driving one machine: inputs in, effects carried out, in the order in which the real node does
 //! both. Log, apply stage, network and clients report back as completions.
 
-use flotilla_core::NodeId;
 use flotilla_core::command::{Answer, Command, Outcome};
 use flotilla_core::group::{Append, Ignored, Kind};
 use flotilla_core::proto::internal::{PeerFrame, RaftMessage};
 use flotilla_core::spine::{self, Effect, Input, Parcel};
+use flotilla_core::stage::Work;
 use flotilla_core::time::Length;
+use flotilla_core::{GroupId, NodeId, range};
 use prost::Message as _;
 
 use super::event::{NodeEvent, Report};
 use super::log_disk::Record;
 use super::mutant::Mutant;
-use super::node::{OwnCommand, Waiting, Work};
+use super::node::{Job, OwnCommand, Waiting};
+use super::plan::SECOND;
 use super::world::World;
 
 /// Ticks made up for at once after a node was kept from its timer.
 const TICKS_LATE_MAX: u64 = 3;
+/// The slowest flush of a disk that is not stuck, in microseconds: the end of a run waits for it.
+const SLOW_FLUSH_MAX: u64 = 2 * SECOND;
 /// Mean time a report takes from one thread to another, in microseconds.
 const REPORT_MEAN: u64 = 30;
 
@@ -45,7 +49,7 @@ impl World {
         }
     }
 
-    fn clock_of(&self, id: u64) -> flotilla_core::Time {
+    pub(super) fn clock_of(&self, id: u64) -> flotilla_core::Time {
         let node = &self.nodes[&id];
         let running = node.running.as_ref().expect("the clock of a node that is up");
         let time = running.clock(self.now, node.drift_ppm);
@@ -66,6 +70,10 @@ impl World {
             self.step(id, Input::DiskStalled(stalled));
             for _ in 0..due_count.min(TICKS_LATE_MAX) {
                 self.step(id, Input::Tick);
+                let ranges: Vec<GroupId> = self.up(id).ranges.keys().copied().collect();
+                for range in ranges {
+                    self.step_range(id, range, range::replica::Input::Tick);
+                }
             }
         }
         // The timer runs by the node's own clock.
@@ -131,14 +139,23 @@ impl World {
                 }
                 self.step(id, Input::Persisted(token));
             }
-            Report::Applied(position, answers) => {
-                for (to, outcome) in answers {
+            Report::Applied { spine, shown, remote, answered } => {
+                for (to, outcome) in remote {
                     let answer = spine::encode_answer(to.id, &outcome);
                     self.gather(id, to.node.0, Parcel::Answer(answer));
                     self.flush_links(id);
                 }
-                self.step(id, Input::Applied(position));
+                if !answered.is_empty() {
+                    self.step(id, Input::Answered(answered));
+                }
+                if let Some(position) = spine {
+                    self.step(id, Input::Applied(position));
+                }
+                if let Some(shown) = shown {
+                    self.step(id, Input::Shown(shown));
+                }
             }
+            Report::Tell(range, tell) => self.step(id, Input::Range(range, tell)),
             Report::Flushed(index) => self.step(id, Input::Flushed(index)),
             Report::Connected(peer) => self.step(id, Input::Connected(NodeId(peer))),
             Report::Disconnected(peer, unsent) => {
@@ -169,7 +186,7 @@ impl World {
             Effect::Append(append) => self.append(id, append),
             Effect::Truncate(place) => {
                 self.see("log truncated");
-                self.write_log(id, Record::Truncate(place));
+                self.write_log(id, GroupId::SPINE, Record::Truncate(place));
             }
             Effect::Send(to, parcel) => {
                 if let (Parcel::Raft(message), Some(Mutant::AckWithoutQuorum)) =
@@ -192,7 +209,7 @@ impl World {
                 self.say(|| format!("node {id} installs a snapshot at {}", mark.index));
                 let staged = self.up(id).staged.take();
                 let view = staged.expect("a snapshot is staged before its install");
-                self.work(id, Work::Install(view));
+                self.work(id, Job::Install(view));
             }
             Effect::SnapshotRefused(reason) => {
                 self.say(|| format!("node {id} refuses a snapshot: {reason}"));
@@ -207,9 +224,9 @@ impl World {
             }
             Effect::Apply(task) => {
                 self.check_committed(id, &task);
-                self.work(id, Work::Task(task));
+                self.work(id, Job::Apply(Work::Spine(task)));
             }
-            Effect::FlushStore => self.flush_store(id),
+            Effect::FlushStore => self.flush_store(id, GroupId::SPINE),
             Effect::Reply(n, outcome) => self.reply(id, n, outcome),
             Effect::TicketReady(n, result) => self.answer_ticket(id, n, result),
             Effect::Cluster(cluster) => {
@@ -218,6 +235,7 @@ impl World {
             }
             Effect::Removed => self.on_removed(id),
             Effect::Status(status) => self.on_status(id, status),
+            Effect::Range(range, input) => self.mail(id, range, input),
         }
     }
 
@@ -229,15 +247,15 @@ impl World {
             append.entries.clear();
         }
         self.up(id).unflushed.push_back((token, clock));
-        self.write_log(id, Record::Append(append));
+        self.write_log(id, GroupId::SPINE, Record::Append(append));
         if self.is_mutant(Mutant::AckBeforeFlush) {
             self.report(id, Report::Persisted(token));
         }
     }
 
-    fn write_log(&mut self, id: u64, record: Record) {
+    pub(super) fn write_log(&mut self, id: u64, group: GroupId, record: Record) {
         let node = self.nodes.get_mut(&id).expect("a node writes its log");
-        if let Err(error) = node.log.write(record) {
+        if let Err(error) = node.log.write(group, record) {
             self.invariants.break_with(format!("the log of node {id} refuses: {error}"));
             return;
         }
@@ -250,18 +268,21 @@ impl World {
             return;
         }
         let (slowness, stuck_until) = (node.slowness, node.stuck_until);
-        let wait = self.chance.wait(self.plan.flush_mean * slowness);
+        let wait = self.chance.wait(self.plan.flush_mean * slowness).min(SLOW_FLUSH_MAX);
         let wait = wait.max(stuck_until.saturating_sub(self.now));
         self.on_node(id, wait, NodeEvent::LogFlushed);
     }
 
     pub(super) fn on_log_flushed(&mut self, id: u64) {
         let node = self.nodes.get_mut(&id).expect("a node flushes its log");
-        let token = node.log.end_flush();
-        if let Some(token) = token
-            && !self.is_mutant(Mutant::AckBeforeFlush)
-        {
-            self.report(id, Report::Persisted(token));
+        let tokens = node.log.end_flush();
+        if !self.is_mutant(Mutant::AckBeforeFlush) {
+            for (group, token) in tokens {
+                match group {
+                    GroupId::SPINE => self.report(id, Report::Persisted(token)),
+                    range => self.mail(id, range, range::replica::Input::Persisted(token)),
+                }
+            }
         }
         self.plan_log_flush(id);
     }
@@ -305,13 +326,27 @@ impl World {
         self.on_node(id, 1, event);
     }
 
+    /// The machine answers, at most once.
     fn reply(&mut self, id: u64, n: u64, outcome: Outcome) {
-        let running = self.up(id);
-        let is_first = running.answered.insert(n);
-        let Some(waiting) = running.commands.remove(&n).filter(|_| is_first) else {
+        if !self.up(id).replied.insert(n) {
             self.invariants.break_with(format!("node {id} answers request {n} twice"));
             return;
-        };
+        }
+        self.tell_client(id, n, outcome);
+    }
+
+    /// What the apply stage answers without asking the machine, which may be telling the client of
+    /// a time-out at the same moment. The client hears what comes first.
+    pub(super) fn reply_applied(&mut self, id: u64, n: u64, outcome: Outcome) {
+        if !self.up(id).applied.insert(n) {
+            self.invariants.break_with(format!("request {n} of node {id} is applied twice"));
+            return;
+        }
+        self.tell_client(id, n, outcome);
+    }
+
+    fn tell_client(&mut self, id: u64, n: u64, outcome: Outcome) {
+        let Some(waiting) = self.up(id).commands.remove(&n) else { return };
         match waiting {
             Waiting::Call(operation) => self.answer_call(id, operation, outcome, None),
             Waiting::Decided(operation, branch) => {
@@ -319,11 +354,6 @@ impl World {
             }
             Waiting::Own(own) => self.on_own_answer(own, &outcome),
         }
-    }
-
-    /// What the apply stage answers without asking the machine.
-    pub(super) fn reply_applied(&mut self, id: u64, n: u64, outcome: Outcome) {
-        self.reply(id, n, outcome);
     }
 
     fn on_own_answer(&mut self, own: OwnCommand, outcome: &Outcome) {

@@ -5,8 +5,11 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use bytes::Bytes;
+use flotilla_core::GroupId;
 use flotilla_core::command::Outcome as CommandOutcome;
 use flotilla_core::proto::internal::{Forward, RaftMessage, SnapshotMark};
+use flotilla_core::range;
+use flotilla_core::spine::Shown;
 use flotilla_core::spine::apply::Requester;
 use flotilla_core::spine::state::Position;
 
@@ -27,8 +30,10 @@ pub(super) enum NodeEvent {
     Compact,
     /// Something reaches the machine that another thread reported.
     Report(Report),
+    /// Something reaches the machine of another range.
+    Mail(GroupId, range::replica::Input),
     /// The first `batches` of the unflushed batches of the store are durable.
-    StoreFlushed { batches: usize, index: Option<u64> },
+    StoreFlushed { batches: usize, index: Option<(GroupId, u64)> },
     /// Frames may go out to a peer.
     Write(u64),
     /// A connection to a peer is tried.
@@ -57,7 +62,16 @@ pub(super) enum NodeEvent {
 #[derive(Clone, Debug)]
 pub(super) enum Report {
     Persisted(u64),
-    Applied(Position, Vec<(Requester, CommandOutcome)>),
+    /// What the apply stage has done: where the spine's state stands if it moved, what is shown if
+    /// that is more, answers for other nodes, and requests of this node that were answered.
+    Applied {
+        spine: Option<Position>,
+        shown: Option<Shown>,
+        remote: Vec<(Requester, CommandOutcome)>,
+        answered: Vec<u64>,
+    },
+    /// The machine of another range tells something.
+    Tell(GroupId, range::Tell),
     Flushed(u64),
     Connected(u64),
     Disconnected(u64, Vec<Forward>),

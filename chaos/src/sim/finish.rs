@@ -102,9 +102,10 @@ impl World {
             }
             Some((id, must)) if self.now >= self.deadline => {
                 let leader = self.leader();
+                let ranges = self.ranges_text();
                 self.invariants.break_with(format!(
                     "liveness: node {id} does not serve a {must:?} after everything healed; the \
-                     leader is {leader:?}"
+                     leader is {leader:?}; {ranges}"
                 ));
             }
             Some(_) => {}
@@ -136,6 +137,9 @@ impl World {
                 return Some(format!("node {id} has not reported what it applied"));
             }
             positions.push((running.replica.state().position(), id));
+            if running.stage.shown().index != running.position.index {
+                return Some(format!("node {id} does not show everything; {}", self.ranges_text()));
+            }
         }
         let (first, _) = positions[0];
         if let Some((position, id)) = positions.iter().find(|(position, _)| *position != first) {

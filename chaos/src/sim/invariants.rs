@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 
 use flotilla_core::group::Entry;
-use flotilla_core::mvcc;
 use flotilla_core::proto::internal::ConfState;
+use flotilla_core::spine::Shown;
 use flotilla_core::spine::State;
 use flotilla_core::spine::apply::Task;
 use flotilla_core::spine::state::Position;
+use flotilla_core::{GroupId, mvcc};
 
 use super::apply_stage::{COMPARE_EVERY, common_rows};
 use super::trace::Trace;
@@ -27,7 +28,7 @@ const CONFS_MAX: usize = 3;
 pub(super) struct Invariants {
     is_black_box: bool,
     found: Option<String>,
-    leaders: BTreeMap<u64, u64>,
+    leaders: BTreeMap<(GroupId, u64), u64>,
     /// Term and digest of every entry that was ever handed out as committed.
     committed: BTreeMap<u64, (u64, u64)>,
     positions: BTreeMap<u64, Position>,
@@ -64,10 +65,14 @@ impl Invariants {
     }
 
     pub(super) fn leads(&mut self, id: u64, term: u64) {
-        let first = *self.leaders.entry(term).or_insert(id);
+        self.leads_range(GroupId::SPINE, id, term);
+    }
+
+    pub(super) fn leads_range(&mut self, range: GroupId, id: u64, term: u64) {
+        let first = *self.leaders.entry((range, term)).or_insert(id);
         if first != id {
             self.break_inside(format!(
-                "election safety: nodes {first} and {id} both lead term {term}"
+                "election safety: nodes {first} and {id} both lead term {term} of range {range}"
             ));
         }
     }
@@ -78,7 +83,8 @@ impl World {
     pub(super) fn check_committed(&mut self, id: u64, task: &Task) {
         let index = task.position.index;
         let node = &self.nodes[&id];
-        let Some(entry) = node.log.written.entry(index) else {
+        let log = node.log.written.get(&GroupId::SPINE);
+        let Some(entry) = log.and_then(|log| log.entry(index)) else {
             self.invariants.break_inside(format!(
                 "node {id} is handed entry {index} as committed, which is not in its log"
             ));
@@ -113,8 +119,9 @@ impl World {
     fn check_majority(&mut self, id: u64, index: u64, term: u64, confs: &[ConfState]) {
         let holds = |voter: &u64| {
             self.nodes.get(voter).is_some_and(|node| {
-                let log = &node.log.durable;
-                let is_in_log = log.entry(index).is_some_and(|entry| entry.term == term);
+                let log = node.log.durable.get(&GroupId::SPINE);
+                let entry = log.and_then(|log| log.entry(index));
+                let is_in_log = entry.is_some_and(|entry| entry.term == term);
                 let state = State::load(&node.store.view).ok().flatten();
                 is_in_log || state.is_some_and(|state| state.position().index >= index)
             })
@@ -144,8 +151,21 @@ impl World {
                 "node {id} stands at {position:?}, another stood at {first:?}"
             ));
         }
-        if index.is_multiple_of(COMPARE_EVERY) {
+        if index.is_multiple_of(COMPARE_EVERY) && self.plan.cuts.is_empty() {
             self.compare_rows(id, index);
+        }
+    }
+
+    /// A node shows more. Rows of ranges are applied in their own time, so only what is shown is
+    /// compared.
+    pub(super) fn check_shown(&mut self, id: u64, shown: Option<Shown>) {
+        let Some(Shown { index, head }) = shown else { return };
+        if self.plan.cuts.is_empty() || !index.is_multiple_of(COMPARE_EVERY / 8) {
+            return;
+        }
+        match mvcc::hash_kv(&self.nodes[&id].store.view, head, head.revision) {
+            Ok(hash) => self.compare_hash(id, index, u64::from(hash)),
+            Err(error) => self.invariants.break_with(format!("node {id}: {error}")),
         }
     }
 
@@ -161,9 +181,13 @@ impl World {
             Ok(hash) => trace.number(u64::from(hash)),
             Err(error) => self.invariants.break_with(format!("node {id}: {error}")),
         }
-        self.trace.number(trace.hash());
-        let (first, hash) = *self.invariants.rows.entry(index).or_insert((id, trace.hash()));
-        if hash != trace.hash() {
+        self.compare_hash(id, index, trace.hash());
+    }
+
+    fn compare_hash(&mut self, id: u64, index: u64, digest: u64) {
+        self.trace.number(digest);
+        let (first, hash) = *self.invariants.rows.entry(index).or_insert((id, digest));
+        if hash != digest {
             self.invariants.break_inside(format!(
                 "state machine safety: nodes {first} and {id} differ after entry {index}"
             ));

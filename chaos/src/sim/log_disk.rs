@@ -1,8 +1,10 @@
-//! The disk under a node's log: records are durable only after a flush, and a crash loses any
-//! suffix of those that were not. Owns what a restarted node finds. Knows nothing of time.
+//! The disk under a node's log, which all groups share: records are durable only after a flush, and
+//! a crash loses any suffix of those that were not. Owns what a restarted node finds. Knows nothing
+//! of time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
+use flotilla_core::GroupId;
 use flotilla_core::group::{Append, Entry, HardState, Position, Recovered};
 
 use super::chance::Chance;
@@ -16,7 +18,7 @@ pub enum Record {
     Truncate(Position),
 }
 
-/// A log as a sequence of records leaves it.
+/// A group's log as a sequence of records leaves it.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     /// Of the newest append.
@@ -85,15 +87,18 @@ impl Log {
     }
 }
 
+/// The logs of all groups as a sequence of records leaves them.
+pub type Logs = BTreeMap<GroupId, Log>;
+
 /// The disk.
 #[derive(Clone, Debug, Default)]
 pub struct LogDisk {
     /// What survives a crash for certain.
-    pub durable: Log,
+    pub durable: Logs,
     /// What the running node has written, durable or not.
-    pub written: Log,
+    pub written: Logs,
     /// Written and not durable, oldest first.
-    unflushed: VecDeque<Record>,
+    unflushed: VecDeque<(GroupId, Record)>,
     /// How many of them the flush under way covers.
     flushing: usize,
 }
@@ -103,33 +108,33 @@ impl LogDisk {
     ///
     /// # Errors
     /// It does not fit the log.
-    pub fn write(&mut self, record: Record) -> Result<(), String> {
-        self.written.write(&record)?;
-        self.unflushed.push_back(record);
+    pub fn write(&mut self, group: GroupId, record: Record) -> Result<(), String> {
+        self.written.entry(group).or_default().write(&record)?;
+        self.unflushed.push_back((group, record));
         Ok(())
     }
 
     /// Starts a flush of everything written, if none is under way and an append waits for it.
     pub fn start_flush(&mut self) -> bool {
-        let is_wanted = self.unflushed.iter().any(|record| matches!(record, Record::Append(_)));
-        if self.flushing > 0 || !is_wanted {
+        let is_append = |(_, record): &(_, Record)| matches!(record, Record::Append(_));
+        if self.flushing > 0 || !self.unflushed.iter().any(is_append) {
             return false;
         }
         self.flushing = self.unflushed.len();
         true
     }
 
-    /// The flush under way ends. Returns the newest token that is durable.
-    pub fn end_flush(&mut self) -> Option<u64> {
-        let mut token = None;
+    /// The flush under way ends. Returns the newest token of each group that is durable.
+    pub fn end_flush(&mut self) -> BTreeMap<GroupId, u64> {
+        let mut tokens = BTreeMap::new();
         for _ in 0..std::mem::take(&mut self.flushing) {
-            let record = self.unflushed.pop_front().expect("what is flushed was written");
-            self.durable.write(&record).expect("it fitted when it was written");
+            let (group, record) = self.unflushed.pop_front().expect("what is flushed was written");
+            self.keep(group, &record);
             if let Record::Append(append) = record {
-                token = Some(append.token);
+                tokens.insert(group, append.token);
             }
         }
-        token
+        tokens
     }
 
     /// The node is gone: of what was not durable, some first records may have made it. Returns how
@@ -138,28 +143,36 @@ impl LogDisk {
         let kept = chance.between(0, self.unflushed.len() as u64);
         let kept = usize::try_from(kept).expect("a queue fits in memory");
         let lost = self.unflushed.len() - kept;
-        for record in self.unflushed.drain(..).take(kept) {
-            self.durable.write(&record).expect("it fitted when it was written");
+        for (group, record) in std::mem::take(&mut self.unflushed).into_iter().take(kept) {
+            self.keep(group, &record);
         }
         self.flushing = 0;
         self.written = self.durable.clone();
         lost
     }
 
-    /// What a node finds here when it starts. The caller adds where the store stands.
-    pub fn recovered(&self) -> Recovered {
+    /// What a group finds here when its node starts. The caller adds where the store stands.
+    pub fn recovered(&self, group: GroupId) -> Recovered {
+        let Some(log) = self.durable.get(&group) else { return Recovered::default() };
         Recovered {
-            hard_state: self.durable.hard_state,
-            truncated: self.durable.truncated,
-            entries: self.durable.entries.iter().cloned().collect(),
+            hard_state: log.hard_state,
+            truncated: log.truncated,
+            entries: log.entries.iter().cloned().collect(),
             ..Recovered::default()
         }
+    }
+
+    fn keep(&mut self, group: GroupId, record: &Record) {
+        let log = self.durable.entry(group).or_default();
+        log.write(record).expect("it fitted when it was written");
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ONE: GroupId = GroupId(1);
 
     fn append(token: u64, indexes: std::ops::RangeInclusive<u64>, term: u64) -> Record {
         let entries = indexes.map(|index| Entry { index, term, ..Entry::default() }).collect();
@@ -172,15 +185,15 @@ mod tests {
         let mut ends = std::collections::BTreeSet::new();
         for seed in 0..64 {
             let mut disk = LogDisk::default();
-            disk.write(append(1, 1..=3, 1)).unwrap();
+            disk.write(ONE, append(1, 1..=3, 1)).unwrap();
             assert!(disk.start_flush());
-            disk.write(append(2, 4..=5, 1)).unwrap();
-            assert_eq!(disk.end_flush(), Some(1));
-            disk.write(append(3, 4..=6, 2)).unwrap();
+            disk.write(ONE, append(2, 4..=5, 1)).unwrap();
+            assert_eq!(disk.end_flush(), BTreeMap::from([(ONE, 1)]));
+            disk.write(ONE, append(3, 4..=6, 2)).unwrap();
             disk.crash(&mut Chance::new(seed));
-            let log = &disk.durable;
+            let log = &disk.durable[&ONE];
             ends.insert((log.last_index(), log.hard_state.term));
-            assert_eq!(disk.written.last_index(), log.last_index());
+            assert_eq!(disk.written[&ONE].last_index(), log.last_index());
         }
         let all: Vec<_> = ends.into_iter().collect();
         assert_eq!(all, [(3, 1), (5, 1), (6, 2)]);
@@ -189,12 +202,12 @@ mod tests {
     #[test]
     fn records_that_do_not_fit_are_refused() {
         let mut disk = LogDisk::default();
-        disk.write(append(1, 1..=3, 1)).unwrap();
-        assert!(disk.write(append(2, 5..=5, 1)).is_err());
-        assert!(disk.write(Record::Truncate(Position { index: 4, term: 1 })).is_err());
-        disk.write(Record::Truncate(Position { index: 2, term: 1 })).unwrap();
-        assert!(disk.write(append(2, 2..=2, 1)).is_err());
-        assert_eq!(disk.written.entry(3).map(|entry| entry.index), Some(3));
-        assert_eq!(disk.written.entry(2), None);
+        disk.write(ONE, append(1, 1..=3, 1)).unwrap();
+        assert!(disk.write(ONE, append(2, 5..=5, 1)).is_err());
+        assert!(disk.write(ONE, Record::Truncate(Position { index: 4, term: 1 })).is_err());
+        disk.write(ONE, Record::Truncate(Position { index: 2, term: 1 })).unwrap();
+        assert!(disk.write(ONE, append(2, 2..=2, 1)).is_err());
+        assert_eq!(disk.written[&ONE].entry(3).map(|entry| entry.index), Some(3));
+        assert_eq!(disk.written[&ONE].entry(2), None);
     }
 }

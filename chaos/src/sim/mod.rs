@@ -17,6 +17,7 @@ pub mod mutant;
 mod network;
 mod node;
 pub mod plan;
+mod ranges;
 mod snapshots;
 pub mod store_disk;
 pub mod trace;

@@ -76,11 +76,7 @@ impl World {
             }
             return;
         };
-        match parcel {
-            Parcel::Raft(message) => link.gathering.raft.push(message),
-            Parcel::Forward(forward) => link.gathering.forwards.push(forward),
-            Parcel::Answer(answer) => link.gathering.answers.push(answer),
-        }
+        parcel.gather(&mut link.gathering);
     }
 
     /// Queues what was gathered for every peer.

@@ -4,13 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use flotilla_core::GroupId;
 use flotilla_core::memory::MemoryView;
 use flotilla_core::mvcc::Head;
 use flotilla_core::proto::internal::{Forward, PeerFrame, RaftMessage, SnapshotMark};
+use flotilla_core::range;
 use flotilla_core::snapshot;
-use flotilla_core::spine::apply::Task;
 use flotilla_core::spine::state::Position;
 use flotilla_core::spine::{Replica, Status};
+use flotilla_core::stage::{Stage, Work};
 use flotilla_core::time::Time;
 use flotilla_core::watch::{self, Hub};
 
@@ -56,14 +58,18 @@ impl Node {
 }
 
 /// Work for the apply stage, done in order.
-pub(super) enum Work {
-    Task(Task),
+pub(super) enum Job {
+    Apply(Work),
     Install(MemoryView),
 }
 
 /// A node that is up.
 pub(super) struct Running {
     pub(super) replica: Replica,
+    /// Replicas of other ranges.
+    pub(super) ranges: BTreeMap<GroupId, range::Replica>,
+    /// Messages to each of them stay in order.
+    pub(super) last_mail: BTreeMap<GroupId, u64>,
     /// Names the requests of this life.
     pub(super) origin: u64,
     pub(super) started: u64,
@@ -77,9 +83,10 @@ pub(super) struct Running {
     pub(super) last_report: u64,
     pub(super) status: Status,
 
-    /// Where the store stands.
+    /// Where the spine's state stands in the store.
     pub(super) position: Position,
-    pub(super) work: VecDeque<Work>,
+    pub(super) stage: Stage,
+    pub(super) work: VecDeque<Job>,
     pub(super) is_applying: bool,
     pub(super) is_compacting: bool,
     pub(super) is_compaction_planned: bool,
@@ -103,8 +110,9 @@ pub(super) struct Running {
     /// Reads that wait for a ticket, by number.
     pub(super) tickets: BTreeMap<u64, usize>,
     pub(super) requests_count: u64,
-    /// Numbers that were answered.
-    pub(super) answered: BTreeSet<u64>,
+    /// Numbers that the machine has answered, and those that were answered when applied.
+    pub(super) replied: BTreeSet<u64>,
+    pub(super) applied: BTreeSet<u64>,
 
     pub(super) hub: Hub,
     pub(super) is_catch_up_planned: bool,
@@ -122,8 +130,7 @@ impl Running {
 
     /// What readers on this node may read.
     pub(super) fn head(&self) -> Head {
-        let Position { revision, compact_revision, .. } = self.position;
-        Head { revision, compact_revision }
+        self.stage.shown().head
     }
 }
 

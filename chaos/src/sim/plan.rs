@@ -1,6 +1,7 @@
 //! What one seed makes of a run: size, timing, limits and which faults there are. Every run has
 //! its own mixture, since faults that are always there hide what only their absence shows.
 
+use bytes::Bytes;
 use flotilla_core::group::Retention;
 use flotilla_core::spine;
 use flotilla_core::time::Length;
@@ -19,6 +20,8 @@ pub const SECOND: u64 = 1_000 * MS;
 pub struct Options {
     /// Founding members; drawn when it is zero.
     pub nodes_count: u64,
+    /// Whether the keyspace is cut into ranges; drawn when it is not said.
+    pub is_split: Option<bool>,
     /// A bug to plant.
     pub mutant: Option<Mutant>,
     /// Leave out the checks that look into the nodes, so that only what clients see is judged.
@@ -152,6 +155,8 @@ pub struct Plan {
     pub snapshot_limits: snapshot::Limits,
     /// Once in so many chunks a transfer fails.
     pub snapshot_fails_one_in: u64,
+    /// Keys at which the keyspace is cut when the cluster is founded.
+    pub cuts: Vec<Bytes>,
 }
 
 impl Plan {
@@ -168,7 +173,7 @@ impl Plan {
         if faults.is_empty() || options.mutant.is_some() {
             faults.extend([Fault::Crash, Fault::Partition, Fault::Bridge, Fault::CrashAll]);
         }
-        Self {
+        let mut plan = Self {
             nodes_count,
             trouble_for: chance.between(8, 20) * SECOND,
             fault_every: chance.between(election / 2, election * 4),
@@ -195,7 +200,27 @@ impl Plan {
                 ..snapshot::Limits::default()
             },
             snapshot_fails_one_in: *chance.pick(&[10, 100, 1_000_000]),
+            cuts: Vec::new(),
+        };
+        plan.draw_cuts(chance, options);
+        plan
+    }
+
+    /// Every other run has more than one range.
+    fn draw_cuts(&mut self, chance: &mut Chance, options: &Options) {
+        let is_split = match options.is_split {
+            Some(is_split) => is_split,
+            None => options.mutant.is_none() && chance.one_in(2),
+        };
+        if !is_split {
+            return;
         }
+        let cuts = super::ranges::CUTS.into_iter().map(Bytes::from_static);
+        let rate = chance.between(1, 3);
+        self.cuts = cuts.filter(|_| chance.one_in(rate)).collect();
+        // Snapshots replace the whole store of a node, which is not right beside ranges.
+        self.faults.retain(|fault| *fault != Fault::Members);
+        self.limits.retention.catch_up_entries = 1_000_000;
     }
 
     /// The election timeout.

@@ -5,6 +5,7 @@
 use bytes::{Bytes, BytesMut};
 use flotilla_core::Time;
 use flotilla_core::mvcc;
+use flotilla_core::proto::Span;
 use flotilla_core::proto::etcdserverpb::watch_request::RequestUnion;
 use flotilla_core::proto::etcdserverpb::{
     WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
@@ -116,7 +117,8 @@ impl World {
         if self.watching[watcher].is_open || self.watching[watcher].is_refused {
             return;
         }
-        let up = self.up_ids();
+        let mut up = self.up_ids();
+        up.retain(|id| self.up(*id).stage.shown().index > 0);
         let home = self.watching[watcher].home;
         if home.is_some_and(|home| self.nodes[&home].is_out) {
             return;
@@ -183,7 +185,7 @@ impl World {
             return;
         }
         let request = WatchRequest::decode(bytes.clone()).expect("encoded here");
-        let revision = self.up(id).position.revision;
+        let revision = self.up(id).head().revision;
         self.hub_step(id, Input::Request { stream: StreamId(stream), request, revision });
     }
 
@@ -450,6 +452,22 @@ impl World {
     }
 
     /// What a node has applied is evidence, told once for each node.
+    /// What was applied before a node went down is evidence once it shows it.
+    pub(super) fn tell_missed(&mut self, id: u64, after: i64, upto: i64) {
+        if upto <= after || self.plan.cuts.is_empty() {
+            return;
+        }
+        let node = &self.nodes[&id];
+        let head = node.running.as_ref().expect("it is up").head();
+        let first = (after + 1).max(head.compact_revision + 1);
+        let all = usize::MAX;
+        let limits = mvcc::ReplayLimits { rows_max: all, events_max: all, bytes_max: all };
+        let span = Span::all();
+        let replay = mvcc::events_from(&node.store.view, &span, first, upto, false, limits);
+        let Ok(mvcc::Replay { events, .. }) = replay else { return };
+        self.tell_evidence(id, &events);
+    }
+
     pub(super) fn tell_evidence(&mut self, id: u64, events: &[mvcc::Event]) {
         let mut at = 0;
         while at < events.len() {

@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::group::{self, Position as Place, Recovered};
 use flotilla_core::membership::Policy;
+use flotilla_core::memory::MemoryView;
 use flotilla_core::proto::internal::Member;
+use flotilla_core::range::stored::Stored;
 use flotilla_core::spine::{self, Replica, State};
+use flotilla_core::stage::Stage;
 use flotilla_core::time::Length;
 use flotilla_core::view::Batch;
 use flotilla_core::watch::{self, Hub};
@@ -14,7 +17,7 @@ use flotilla_core::{GroupId, NodeId};
 
 use super::chance::Chance;
 use super::client::Client;
-use super::event::{Event, NodeEvent, Queue};
+use super::event::{Event, NodeEvent, Queue, Report};
 use super::invariants::Invariants;
 use super::mutant::Mutant;
 use super::node::{Node, Running};
@@ -220,6 +223,7 @@ impl World {
             NodeEvent::Apply => self.on_apply(id),
             NodeEvent::Compact => self.on_compact(id),
             NodeEvent::Report(report) => self.on_report(id, report),
+            NodeEvent::Mail(range, input) => self.step_range(id, range, input),
             NodeEvent::StoreFlushed { batches, index } => {
                 self.on_store_flushed(id, batches, index);
             }
@@ -244,11 +248,16 @@ impl World {
 impl World {
     fn found(&mut self) {
         let members: Vec<Member> = (1..=self.plan.nodes_count).map(member).collect();
-        let state = State::bootstrap(CLUSTER_ID, members);
+        let mut state = State::bootstrap(CLUSTER_ID, members);
+        let founders: Vec<NodeId> = (1..=self.plan.nodes_count).map(NodeId).collect();
+        state.pre_split(&self.plan.cuts, &founders);
         for id in 1..=self.plan.nodes_count {
             let mut node = self.new_node();
             let mut batch = Batch::default();
             state.write_all(&mut batch);
+            for (range, _) in state.ranges().iter() {
+                Stored::first(state.conf().clone()).write(range, &mut batch);
+            }
             node.store.apply_durably(&batch);
             self.nodes.insert(id, node);
             self.after(0, Event::Start(id));
@@ -273,7 +282,7 @@ impl World {
                 return;
             }
         };
-        let mut recovered = node.log.recovered();
+        let mut recovered = node.log.recovered(GroupId::SPINE);
         if self.mutant == Some(Mutant::VoteForgotten) {
             let last = recovered.entries.last().map_or(recovered.truncated.term, |it| it.term);
             recovered.hard_state.term = last;
@@ -308,7 +317,7 @@ impl World {
         let chance = self.chance.fork(id);
         let clock_base = self.chance.between(0, 3_600 * SECOND);
         let time = flotilla_core::Time(clock_base);
-        let made = Replica::new(config, time, state, recovered, Box::new(chance));
+        let made = Replica::new(config, time, state.clone(), recovered, Box::new(chance));
         let replica = match made {
             Ok(replica) => replica,
             Err(error) => {
@@ -323,8 +332,26 @@ impl World {
             election_timeout: self.plan.election_timeout(),
             limits: self.plan.watch_limits.clone(),
         };
-        let hub = Hub::new(hub_config, position.revision, position.compact_revision);
         let node = self.nodes.get_mut(&id).expect("a node is made before it starts");
+        let stage = if position.index == 0 {
+            // It joins, and a snapshot will come.
+            let mut empty = Batch::default();
+            state.write_all(&mut empty);
+            let mut view = MemoryView::new();
+            view.apply(&empty);
+            Stage::open(&view)
+        } else {
+            Stage::open(&node.store.view)
+        };
+        let stage = match stage {
+            Ok(stage) => stage,
+            Err(error) => {
+                self.invariants.break_with(format!("node {id} cannot start: {error}"));
+                return;
+            }
+        };
+        let head = stage.shown().head;
+        let hub = Hub::new(hub_config, head.revision, head.compact_revision);
         node.life += 1;
         node.running = Some(Running {
             status: replica.status(),
@@ -337,6 +364,9 @@ impl World {
             unflushed: Default::default(),
             last_report: now,
             position,
+            stage,
+            ranges: Default::default(),
+            last_mail: Default::default(),
             work: Default::default(),
             is_applying: false,
             is_compacting: position.compact_revision >= 0,
@@ -353,13 +383,18 @@ impl World {
             commands: Default::default(),
             tickets: Default::default(),
             requests_count: 0,
-            answered: Default::default(),
+            replied: Default::default(),
+            applied: Default::default(),
             hub,
             is_catch_up_planned: false,
             hub_timer: None,
             streams: Default::default(),
         });
         let first_peers = node.first_peers.clone();
+        if let Err(error) = self.start_ranges(id, &state) {
+            self.invariants.break_with(format!("node {id} cannot start: {error}"));
+            return;
+        }
         let (cluster, status) = {
             let replica = &self.up(id).replica;
             (replica.cluster(), replica.status())
@@ -369,6 +404,11 @@ impl World {
         }
         let first = vec![spine::Effect::Cluster(cluster), spine::Effect::Status(status)];
         self.carry_out(id, first);
+        let shown = Some(self.up(id).stage.shown());
+        if position.index != 0 {
+            let (remote, answered) = (Vec::new(), Vec::new());
+            self.report(id, Report::Applied { spine: None, shown, remote, answered });
+        }
         self.on_node(id, 0, NodeEvent::Timer);
         self.plan_compaction(id);
     }
@@ -404,7 +444,7 @@ impl World {
         let lost_batches = node.store.crash(&mut self.chance);
         if self.mutant == Some(Mutant::FlushForgotten) {
             for _ in 0..self.chance.below(3) {
-                node.log.durable.entries.pop_back();
+                node.log.durable.entry(GroupId::SPINE).or_default().entries.pop_back();
             }
             node.log.written = node.log.durable.clone();
         }

@@ -7,15 +7,17 @@
 //! is there (I10).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Bound, ControlFlow};
 
 use crate::command::{Outcome, RequestId};
+use crate::mvcc::layout::Revision;
 use crate::mvcc::{self, Event, Head};
-use crate::range::frontier::Frontier;
+use crate::range::frontier::{Frontier, Place};
 use crate::range::stored::{self, Stored};
 use crate::spine::apply::{Applied as Writes, Requester};
 use crate::spine::state::{Position, State};
 use crate::spine::{self, Shown};
-use crate::view::{Batch, View, ViewError};
+use crate::view::{Batch, Column, View, ViewError};
 use crate::{GroupId, range};
 
 /// Work for the stage, done strictly in order.
@@ -40,8 +42,11 @@ pub struct Applied {
     pub replies: Vec<(Requester, Outcome)>,
     /// What is shown once the batch is in the store, if that is more than before.
     pub shown: Option<Shown>,
-    /// The events up to there, in order.
+    /// All events after this revision and up to what is shown, in order. If it is after what was
+    /// shown before, those in between have to be read from the history.
     pub events: Vec<Event>,
+    /// See `events`.
+    pub events_after: i64,
 }
 
 /// The stage over one store.
@@ -52,42 +57,63 @@ pub struct Stage {
     position: Position,
     /// Applied, and not shown yet.
     ahead: BTreeMap<i64, Vec<Event>>,
+    /// Up to this revision some events were applied before this stage began.
+    incomplete: i64,
 }
 
 impl Stage {
-    /// Over a store that was just opened or replaced.
+    /// Over a store that was just opened.
     ///
     /// # Errors
     /// The store cannot be read, or holds no state.
     pub fn open(view: &dyn View) -> Result<Self, ViewError> {
-        let state = State::load(view)?.ok_or_else(|| ViewError("the store is empty".into()))?;
-        let position = state.position();
-        let head = head_of(position);
-        if state.ranges().is_empty() {
-            let frontier = Frontier::new(position.index, head);
-            return Ok(Self { frontier, position, ahead: BTreeMap::new() });
-        }
         // Nothing is shown before every range here has what was numbered when the node went down.
-        let mut frontier = Frontier::new(0, Head { revision: 0, compact_revision: -1 });
+        let frontier = Frontier::new(0, mvcc::NO_HEAD);
+        let position = Position::default();
+        let ahead = BTreeMap::new();
+        let mut stage = Self { frontier, position, ahead, incomplete: 0 };
+        stage.take_over(view)?;
+        Ok(stage)
+    }
+
+    /// The spine's part of the store was replaced by a newer one. What is shown stays until
+    /// everything up to there is here.
+    ///
+    /// # Errors
+    /// The store cannot be read, or holds no state.
+    pub fn take_over(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        let state = State::load(view)?.ok_or_else(|| ViewError("the store is empty".into()))?;
+        let shown = self.shown();
+        self.position = state.position();
+        self.frontier = Frontier::new(shown.index, shown.head);
         let mut txns = Vec::new();
         let mut assigned = Vec::new();
         for (range, known) in state.ranges().iter() {
-            assigned.push((range, known.assigned));
+            assigned.push((range, Place { seq: known.assigned, index: known.resolved_at }));
             let Some(stored) = Stored::load(view, range)? else { continue };
-            frontier.set_applied(range, stored.position.seq);
+            self.frontier.set_applied(range, place_of(stored.position));
             for (id, share) in state.txns().open(range) {
                 if !stored.tells_of(id, share.prepared_at) {
                     txns.push((range, id));
                 }
             }
         }
-        frontier.fold(position.index, head, assigned, txns);
-        Ok(Self { frontier, position, ahead: BTreeMap::new() })
+        if self.position.index > shown.index {
+            self.frontier.fold(self.position.index, head_of(self.position), assigned, txns);
+        }
+        self.ahead.clear();
+        self.incomplete = newest_revision(view, self.position.revision)?;
+        Ok(())
     }
 
     /// What may be shown.
     pub fn shown(&self) -> Shown {
         Shown { index: self.frontier.index(), head: self.frontier.head() }
+    }
+
+    /// What keeps it from showing more.
+    pub fn wants(&self) -> String {
+        self.frontier.wants()
     }
 
     /// Works out consecutive work as one batch. The view stands where the first begins.
@@ -126,7 +152,9 @@ impl Stage {
                         }
                     }
                     let head = head_of(task.position);
-                    self.frontier.fold(task.position.index, head, task.assigned, txns);
+                    let needs = task.assigned.into_iter();
+                    let needs = needs.map(|(range, seq)| (range, Place::of_write(seq))).collect();
+                    self.frontier.fold(task.position.index, head, needs, txns);
                 }
                 Work::Range(task) => {
                     for step in task.steps {
@@ -134,7 +162,7 @@ impl Stage {
                     }
                     writes.batch.writes.extend(task.rows.writes);
                     applied.ranges.insert(task.range, task.position);
-                    self.frontier.set_applied(task.range, task.position.seq);
+                    self.frontier.set_applied(task.range, place_of(task.position));
                     for id in task.resolved {
                         self.frontier.set_resolved(task.range, id);
                         resolved.insert((task.range, id));
@@ -147,16 +175,20 @@ impl Stage {
         }
         let shown = self.shown();
         applied.shown = (shown != before).then_some(shown);
-        applied.events = self.show(writes.events, shown.head.revision);
+        let (from, to) = (before.head.revision, shown.head.revision);
+        applied.events_after = from.max(self.incomplete.min(to));
+        applied.events = self.show(writes.events, to);
+        let complete = applied.events_after;
+        applied.events.retain(|event| event.revision > complete);
         applied.batch = writes.batch;
         applied.replies = writes.replies;
         Ok(applied)
     }
 
     /// A replica of a range is on this node from now on, or no more.
-    pub fn set_here(&mut self, range: GroupId, seq: Option<u64>) {
-        match seq {
-            Some(seq) => self.frontier.set_applied(range, seq),
+    pub fn set_here(&mut self, range: GroupId, position: Option<stored::Position>) {
+        match position {
+            Some(position) => self.frontier.set_applied(range, place_of(position)),
             None => self.frontier.remove(range),
         }
     }
@@ -181,6 +213,30 @@ impl Stage {
         }
         shown
     }
+}
+
+/// A range may have applied writes whose numbering this node's spine has not folded.
+fn newest_revision(view: &dyn View, from: i64) -> Result<i64, ViewError> {
+    let mut newest = from;
+    let first = Revision { main: from + 1, sub: 0 }.encode();
+    let mut damage = None;
+    view.scan(Column::Revision, Bound::Included(&first), Bound::Unbounded, &mut |key, _| {
+        match Revision::decode(key) {
+            Ok(revision) => {
+                newest = revision.main;
+                ControlFlow::Continue(())
+            }
+            Err(error) => {
+                damage = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    damage.map_or(Ok(newest), Err)
+}
+
+fn place_of(position: stored::Position) -> Place {
+    Place { seq: position.seq, index: position.index }
 }
 
 fn head_of(position: Position) -> Head {

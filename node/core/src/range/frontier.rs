@@ -13,10 +13,30 @@ use crate::mvcc::Head;
 pub struct Frontier {
     head: Head,
     index: u64,
-    /// Sequence number up to which each range with a replica here is applied.
-    applied: BTreeMap<GroupId, u64>,
+    /// Up to where each range with a replica here is applied.
+    applied: BTreeMap<GroupId, Place>,
     /// Folded and not shown yet: in order of the spine's index.
     ahead: VecDeque<Step>,
+}
+
+/// A place in the log of a range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Sequence number of the last write.
+    pub seq: u64,
+    /// Index of the last entry.
+    pub index: u64,
+}
+
+impl Place {
+    /// Wherever the write of this sequence number is.
+    pub fn of_write(seq: u64) -> Self {
+        Self { seq, index: 0 }
+    }
+
+    fn reaches(self, other: Self) -> bool {
+        self.seq >= other.seq && self.index >= other.index
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +44,7 @@ struct Step {
     index: u64,
     head: Head,
     /// What must be applied first.
-    needs: Vec<(GroupId, u64)>,
+    needs: Vec<(GroupId, Place)>,
     /// Changes of transactions that must be applied first.
     needs_txns: Vec<(GroupId, RequestId)>,
 }
@@ -35,10 +55,12 @@ impl Frontier {
         Self { head, index, applied: BTreeMap::new(), ahead: VecDeque::new() }
     }
 
-    /// A replica of a range is here and stands at this sequence number, or has come so far.
-    pub fn set_applied(&mut self, range: GroupId, seq: u64) {
+    /// A replica of a range is here and stands at this place, or has come so far.
+    pub fn set_applied(&mut self, range: GroupId, place: Place) {
         let applied = self.applied.entry(range).or_default();
-        *applied = seq.max(*applied);
+        if place.reaches(*applied) {
+            *applied = place;
+        }
         self.advance();
     }
 
@@ -57,13 +79,13 @@ impl Frontier {
     }
 
     /// The spine was folded and applied up to an index, by which writes of ranges were numbered
-    /// up to these sequence numbers, and these transactions committed whose changes in a range are
+    /// up to these places, and these transactions committed whose changes in a range are
     /// not here yet (`Stored::tells_of`).
     pub fn fold(
         &mut self,
         index: u64,
         head: Head,
-        assigned: Vec<(GroupId, u64)>,
+        assigned: Vec<(GroupId, Place)>,
         txns: Vec<(GroupId, RequestId)>,
     ) {
         let last = self.ahead.back().map_or(self.index, |step| step.index);
@@ -82,11 +104,17 @@ impl Frontier {
         self.index
     }
 
+    /// What the next step waits for.
+    pub fn wants(&self) -> String {
+        let Some(step) = self.ahead.front() else { return "nothing".to_owned() };
+        format!("{:?} and {:?} for {}", step.needs, step.needs_txns, step.index)
+    }
+
     fn advance(&mut self) {
         while let Some(step) = self.ahead.front() {
-            let is_there = step.needs.iter().all(|(range, seq)| {
+            let is_there = step.needs.iter().all(|(range, place)| {
                 // A range without a replica here is read elsewhere.
-                self.applied.get(range).is_none_or(|applied| applied >= seq)
+                self.applied.get(range).is_none_or(|applied| applied.reaches(*place))
             });
             let is_whole =
                 step.needs_txns.iter().all(|(range, _)| !self.applied.contains_key(range));
@@ -111,19 +139,24 @@ mod tests {
     fn nothing_is_shown_before_all_that_comes_before_it() {
         let mut frontier = Frontier::new(1, head(1));
         let (one, two) = (GroupId(1), GroupId(2));
-        frontier.set_applied(one, 0);
-        frontier.set_applied(two, 0);
-        frontier.fold(2, head(3), vec![(one, 2)], Vec::new());
-        frontier.fold(3, head(4), vec![(two, 1), (GroupId(9), 50)], Vec::new());
+        frontier.set_applied(one, Place::of_write(0));
+        frontier.set_applied(two, Place::of_write(0));
+        frontier.fold(2, head(3), vec![(one, Place::of_write(2))], Vec::new());
+        frontier.fold(
+            3,
+            head(4),
+            vec![(two, Place::of_write(1)), (GroupId(9), Place::of_write(50))],
+            Vec::new(),
+        );
         frontier.fold(4, head(4), Vec::new(), Vec::new());
         assert_eq!((frontier.index(), frontier.head()), (1, head(1)));
-        frontier.set_applied(two, 1);
+        frontier.set_applied(two, Place::of_write(1));
         assert_eq!(frontier.index(), 1, "range 1 comes first");
-        frontier.set_applied(one, 1);
+        frontier.set_applied(one, Place::of_write(1));
         assert_eq!(frontier.index(), 1, "half of an entry");
-        frontier.set_applied(one, 2);
+        frontier.set_applied(one, Place::of_write(2));
         assert_eq!((frontier.index(), frontier.head()), (4, head(4)));
-        frontier.fold(5, head(5), vec![(one, 3)], Vec::new());
+        frontier.fold(5, head(5), vec![(one, Place::of_write(3))], Vec::new());
         assert_eq!(frontier.index(), 4);
         frontier.remove(one);
         assert_eq!(frontier.index(), 5);

@@ -228,7 +228,15 @@ impl Coordinator {
                 }
             }
             Job::LeaseEnd { id, expired_in_term, .. } => {
-                let effects = cut::lease_end(*id, mvcc::lease_keys(view, LeaseId(*id))?);
+                let keys = mvcc::lease_keys(view, LeaseId(*id))?;
+                let is_locked = |key: &bytes::Bytes| self.locks.contains_key(&ranges.owner(key));
+                if !keys.iter().all(is_locked) {
+                    // A key was attached elsewhere before the locks were held.
+                    self.abort(out);
+                    self.try_again(out);
+                    return Ok(());
+                }
+                let effects = cut::lease_end(*id, keys);
                 let shares = self.shares(view, effects, ranges)?;
                 let (id, expired_in_term) = (*id, *expired_in_term);
                 let lease_end = Some(internal::LeaseEnd { id, expired_in_term });

@@ -93,7 +93,7 @@ pub struct Config {
 }
 
 /// What a replica is told.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Input {
     /// Time has moved on by one tick.
     Tick,
@@ -192,6 +192,25 @@ pub struct Task {
     pub resolved: Vec<RequestId>,
     /// The rows that keep the position.
     pub rows: Batch,
+}
+
+/// What is under way in a replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Requests that wait until the leader may evaluate.
+    pub parked: usize,
+    /// Requests that hold latches or wait for some.
+    pub latched: usize,
+    /// Those of them that wait.
+    pub waiting: usize,
+    /// Writes that were proposed and are not applied.
+    pub proposed: usize,
+    /// Requests that wait for a ticket of the spine.
+    pub tickets: usize,
+    /// Transactions over several ranges that lock keys.
+    pub locks: usize,
+    /// Committed entries that are not joined.
+    pub staged: usize,
 }
 
 /// The machine.
@@ -390,6 +409,19 @@ impl Replica {
     /// Where the store stands.
     pub fn applied(&self) -> Position {
         self.applied
+    }
+
+    /// What is under way here.
+    pub fn load(&self) -> Load {
+        Load {
+            parked: self.parked.len(),
+            latched: self.latches.len(),
+            waiting: self.waiting.len(),
+            proposed: self.proposed.len(),
+            tickets: self.tickets.len(),
+            locks: self.preparing.len() + self.prepared.len(),
+            staged: self.staged.len(),
+        }
     }
 
     /// Sequence number of the last write that is committed here.

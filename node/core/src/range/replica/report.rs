@@ -34,9 +34,18 @@ impl Replica {
             }
         }
         let (upto, noted, _) = self.reported;
+        let last = self.staged.back().map_or(self.joined.index, |staged| staged.index);
+        let resolved_at = if self.resolved.is_empty() { 0 } else { last };
         let resolved = self.resolved.iter().map(|id| txns::to_proto(*id)).collect();
         let range = self.config.range.0;
-        self.out.push(Effect::Report(Ref { range, upto, predicates, noted, resolved }));
+        self.out.push(Effect::Report(Ref {
+            range,
+            upto,
+            predicates,
+            noted,
+            resolved,
+            resolved_at,
+        }));
     }
 
     pub(super) fn tick_reports(&mut self) {

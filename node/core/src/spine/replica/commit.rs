@@ -192,6 +192,13 @@ impl Replica {
         if verdict == Verdict::Duplicate {
             let proposed = self.proposed.remove(&id);
             folded.guards.extend(proposed.and_then(|proposed| proposed.guard));
+            // Locks that were asked for again, late, after the decision.
+            let txn = match &record.body {
+                Some(Body::TxnCommit(_)) => Some(id),
+                Some(Body::TxnAbort(abort)) => Some(txns::id_of(abort.id.as_ref())),
+                _ => None,
+            };
+            folded.guards.extend(txn.and_then(|id| self.forget_locks(id)));
             return None;
         }
         let body = record.body.expect("an empty record is not proposed");

@@ -27,7 +27,7 @@ use crate::command::{Command, Outcome, RequestId};
 use crate::group::{self, Change, Flushed, Group, Ignored, Refusal, Retention};
 use crate::lease::Book;
 use crate::membership::Policy;
-use crate::mvcc::Head;
+use crate::mvcc::{self, Head};
 use crate::proto::internal::{
     self, Forward, ForwardAnswer, RaftMessage, Record, Ref, SnapshotMark, TxnMessage,
 };
@@ -323,8 +323,8 @@ impl Replica {
     ) -> Result<Self, group::Error> {
         assert!(config.origin != 0, "an origin is never zero");
         let applied = state.position();
-        let Position { index, revision, compact_revision, .. } = applied;
-        let shown = Shown { index, head: Head { revision, compact_revision } };
+        // The driver tells.
+        let shown = Shown { index: 0, head: mvcc::NO_HEAD };
         let group = Group::new(config.group.clone(), recovered, chance)?;
         let status = Status { term: group.role().term, is_learner: false, ..Status::default() };
         Ok(Self {

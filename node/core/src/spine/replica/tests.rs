@@ -91,6 +91,9 @@ impl Cluster {
                 cluster.inputs.push_back((id, Input::Connected(NodeId(peer))));
             }
         }
+        for (id, node) in &cluster.nodes {
+            cluster.inputs.push_back((*id, Input::Shown(node.stage.shown())));
+        }
         cluster.inputs.push_back((ids[0], Input::Campaign));
         cluster.settle();
         assert!(cluster.nodes[&ids[0]].replica.is_serving(), "the first node leads");

@@ -11,13 +11,14 @@ use crate::group::{self, Append, Chance, Entry, EntryKind, HardState, Part, Reco
 use crate::memory::MemoryView;
 use crate::mvcc::{Applier, Head};
 use crate::proto::internal::{self, ConfState, RaftMessage, RangeEntry, Record, Ref, record::Body};
-use crate::range::frontier::Frontier;
+use crate::range::frontier::{Frontier, Place};
 use crate::range::replica::commit::requester;
 use crate::range::replica::{Config, Effect, Input, Limits, Replica, Task};
 use crate::range::run;
-use crate::range::stored::Stored;
+use crate::range::stored::{Position, Stored};
 use crate::spine::State;
 use crate::spine::apply::{Applied, Requester};
+use crate::spine::ranges::Range;
 use crate::spine::state::Verdict;
 use crate::spine::txns;
 use crate::time::{Length, Time};
@@ -207,10 +208,12 @@ impl World {
         // Nothing is shown before every range has what was numbered when the node went down.
         let mut frontier = Frontier::new(0, Head { revision: 0, compact_revision: -1 });
         let mut needs_txns = Vec::new();
-        let ranges: Vec<_> = node.state.ranges().iter().map(|(id, it)| (id, it.assigned)).collect();
+        let place = |it: &Range| Place { seq: it.assigned, index: it.resolved_at };
+        let ranges: Vec<_> = node.state.ranges().iter().map(|(id, it)| (id, place(it))).collect();
         for (n, (range, _)) in ranges.iter().enumerate() {
             let stored = Stored::load(&node.store, *range).expect("readable").expect("a replica");
-            frontier.set_applied(*range, stored.position.seq);
+            let Position { seq, index, .. } = stored.position;
+            frontier.set_applied(*range, Place { seq, index });
             for (id, share) in node.state.txns().open(*range) {
                 if !stored.tells_of(id, share.prepared_at) {
                     needs_txns.push((*range, id));
@@ -509,7 +512,7 @@ impl World {
             Head { revision: position.revision, compact_revision: position.compact_revision };
         let ends = |(range, runs): (&GroupId, &Vec<internal::Run>)| {
             let last = runs.last().expect("not empty");
-            (*range, run::last(last))
+            (*range, Place::of_write(run::last(last)))
         };
         node.frontier.fold(index, head, runs.iter().map(ends).collect(), committed);
         for range in [GroupId(1), GroupId(2)] {
@@ -550,7 +553,8 @@ impl World {
         }
         applied.batch.writes.extend(task.rows.writes);
         node.store.apply(&applied.batch);
-        node.frontier.set_applied(task.range, task.position.seq);
+        let Position { seq, index, .. } = task.position;
+        node.frontier.set_applied(task.range, Place { seq, index });
         for id in &task.resolved {
             node.frontier.set_resolved(task.range, *id);
         }

@@ -1,0 +1,164 @@
+//! The replicas of ranges beside range 0 on a node: their start, and driving their machines.
+
+use std::fmt::Write as _;
+
+use flotilla_core::group::{self, Recovered, Retention};
+use flotilla_core::range::Tell;
+use flotilla_core::range::replica::{Config, Effect, Input, Limits, Replica};
+use flotilla_core::range::stored::Stored;
+use flotilla_core::spine::{Parcel, State};
+use flotilla_core::stage::Work;
+use flotilla_core::time::Length;
+use flotilla_core::{GroupId, NodeId};
+
+use super::event::{NodeEvent, Report};
+use super::log_disk::Record;
+use super::node::Job;
+use super::world::World;
+
+/// Mean time a message takes from one machine of a node to another, in microseconds.
+const MAIL_MEAN: u64 = 30;
+
+impl World {
+    /// The machines of all replicas that are on the disk of a node.
+    pub(super) fn start_ranges(&mut self, id: u64, state: &State) -> Result<(), String> {
+        let ranges: Vec<_> =
+            state.ranges().iter().map(|(range, known)| (range, known.span.clone())).collect();
+        for (range, span) in ranges {
+            let node = &self.nodes[&id];
+            let stored = Stored::load(&node.store.view, range).map_err(|it| it.to_string())?;
+            let Some(stored) = stored else { continue };
+            let position = stored.position;
+            let recovered = Recovered {
+                applied: group::Position { index: position.index, term: position.term },
+                conf: stored.conf.clone(),
+                ..node.log.recovered(range)
+            };
+            let plan = &self.plan;
+            let group = group::Config {
+                election_ticks: usize::try_from(plan.election_ticks).expect("few ticks"),
+                message_bytes_max: plan.message_bytes_max,
+                inflight_messages_max: plan.inflight_messages_max,
+                ..group::Config::new(NodeId(id), range)
+            };
+            let retention =
+                Retention { catch_up_entries: 1_000_000, ..plan.limits.retention.clone() };
+            let config = Config {
+                node: NodeId(id),
+                range,
+                span,
+                group,
+                report_again_after: Length(plan.tick * 5),
+                abort_after: Length(plan.request_timeout * 2),
+                note_after: Length(plan.tick * 10),
+                limits: Limits {
+                    entry_bytes_max: plan.limits.entry_bytes_max,
+                    entry_writes_max: plan.limits.entry_records_max,
+                    retention,
+                    ..Limits::default()
+                },
+            };
+            let (time, chance) = (self.clock_of(id), self.chance.fork(range.0));
+            let replica = Replica::new(config, time, stored, recovered, Box::new(chance))
+                .map_err(|error| format!("range {range}: {error}"))?;
+            self.up(id).ranges.insert(range, replica);
+        }
+        Ok(())
+    }
+
+    /// Something for the machine of a range, after what was sent to it before.
+    pub(super) fn mail(&mut self, id: u64, range: GroupId, input: Input) {
+        let wait = self.chance.wait(MAIL_MEAN);
+        let now = self.now;
+        let last = self.up(id).last_mail.entry(range).or_default();
+        *last = (*last).max(now + wait);
+        let wait = *last - now;
+        self.on_node(id, wait, NodeEvent::Mail(range, input));
+    }
+
+    pub(super) fn step_range(&mut self, id: u64, range: GroupId, input: Input) {
+        let now = self.clock_of(id);
+        let node = self.nodes.get_mut(&id).expect("a step is made by a node");
+        let Some(running) = node.running.as_mut() else { return };
+        let Some(replica) = running.ranges.get_mut(&range) else { return };
+        let mut effects = Vec::new();
+        if let Err(error) = replica.step(now, &node.store.view, input, &mut effects) {
+            self.invariants.break_with(format!("node {id}, range {range}: {error}"));
+            return;
+        }
+        for effect in effects {
+            self.carry_out_range(id, range, effect);
+        }
+        self.flush_links(id);
+    }
+
+    /// How every replica of every range stands.
+    pub(super) fn ranges_text(&self) -> String {
+        let mut text = String::new();
+        for (id, node) in &self.nodes {
+            let Some(running) = &node.running else { continue };
+            let (stage, group) = (&running.stage, running.replica.group());
+            let _ = write!(
+                text,
+                "node {id} shows {:?}, wants {}, log to {}, committed to {}, {:?}",
+                stage.shown(),
+                stage.wants(),
+                group.last_index(),
+                group.commit(),
+                group.progress()
+            );
+            for (range, replica) in &running.ranges {
+                let (role, applied) = (replica.role(), replica.applied());
+                let assigned = running.replica.state().ranges().get(*range).map(|it| it.assigned);
+                let _ = write!(
+                    text,
+                    ", range {range} {role:?}: {} committed, {assigned:?} numbered, {applied:?}, \
+                     {:?}, serving {}, undecided {:?}",
+                    replica.committed(),
+                    replica.load(),
+                    replica.is_serving(),
+                    replica.undecided()
+                );
+            }
+            text.push_str("; ");
+        }
+        text
+    }
+
+    fn carry_out_range(&mut self, id: u64, range: GroupId, effect: Effect) {
+        let replica = &self.up(id).ranges[&range];
+        let effect = match Tell::from_effect(effect, replica) {
+            Ok(tell) => {
+                if let Tell::Role(role) = &tell
+                    && role.part == group::Part::Leader
+                {
+                    self.see("leader of a range elected");
+                    self.invariants.leads_range(range, id, role.term);
+                }
+                self.report(id, Report::Tell(range, tell));
+                return;
+            }
+            Err(effect) => effect,
+        };
+        match effect {
+            Effect::Append(append) => self.write_log(id, range, Record::Append(append)),
+            Effect::Truncate(place) => {
+                self.see("log of a range truncated");
+                self.write_log(id, range, Record::Truncate(place));
+            }
+            Effect::Send(message) => self.gather(id, message.to, Parcel::Raft(message)),
+            Effect::Apply(task) => self.work(id, Job::Apply(Work::Range(task))),
+            Effect::FlushStore => self.flush_store(id, range),
+            Effect::Ignored(from, kind, reason) => {
+                self.say(|| format!("node {id}, range {range} ignores {kind} of {from}: {reason}"));
+            }
+            Effect::SendSnapshot(..) | Effect::Install(_) | Effect::SnapshotRefused(_) => {
+                self.invariants.break_with("a range's log is long enough here".to_owned());
+            }
+            other => unreachable!("the spine's machine takes {other:?}"),
+        }
+    }
+}
+
+/// Keys at which the keyspace of a run may be cut, in order.
+pub(super) const CUTS: [&[u8]; 6] = [b"e", b"k1", b"k3", b"k5", b"k6", b"l"];
