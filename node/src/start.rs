@@ -1,7 +1,7 @@
 //! The wiring of a node, and nothing else: open the disk, find out who this node is, start the
 //! threads and actors, hand them to each other, wait for a signal, take everything down in order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -10,7 +10,11 @@ use actix::prelude::*;
 use anyhow::Context as _;
 use flotilla_core::group::{self, Chance};
 use flotilla_core::membership::Policy;
-use flotilla_core::spine::{self, Replica};
+use flotilla_core::range as range_core;
+use flotilla_core::range::replica::Input;
+use flotilla_core::range::stored::{self, Stored};
+use flotilla_core::spine::{self, Replica, State};
+use flotilla_core::stage::Stage;
 use flotilla_core::time::{Length, Time};
 use flotilla_core::{GroupId, NodeId};
 use tokio::sync::{Notify, mpsc};
@@ -18,7 +22,9 @@ use tokio::sync::{Notify, mpsc};
 use crate::cluster::{Bootstrapped, announce, auto_compact, bootstrap, refuse_lost_log};
 use crate::config::Config;
 use crate::peer::{self, Peers};
-use crate::range::{self, Applier, Completion, Parts, SpineActor};
+use crate::range::{
+    self, Applier, Completion, Mail, Outbox, Parts, RangeActor, Ranges, SpineActor,
+};
 use crate::router::{Board, Pending, Router};
 use crate::runtime::{Listeners, Workers};
 use crate::store::{self, Store};
@@ -31,6 +37,10 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 const APPLY_END_TIMEOUT: Duration = Duration::from_secs(5);
 /// What an append to the log may be longer than the largest record in it.
 const APPEND_OVERHEAD_BYTES: u64 = 2 << 20;
+/// A range reports again what the spine has not numbered after so many ticks.
+const REPORT_AGAIN_TICKS: u64 = 10;
+/// A range writes down how its writes were numbered after this, if no write takes it along.
+const NOTE_AFTER: Length = Length::from_ms(500);
 /// Ticks in one heartbeat interval: elections are drawn in finer steps than heartbeats.
 const TICKS_PER_HEARTBEAT: u32 = 5;
 
@@ -67,7 +77,8 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     let (completions, reports) = mpsc::channel(range::COMPLETIONS_MAX);
     let store = store::open(&store::Options::new(config.data_dir.join("member").join("store")))?;
     refuse_lost_log(&store, &config.wal_dir)?;
-    let (wal, mut logs) = open_wal(&config, completions.clone())?;
+    let ranges = Arc::new(Ranges::default());
+    let (wal, mut logs) = open_wal(&config, completions.clone(), ranges.clone())?;
     if let Some(torn) = &logs.torn_tail {
         tracing::warn!(?torn, "the log ended in an unfinished write, which was cut off");
     }
@@ -80,10 +91,16 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     let config = Arc::new(config);
     let workers = Workers::start(&config, &router, metrics_handle)?;
 
+    let stage = match state.position().index {
+        0 => Stage::joining(),
+        _ => Stage::open(&store)?,
+    };
+    let replicas = range_replicas(&config, node, &store, &state, &mut logs)?;
     let (applier, applying) = Applier {
         store: store.clone(),
         node,
-        position: state.position(),
+        stage,
+        ranges: ranges.clone(),
         board: board.clone(),
         pending: pending.clone(),
         completions: completions.clone(),
@@ -116,8 +133,8 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         replica,
         tick: tick(&config),
         store: store.clone(),
-        wal: wal.clone(),
-        applier,
+        outbox: Outbox::new(GroupId::SPINE, wal.clone(), applier.clone()),
+        ranges: ranges.clone(),
         peers,
         pending: pending.clone(),
         board: board.clone(),
@@ -127,6 +144,13 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     };
     let actor = SpineActor::new(parts, reports, events).start();
     router.register(GroupId::SPINE, actor.clone().recipient());
+    for replica in replicas {
+        let range = replica.range();
+        let outbox = Outbox::new(range, wal.clone(), applier.clone());
+        let replica = RangeActor::new(replica, store.clone(), outbox, actor.clone(), started);
+        ranges.insert(range, replica.start());
+    }
+    drop(applier);
     if is_alone {
         actor.try_send(range::Campaign).context("the spine's actor did not start")?;
     }
@@ -156,6 +180,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
 fn open_wal(
     config: &Config,
     completions: mpsc::Sender<Completion>,
+    ranges: Arc<Ranges>,
 ) -> anyhow::Result<(wal::Handle, wal::Recovered)> {
     let mut options = wal::Options::new(config.wal_dir.clone());
     let limits = spine::Limits::default();
@@ -167,11 +192,18 @@ fn open_wal(
         if let Some(flush) = &report.flush {
             ::metrics::histogram!(metrics::WAL_FSYNC_SECONDS).record(flush.sync_duration);
         }
-        // A later token stands for all before it.
-        let tokens = report.done.iter().map(|done| done.token);
-        if let Some(newest) = tokens.filter(|token| *token != range::NO_TOKEN).max() {
-            // The actor ends only with the process.
-            let _ = completions.blocking_send(Completion::Persisted(newest));
+        // A later token of a group stands for all before it.
+        let mut newest = BTreeMap::new();
+        for done in report.done.iter().filter(|done| done.token != range::NO_TOKEN) {
+            newest.insert(done.group, done.token);
+        }
+        for (group, token) in newest {
+            if group == GroupId::SPINE {
+                // The actor ends only with the process.
+                let _ = completions.blocking_send(Completion::Persisted(token));
+            } else if let Some(actor) = ranges.get(group) {
+                actor.do_send(Mail(Input::Persisted(token)));
+            }
         }
     };
     let on_failure = |error: wal::Error| fatal(&format!("the log failed: {error}"));
@@ -214,6 +246,46 @@ fn replica_config(config: &Config, node: NodeId) -> spine::Config {
         },
         cluster_version: CLUSTER_VERSION.to_owned(),
     }
+}
+
+/// The machines of the replicas of other ranges that are on this node.
+fn range_replicas(
+    config: &Config,
+    node: NodeId,
+    store: &Store,
+    state: &State,
+    logs: &mut wal::Recovered,
+) -> anyhow::Result<Vec<range_core::Replica>> {
+    let spine = replica_config(config, node);
+    let mut replicas = Vec::new();
+    for (range, known) in state.ranges().iter() {
+        let Some(stored) = Stored::load(store, range)? else { continue };
+        let log = logs.groups.remove(&range).unwrap_or_default();
+        let mut recovered = range::from_wal(log).map_err(anyhow::Error::msg)?;
+        let stored::Position { index, term, .. } = stored.position;
+        recovered.applied = group::Position { index, term };
+        recovered.conf = stored.conf.clone();
+        let config = range_core::replica::Config {
+            node,
+            range,
+            span: known.span.clone(),
+            group: group::Config { group: range, ..spine.group.clone() },
+            report_again_after: Length(spine.tick.0 * REPORT_AGAIN_TICKS),
+            abort_after: spine.request_timeout,
+            note_after: NOTE_AFTER,
+            limits: range_core::replica::Limits {
+                request_bytes_max: spine.limits.request_bytes_max,
+                write_bytes_max: spine.limits.record_bytes_max,
+                retention: spine.limits.retention.clone(),
+                ..range_core::replica::Limits::default()
+            },
+        };
+        let chance = Box::new(OperatingSystem);
+        let replica = range_core::Replica::new(config, Time(0), stored, recovered, chance)
+            .with_context(|| format!("the data of range {range} is damaged"))?;
+        replicas.push(replica);
+    }
+    Ok(replicas)
 }
 
 /// Chance from the operating system.

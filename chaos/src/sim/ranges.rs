@@ -100,12 +100,13 @@ impl World {
             let (stage, group) = (&running.stage, running.replica.group());
             let _ = write!(
                 text,
-                "node {id} shows {:?}, wants {}, log to {}, committed to {}, {:?}",
+                "node {id} shows {:?}, wants {}, log to {}, committed to {}, {:?}, {}",
                 stage.shown(),
                 stage.wants(),
                 group.last_index(),
                 group.commit(),
-                group.progress()
+                group.progress(),
+                running.replica.load_text()
             );
             for (range, replica) in &running.ranges {
                 let (role, applied) = (replica.role(), replica.applied());

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::group::{self, Position as Place, Recovered};
 use flotilla_core::membership::Policy;
-use flotilla_core::memory::MemoryView;
 use flotilla_core::proto::internal::Member;
 use flotilla_core::range::stored::Stored;
 use flotilla_core::spine::{self, Replica, State};
@@ -333,15 +332,9 @@ impl World {
             limits: self.plan.watch_limits.clone(),
         };
         let node = self.nodes.get_mut(&id).expect("a node is made before it starts");
-        let stage = if position.index == 0 {
-            // It joins, and a snapshot will come.
-            let mut empty = Batch::default();
-            state.write_all(&mut empty);
-            let mut view = MemoryView::new();
-            view.apply(&empty);
-            Stage::open(&view)
-        } else {
-            Stage::open(&node.store.view)
+        let stage = match position.index {
+            0 => Ok(Stage::joining()),
+            _ => Stage::open(&node.store.view),
         };
         let stage = match stage {
             Ok(stage) => stage,

@@ -68,12 +68,15 @@ impl Stage {
     /// The store cannot be read, or holds no state.
     pub fn open(view: &dyn View) -> Result<Self, ViewError> {
         // Nothing is shown before every range here has what was numbered when the node went down.
-        let frontier = Frontier::new(0, mvcc::NO_HEAD);
-        let position = Position::default();
-        let ahead = BTreeMap::new();
-        let mut stage = Self { frontier, position, ahead, incomplete: 0 };
+        let mut stage = Self::joining();
         stage.take_over(view)?;
         Ok(stage)
+    }
+
+    /// Over the store of a node that joins and has no state yet.
+    pub fn joining() -> Self {
+        let frontier = Frontier::new(0, mvcc::NO_HEAD);
+        Self { frontier, position: Position::default(), ahead: BTreeMap::new(), incomplete: 0 }
     }
 
     /// The spine's part of the store was replaced by a newer one. What is shown stays until

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use flotilla_core::group::{Position, Recovered};
 use flotilla_core::membership::identity;
 use flotilla_core::proto::internal::Member;
+use flotilla_core::range::stored::Stored;
 use flotilla_core::snapshot::NODE_LOCAL;
 use flotilla_core::spine::State;
 use flotilla_core::view::{Batch, Column, View, ViewError};
@@ -178,9 +179,14 @@ async fn found(config: &Config, store: &Store) -> Result<Bootstrapped, Error> {
     refuse_second_start(config, node).await?;
     let ids: Vec<NodeId> = members.iter().map(|member| NodeId(member.id)).collect();
     let cluster_id = identity::cluster_id(&ids);
-    let state = State::bootstrap(cluster_id, members);
+    let mut state = State::bootstrap(cluster_id, members);
+    let keys: Vec<Bytes> = config.initial_split_keys.iter().cloned().map(Bytes::from).collect();
+    state.pre_split(&keys, &ids);
     let mut batch = Batch::default();
     state.write_all(&mut batch);
+    for (range, _) in state.ranges().iter() {
+        Stored::first(state.conf().clone()).write(range, &mut batch);
+    }
     write_identity(&mut batch, node, cluster_id);
     store.apply(&batch)?;
     store.flush()?;

@@ -385,6 +385,13 @@ pub(super) static FLAGS: &[Flag] = &[
     used(Category::Other, "version", Bool, "false", "print the version and exit"),
     used(
         Category::Flotilla,
+        "initial-split-keys",
+        Set,
+        "",
+        "keys at which the keyspace of a new cluster is cut into ranges; the same on all founders",
+    ),
+    used(
+        Category::Flotilla,
         "wal-flush-delay",
         Duration,
         "0s",

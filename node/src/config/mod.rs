@@ -158,6 +158,9 @@ pub struct Config {
 
     /// Flushes are skipped: a crash of the machine loses acknowledged writes.
     pub unsafe_no_fsync: bool,
+    /// Keys, rising, at which the keyspace is cut into ranges when the cluster is founded. Not a flag
+    /// of etcd.
+    pub initial_split_keys: Vec<String>,
     /// Added before each flush of the log, to measure what a slow disk does. Not a flag of etcd.
     pub wal_flush_delay: Duration,
     /// Threads that run actors; 0 means one a core. Not a flag of etcd.

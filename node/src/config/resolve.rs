@@ -116,6 +116,7 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
         socket_reuse_port: settings.bool("socket-reuse-port"),
         socket_reuse_address: settings.bool("socket-reuse-address"),
         unsafe_no_fsync,
+        initial_split_keys: settings.texts("initial-split-keys"),
         wal_flush_delay: wal_flush_delay(settings)?,
         workers: workers(settings)?,
     })

@@ -65,10 +65,7 @@ impl Link {
     /// Queues what was gathered. While there is no room it stays, and the next frame will be
     /// larger; while there is no connection, the forwards are given back and the rest is dropped.
     pub(super) fn flush(&mut self) -> Vec<Forward> {
-        let is_empty = self.gathering.raft.is_empty()
-            && self.gathering.forwards.is_empty()
-            && self.gathering.answers.is_empty();
-        if is_empty {
+        if self.gathering == PeerFrame::default() {
             return Vec::new();
         }
         if !self.is_connected.load(Ordering::Acquire) {

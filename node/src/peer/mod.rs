@@ -161,12 +161,7 @@ impl Peers {
             }
             return;
         };
-        let frame = link.gathering();
-        match parcel {
-            Parcel::Raft(message) => frame.raft.push(message),
-            Parcel::Forward(forward) => frame.forwards.push(forward),
-            Parcel::Answer(answer) => frame.answers.push(answer),
-        }
+        parcel.gather(link.gathering());
     }
 
     /// Sends one message at once.

@@ -1,5 +1,5 @@
-//! The apply thread: folded entries become one batch of the store, then events, then answers. It
-//! also installs snapshots and removes what a compaction made useless, in small steps between the
+//! The apply thread: folded entries of the spine and joined entries of ranges become one batch of
+//! the store, then events, then answers. It also installs snapshots and removes what a compaction made useless, in small steps between the
 //! batches.
 
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use flotilla_core::NodeId;
-use flotilla_core::mvcc::{self, Head};
-use flotilla_core::spine::State;
-use flotilla_core::spine::apply::{self, Applied, Task};
-use flotilla_core::spine::state::Position;
+use flotilla_core::mvcc;
+use flotilla_core::range::replica::Input;
+use flotilla_core::spine::Shown;
+use flotilla_core::stage::{Applied, Stage, Work};
 use flotilla_core::watch::{Event, Published};
 use tokio::sync::mpsc;
 
-use super::Completion;
+use super::{Completion, Mail, Ranges};
 use crate::router::{Board, Pending};
 use crate::store::{Sealed, Store};
 use crate::supervise::fatal;
@@ -27,8 +27,8 @@ const BATCH_TASKS_MAX: usize = 64;
 
 /// Work for the thread, done strictly in order.
 pub enum ApplyMessage {
-    /// Apply a folded entry.
-    Task(Task),
+    /// Apply a folded entry of the spine, or a joined one of a range.
+    Work(Work),
     /// Put a received snapshot in the place of the store.
     Install(Sealed),
 }
@@ -39,8 +39,10 @@ pub struct Applier {
     pub store: Store,
     /// This node: its clients are answered from here.
     pub node: NodeId,
-    /// Where the store stands.
-    pub position: Position,
+    /// What is applied and what is shown of it.
+    pub stage: Stage,
+    /// The actors of other ranges.
+    pub ranges: Arc<Ranges>,
     /// What everyone may read.
     pub board: Arc<Board>,
     /// Clients that wait.
@@ -71,7 +73,10 @@ impl Applier {
 
     fn run(mut self, messages: &Receiver<ApplyMessage>) {
         self.announce();
-        let mut is_compacting = self.position.compact_revision >= 0;
+        let shown = Some(self.stage.shown()).filter(|shown| shown.index > 0);
+        let (remote, answered) = (Vec::new(), Vec::new());
+        self.report(Completion::Applied { spine: None, shown, remote, answered });
+        let mut is_compacting = self.stage.shown().head.compact_revision >= 0;
         let mut next_step = Instant::now();
         let mut held = None;
         loop {
@@ -93,11 +98,11 @@ impl Applier {
             };
             match message {
                 ApplyMessage::Install(sealed) => self.install(sealed),
-                ApplyMessage::Task(first) => {
-                    let mut tasks = vec![first];
-                    while tasks.len() < BATCH_TASKS_MAX {
+                ApplyMessage::Work(first) => {
+                    let mut works = vec![first];
+                    while works.len() < BATCH_TASKS_MAX {
                         match messages.try_recv() {
-                            Ok(ApplyMessage::Task(task)) => tasks.push(task),
+                            Ok(ApplyMessage::Work(work)) => works.push(work),
                             Ok(other) => {
                                 held = Some(other);
                                 break;
@@ -105,9 +110,10 @@ impl Applier {
                             Err(_) => break,
                         }
                     }
-                    let compact_before = self.position.compact_revision;
-                    self.apply(tasks);
-                    is_compacting |= self.position.compact_revision != compact_before;
+                    let compact_before = self.stage.shown().head.compact_revision;
+                    self.apply(works);
+                    let compact_revision = self.stage.shown().head.compact_revision;
+                    is_compacting |= compact_revision != compact_before;
                 }
             }
             // A stream of writes must not keep compaction from its turn.
@@ -118,33 +124,38 @@ impl Applier {
         }
     }
 
-    fn apply(&mut self, tasks: Vec<Task>) {
+    fn apply(&mut self, works: Vec<Work>) {
         let began = Instant::now();
-        let after = self.position.revision;
-        let Applied { position, batch, events, replies } =
-            apply::run(&self.store, tasks).unwrap_or_else(|error| fatal(&error.to_string()));
+        let Applied { batch, spine, ranges, replies, shown, events, events_after } =
+            self.stage.run(&self.store, works).unwrap_or_else(|error| fatal(&error.to_string()));
         if let Err(error) = self.store.apply(&batch) {
             fatal(&format!("the store cannot be written: {error}"));
         }
-        self.position = position;
         self.announce();
         let deletes_count = events.iter().filter(|event| event.is_delete).count();
         let puts_count = events.len() - deletes_count;
-        (self.publish)(&Published {
-            after,
-            revision: position.revision,
-            compact_revision: position.compact_revision,
-            events: events.into_iter().map(Event::from).collect(),
-        });
-        let mut remote = Vec::new();
+        if shown.is_some() {
+            self.publish(events_after, events);
+        }
+        let (mut remote, mut answered) = (Vec::new(), Vec::new());
         for (to, outcome) in replies {
             if to.node == self.node {
+                answered.push(to.id.n);
                 self.pending.answer(to.id.n, outcome);
             } else {
                 remote.push((to, outcome));
             }
         }
-        self.report(Completion::Applied(position, remote));
+        for (range, position) in &ranges {
+            if let Some(actor) = self.ranges.get(*range) {
+                actor.do_send(Mail(Input::Applied(*position)));
+            }
+        }
+        if ranges.is_empty() {
+            // The spine's machine knows who waits for its own entries.
+            answered.clear();
+        }
+        self.report(Completion::Applied { spine, shown, remote, answered });
         let took = began.elapsed();
         crate::metrics::applied(took, puts_count, deletes_count);
         if took > self.warn_after {
@@ -156,44 +167,49 @@ impl Applier {
         if let Err(error) = self.store.replace(sealed) {
             fatal(&format!("the received snapshot cannot be installed: {error}"));
         }
-        let state = State::load(&self.store)
-            .unwrap_or_else(|error| fatal(&error.to_string()))
-            .unwrap_or_else(|| fatal("the received snapshot holds no state"));
-        let after = self.position.revision;
-        self.position = state.position();
+        let before = self.stage.shown().head.revision;
+        self.stage.take_over(&self.store).unwrap_or_else(|error| fatal(&error.to_string()));
         self.announce();
+        let shown = self.stage.shown();
         // Watchers read what they missed from the history.
-        (self.publish)(&Published {
-            after: after.max(self.position.revision),
-            revision: self.position.revision,
-            compact_revision: self.position.compact_revision,
-            events: Arc::new([]),
-        });
+        self.publish(before.max(shown.head.revision), Vec::new());
         self.report(Completion::SnapshotInstalled);
+        let (remote, answered) = (Vec::new(), Vec::new());
+        self.report(Completion::Applied { spine: None, shown: Some(shown), remote, answered });
+    }
+
+    /// Hands watchers all events after a revision.
+    fn publish(&self, after: i64, events: Vec<mvcc::Event>) {
+        let head = self.stage.shown().head;
+        (self.publish)(&Published {
+            after,
+            revision: head.revision,
+            compact_revision: head.compact_revision,
+            events: events.into_iter().map(Event::from).collect(),
+        });
     }
 
     /// One step; whether more are left.
     fn compact(&mut self) -> bool {
-        let slice = mvcc::compact_slice(
-            &self.store,
-            self.position.compact_revision,
-            self.compaction_rows_max,
-        )
-        .unwrap_or_else(|error| fatal(&error.to_string()));
+        let compact_revision = self.stage.shown().head.compact_revision;
+        let slice = mvcc::compact_slice(&self.store, compact_revision, self.compaction_rows_max)
+            .unwrap_or_else(|error| fatal(&error.to_string()));
         if !slice.batch.writes.is_empty()
             && let Err(error) = self.store.apply(&slice.batch)
         {
             fatal(&format!("the store cannot be written: {error}"));
         }
         if slice.is_finished {
-            self.board.set_compacted(self.position.compact_revision);
+            self.board.set_compacted(compact_revision);
         }
         !slice.is_finished
     }
 
     fn announce(&self) {
-        let Position { index, revision, compact_revision, .. } = self.position;
-        self.board.set_head(Head { revision, compact_revision }, index);
+        let Shown { index, head } = self.stage.shown();
+        if index > 0 {
+            self.board.set_head(head, index);
+        }
     }
 
     fn report(&self, completion: Completion) {

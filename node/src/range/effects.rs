@@ -1,11 +1,11 @@
 //! Carrying out what the machine asks for.
 
-use flotilla_core::group::{self, Position};
 use flotilla_core::spine::{Cluster, Effect, Status};
+use flotilla_core::stage::Work;
+use flotilla_core::{GroupId, group, range};
 
-use super::{ApplyMessage, Completion, GROUP, NO_TOKEN, SpineActor, to_wal};
+use super::{ApplyMessage, Completion, Mail, SpineActor};
 use crate::supervise::fatal;
-use crate::wal;
 
 impl SpineActor {
     pub(super) fn carry_out(&mut self, effects: &mut Vec<Effect>) {
@@ -21,25 +21,15 @@ impl SpineActor {
             Effect::Append(append) => {
                 let now = self.now();
                 self.unflushed.push_back((append.token, now));
-                self.unsent_appends.push_back(to_wal(GROUP, append));
-                self.send_appends();
+                self.parts.outbox.append(append);
             }
-            Effect::Truncate(Position { index, term }) => {
-                self.unsent_appends.push_back(wal::Append {
-                    group: GROUP,
-                    token: NO_TOKEN,
-                    is_flush_needed: false,
-                    operations: vec![wal::Operation::Truncate { index, term }],
-                });
-                self.send_appends();
-            }
+            Effect::Truncate(position) => self.parts.outbox.truncate(position),
             Effect::Send(to, parcel) => self.parts.peers.gather(to, parcel),
             Effect::SendSnapshot(to, message) => self.parts.peers.send_snapshot(to, message),
             Effect::Install(mark) => {
                 let staged = self.staged.take().expect("a snapshot is staged before its install");
                 tracing::info!(index = mark.index, "installing a snapshot from the leader");
-                self.unsent_tasks.push_back(ApplyMessage::Install(staged));
-                self.send_tasks();
+                self.parts.outbox.apply(ApplyMessage::Install(staged));
             }
             Effect::SnapshotRefused(reason) => {
                 tracing::info!(%reason, "a received snapshot is not needed");
@@ -55,8 +45,7 @@ impl SpineActor {
                 tracing::debug!(%from, kind, %reason, "ignored a message of a peer");
             }
             Effect::Apply(task) => {
-                self.unsent_tasks.push_back(ApplyMessage::Task(task));
-                self.send_tasks();
+                self.parts.outbox.apply(ApplyMessage::Work(Work::Spine(task)));
             }
             Effect::FlushStore => self.flush_store(),
             Effect::Reply(n, outcome) => self.parts.pending.answer(n, outcome),
@@ -64,34 +53,13 @@ impl SpineActor {
             Effect::Cluster(cluster) => self.publish_cluster(cluster),
             Effect::Removed => self.on_removed(),
             Effect::Status(status) => self.publish_status(status),
+            Effect::Range(range, input) => self.mail(range, input),
         }
     }
 
-    pub(super) fn send_appends(&mut self) {
-        while let Some(append) = self.unsent_appends.pop_front() {
-            match self.parts.wal.try_append(append) {
-                Ok(()) => {}
-                Err(wal::Refused { append, reason: wal::RefusedReason::Full }) => {
-                    self.unsent_appends.push_front(append);
-                    return;
-                }
-                Err(wal::Refused { reason: wal::RefusedReason::Closed, .. }) => return,
-                Err(refused) => fatal(&format!("the log refused an append: {}", refused.reason)),
-            }
-        }
-    }
-
-    pub(super) fn send_tasks(&mut self) {
-        use crossbeam::channel::TrySendError;
-        while let Some(message) = self.unsent_tasks.pop_front() {
-            match self.parts.applier.try_send(message) {
-                Ok(()) => {}
-                Err(TrySendError::Full(message)) => {
-                    self.unsent_tasks.push_front(message);
-                    return;
-                }
-                Err(TrySendError::Disconnected(_)) => fatal("the apply thread has ended"),
-            }
+    pub(super) fn mail(&self, range: GroupId, input: range::replica::Input) {
+        if let Some(actor) = self.parts.ranges.get(range) {
+            actor.do_send(Mail(input));
         }
     }
 

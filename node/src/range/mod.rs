@@ -8,29 +8,33 @@
 mod apply;
 mod effects;
 mod entry;
+mod outbox;
+mod replica;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use flotilla_core::GroupId;
+use dashmap::DashMap;
 use flotilla_core::command::Outcome;
 use flotilla_core::spine::apply::Requester;
 use flotilla_core::spine::state::Position;
-use flotilla_core::spine::{self, Input, Replica};
+use flotilla_core::spine::{self, Input, Replica, Shown};
 use flotilla_core::time::{Length, Time};
+use flotilla_core::{GroupId, NodeId};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 pub use apply::{Applier, ApplyMessage};
 pub use entry::{from_wal, to_wal};
+pub use outbox::Outbox;
+pub use replica::{HandOverRange, Mail, RangeActor, Said};
 
 use crate::peer::{self, Peers};
 use crate::router::{Board, Pending, Request};
 use crate::store::{Sealed, Store};
 use crate::supervise::fatal;
-use crate::wal;
 
 /// Completions that may wait for the actor; beyond it threads wait.
 pub const COMPLETIONS_MAX: usize = 4_096;
@@ -45,8 +49,17 @@ const TICKS_LATE_MAX: u64 = 3;
 pub enum Completion {
     /// The log has everything up to this token.
     Persisted(u64),
-    /// Applied to the store, and what is owed to clients of other nodes.
-    Applied(Position, Vec<(Requester, Outcome)>),
+    /// What the apply thread has done.
+    Applied {
+        /// Where the spine's state stands, if it has moved.
+        spine: Option<Position>,
+        /// What is shown, if that is more than before.
+        shown: Option<Shown>,
+        /// What is owed to clients of other nodes.
+        remote: Vec<(Requester, Outcome)>,
+        /// Clients of this node that were answered.
+        answered: Vec<u64>,
+    },
     /// The store is durable up to this index.
     Flushed(u64),
     /// The store was replaced by the snapshot that was staged.
@@ -61,10 +74,10 @@ pub struct Parts {
     pub tick: Duration,
     /// The applied state.
     pub store: Store,
-    /// The shared log.
-    pub wal: wal::Handle,
-    /// The thread that applies.
-    pub applier: crossbeam::channel::Sender<ApplyMessage>,
+    /// The way to the shared log and the apply thread.
+    pub outbox: Outbox,
+    /// The replicas of other ranges.
+    pub ranges: Arc<Ranges>,
     /// The network.
     pub peers: Peers,
     /// Clients that wait.
@@ -88,10 +101,6 @@ pub struct SpineActor {
     gathered_count: usize,
     is_turn_due: bool,
     ticked: Instant,
-    /// Appends the log had no room for, in order.
-    unsent_appends: VecDeque<wal::Append>,
-    /// Tasks the apply thread had no room for, in order.
-    unsent_tasks: VecDeque<ApplyMessage>,
     /// Appends that wait for the disk, with the time each was handed over.
     unflushed: VecDeque<(u64, Time)>,
     staged: Option<Sealed>,
@@ -115,8 +124,6 @@ impl SpineActor {
             gathered_count: 0,
             is_turn_due: false,
             ticked,
-            unsent_appends: VecDeque::new(),
-            unsent_tasks: VecDeque::new(),
             unflushed: VecDeque::new(),
             staged: None,
             is_removed: false,
@@ -173,16 +180,24 @@ impl SpineActor {
                 while self.unflushed.front().is_some_and(|(waiting, _)| *waiting <= token) {
                     self.unflushed.pop_front();
                 }
-                self.send_appends();
+                self.parts.outbox.send_appends();
                 self.step(Input::Persisted(token));
             }
-            Completion::Applied(position, answers) => {
-                self.send_tasks();
-                for (to, outcome) in answers {
+            Completion::Applied { spine, shown, remote, answered } => {
+                self.parts.outbox.send_tasks();
+                for (to, outcome) in remote {
                     let answer = spine::encode_answer(to.id, &outcome);
                     self.parts.peers.send_one(to.node, spine::Parcel::Answer(answer));
                 }
-                self.step(Input::Applied(position));
+                if !answered.is_empty() {
+                    self.step(Input::Answered(answered));
+                }
+                if let Some(position) = spine {
+                    self.step(Input::Applied(position));
+                }
+                if let Some(shown) = shown {
+                    self.step(Input::Shown(shown));
+                }
             }
             Completion::Flushed(index) => self.step(Input::Flushed(index)),
             Completion::SnapshotInstalled => self.step(Input::SnapshotInstalled),
@@ -223,6 +238,36 @@ impl SpineActor {
         self.step(Input::DiskStalled(stalled));
         for _ in 0..due_count.min(TICKS_LATE_MAX) {
             self.step(Input::Tick);
+            self.parts.ranges.tick();
+        }
+    }
+}
+
+/// The actors of the replicas of other ranges on this node, for every thread.
+#[derive(Default)]
+pub struct Ranges {
+    actors: DashMap<GroupId, Addr<RangeActor>>,
+}
+
+impl Ranges {
+    /// Makes an actor reachable.
+    pub fn insert(&self, range: GroupId, actor: Addr<RangeActor>) {
+        self.actors.insert(range, actor);
+    }
+
+    /// The actor of a range.
+    pub fn get(&self, range: GroupId) -> Option<Addr<RangeActor>> {
+        self.actors.get(&range).map(|actor| actor.value().clone())
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Addr<RangeActor>> {
+        self.actors.iter().map(|actor| actor.value().clone()).collect()
+    }
+
+    fn tick(&self) {
+        for actor in &self.actors {
+            actor.value().do_send(Mail(flotilla_core::range::replica::Input::Tick));
         }
     }
 }
@@ -283,7 +328,22 @@ impl Handler<HandOver> for SpineActor {
     type Result = ();
 
     fn handle(&mut self, _: HandOver, _: &mut Self::Context) {
+        self.parts.ranges.all().iter().for_each(|actor| actor.do_send(HandOverRange));
         self.step(Input::HandOver);
+    }
+}
+
+impl Handler<Said> for SpineActor {
+    type Result = ();
+
+    fn handle(&mut self, said: Said, _: &mut Self::Context) {
+        for message in said.messages {
+            self.parts.peers.gather(NodeId(message.to), spine::Parcel::Raft(message));
+        }
+        for tell in said.tells {
+            self.step(Input::Range(said.range, tell));
+        }
+        self.parts.peers.flush();
     }
 }
 
@@ -291,6 +351,9 @@ impl Handler<Campaign> for SpineActor {
     type Result = ();
 
     fn handle(&mut self, _: Campaign, _: &mut Self::Context) {
+        for actor in self.parts.ranges.all() {
+            actor.do_send(Mail(flotilla_core::range::replica::Input::Campaign));
+        }
         self.step(Input::Campaign);
     }
 }
@@ -317,5 +380,3 @@ impl StreamHandler<Completion> for SpineActor {
 
 /// The token of appends that nobody waits for.
 pub const NO_TOKEN: u64 = u64::MAX;
-/// The group whose completions this actor takes.
-pub const GROUP: GroupId = GroupId::SPINE;

@@ -462,6 +462,20 @@ impl Replica {
         self.applied
     }
 
+    /// What is under way here, in words.
+    pub fn load_text(&self) -> String {
+        format!(
+            "{} open, {} parked, {} latched, {} waiting, {} proposed, {}, {}",
+            self.open.len(),
+            self.parked.len(),
+            self.latches.len(),
+            self.waiting.len(),
+            self.proposed.len(),
+            self.txns.load_text(),
+            self.tickets.load_text(),
+        )
+    }
+
     /// Requests of this node that wait for an answer.
     pub fn open_count(&self) -> usize {
         self.open.len()

@@ -82,6 +82,15 @@ impl Tickets {
         }
     }
 
+    pub(super) fn load_text(&self) -> String {
+        let confirmed: usize = self.confirmed.values().map(Vec::len).sum();
+        format!(
+            "tickets: {} gathered, {} asked for, {confirmed} confirmed",
+            self.gathering.len(),
+            self.asking.len()
+        )
+    }
+
     pub(super) fn is_request_due(&self) -> bool {
         self.under_way.is_none() && !self.gathering.is_empty()
     }

@@ -52,6 +52,10 @@ impl Txns {
         }
     }
 
+    pub(super) fn load_text(&self) -> String {
+        format!("{} attempts, {} locks", self.attempts.len(), self.locked.len())
+    }
+
     pub(super) fn is_step_due(&self) -> bool {
         !self.inputs.is_empty()
     }
@@ -282,6 +286,10 @@ impl Replica {
         locks: Vec<Lock>,
         view: &dyn View,
     ) -> Result<(), ViewError> {
+        if self.state.decision(GroupId::SPINE, id).is_some() {
+            // It was ended while it waited, and nobody would give these locks back.
+            return self.unlatch(vec![guard], view);
+        }
         let ranges = self.state.ranges();
         let owns = |key: &[u8]| ranges.owner(key) == GroupId::SPINE;
         let needed = lock::with_attached_keys(view, locks.clone(), owns)?;

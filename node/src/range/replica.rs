@@ -1,0 +1,165 @@
+//! The actor of a replica of a range beside range 0: it drives the range's machine, carries out its
+//! effects, and passes on what it tells the spine.
+//!
+//! Nothing here bounds the mailbox: what comes in answers what the machine asked for, is a client's
+//! request that the spine's actor has admitted, or is a tick.
+
+use std::time::Instant;
+
+use actix::prelude::*;
+use flotilla_core::group::{self, Ignored};
+use flotilla_core::proto::internal::RaftMessage;
+use flotilla_core::range::Tell;
+use flotilla_core::range::replica::{Effect, Input, Replica};
+use flotilla_core::stage::Work;
+use flotilla_core::time::Time;
+use flotilla_core::{GroupId, NodeId};
+
+use super::outbox::Outbox;
+use super::{ApplyMessage, SpineActor};
+use crate::store::Store;
+use crate::supervise::fatal;
+
+/// Something for the machine.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Mail(pub Input);
+
+/// The node is stopping: hand leadership over.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct HandOverRange;
+
+/// What a step of a range's machine has for the rest of the node.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Said {
+    /// Which range.
+    pub range: GroupId,
+    /// For the spine's machine.
+    pub tells: Vec<Tell>,
+    /// For peers.
+    pub messages: Vec<RaftMessage>,
+}
+
+/// A range's replica on this node.
+pub struct RangeActor {
+    replica: Replica,
+    store: Store,
+    outbox: Outbox,
+    spine: Addr<SpineActor>,
+    /// When the machine's time began.
+    started: Instant,
+    out: Vec<Effect>,
+}
+
+impl RangeActor {
+    /// An actor around a machine.
+    pub fn new(
+        replica: Replica,
+        store: Store,
+        outbox: Outbox,
+        spine: Addr<SpineActor>,
+        started: Instant,
+    ) -> Self {
+        Self { replica, store, outbox, spine, started, out: Vec::new() }
+    }
+
+    fn now(&self) -> Time {
+        Time(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn step(&mut self, input: Input, ctx: &mut Context<Self>) {
+        match &input {
+            Input::Persisted(_) => self.outbox.send_appends(),
+            Input::Applied(_) => self.outbox.send_tasks(),
+            _ => {}
+        }
+        let now = self.now();
+        let mut out = std::mem::take(&mut self.out);
+        if let Err(error) = self.replica.step(now, &self.store, input, &mut out) {
+            fatal(&format!("{error}"));
+        }
+        let (mut tells, mut messages) = (Vec::new(), Vec::new());
+        for effect in out.drain(..) {
+            match Tell::from_effect(effect, &self.replica) {
+                Ok(tell) => tells.push(tell),
+                Err(Effect::Send(message)) => messages.push(message),
+                Err(effect) => self.carry_out(effect, ctx),
+            }
+        }
+        self.out = out;
+        if !tells.is_empty() || !messages.is_empty() {
+            self.spine.do_send(Said { range: self.replica.range(), tells, messages });
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+        let range = self.replica.range();
+        match effect {
+            Effect::Append(append) => self.outbox.append(append),
+            Effect::Truncate(position) => self.outbox.truncate(position),
+            Effect::Apply(task) => self.outbox.apply(ApplyMessage::Work(Work::Range(task))),
+            Effect::FlushStore => self.flush_store(ctx),
+            Effect::Ignored(from, _, Ignored::LostEntries) => fatal(&format!(
+                "member {from} leads range {range} and expects entries that this member \
+                 acknowledged and does not have: its log was lost. Remove the member from the \
+                 cluster and add it anew"
+            )),
+            Effect::Ignored(from, kind, reason) => {
+                tracing::debug!(%range, %from, kind, %reason, "ignored a message of a peer");
+            }
+            other => fatal(&format!("range {range} asks for what is not served yet: {other:?}")),
+        }
+    }
+
+    fn flush_store(&self, ctx: &mut Context<Self>) {
+        let index = self.replica.applied().index;
+        let store = self.store.clone();
+        let addr = ctx.address();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = store.flush() {
+                fatal(&format!("the store cannot be made durable: {error}"));
+            }
+            addr.do_send(Mail(Input::Flushed(index)));
+        });
+    }
+
+    fn hand_over(&mut self, ctx: &mut Context<Self>) {
+        if self.replica.role().part != group::Part::Leader {
+            return;
+        }
+        let me = self.replica.group().id();
+        let candidates: Vec<_> = self
+            .replica
+            .group()
+            .progress()
+            .iter()
+            .filter(|it| it.node != me && !it.is_learner && it.is_recently_active)
+            .map(|it| flotilla_placement::Successor { node: it.node.0, matched: it.matched })
+            .collect();
+        if let Some(target) = flotilla_placement::successor(me.0, &candidates) {
+            self.step(Input::Transfer(NodeId(target)), ctx);
+        }
+    }
+}
+
+impl Actor for RangeActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Mail> for RangeActor {
+    type Result = ();
+
+    fn handle(&mut self, Mail(input): Mail, ctx: &mut Self::Context) {
+        self.step(input, ctx);
+    }
+}
+
+impl Handler<HandOverRange> for RangeActor {
+    type Result = ();
+
+    fn handle(&mut self, _: HandOverRange, ctx: &mut Self::Context) {
+        self.hand_over(ctx);
+    }
+}
