@@ -66,17 +66,23 @@ const EXPECTED: [&str; 26] = [
 
 #[tokio::test]
 async fn one_node_answers_as_etcd_does() {
-    compare(1, REQUESTS).await;
+    compare(1, REQUESTS, &[]).await;
 }
 
 #[tokio::test]
 async fn three_nodes_answer_as_etcd_does() {
-    compare(3, REQUESTS_OF_THREE_NODES).await;
+    compare(3, REQUESTS_OF_THREE_NODES, &[]).await;
 }
 
-async fn compare(size: usize, requests: usize) {
+#[tokio::test]
+async fn three_nodes_with_eight_ranges_answer_as_etcd_does() {
+    let cuts = "--initial-split-keys=a/,a/2,b,d,k02,k06,z";
+    compare(3, REQUESTS_OF_THREE_NODES, &[cuts]).await;
+}
+
+async fn compare(size: usize, requests: usize, flags: &[&str]) {
     let Some(etcd) = etcd() else { return };
-    let ours = Cluster::start(&harness::flotilla(), size);
+    let ours = Cluster::start_with(&harness::flotilla(), size, flags);
     let theirs = Cluster::start(&etcd, 1);
     let mut run = Run {
         generator: Generator::new(number("FLOTILLA_SEED", SEED)),

@@ -35,6 +35,13 @@ pub fn flotilla() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_flotilla"))
 }
 
+/// `FLOTILLA_TEST_SPLIT_KEYS` cuts the keyspace of every cluster, so that any test can be run with
+/// several ranges: no client can tell.
+fn flags_of_all(binary: &Path) -> Option<String> {
+    let keys = std::env::var("FLOTILLA_TEST_SPLIT_KEYS").ok();
+    keys.filter(|_| binary == flotilla()).map(|keys| format!("--initial-split-keys={keys}"))
+}
+
 /// The distribution's etcd, if it is installed.
 pub fn etcd() -> Option<PathBuf> {
     on_path("etcd")
@@ -216,6 +223,7 @@ impl Cluster {
             .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
             .args(["--initial-cluster", &node.initial_cluster])
             .args(["--initial-cluster-state", node.state])
+            .args(flags_of_all(&binary))
             .args(&node.flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle of the log"))

@@ -52,6 +52,9 @@ pub enum Evaluated {
         effects: Vec<Effect>,
         /// The answer once the write has its revision.
         draft: Draft,
+        /// The lowest revision that was read by its number; no compaction above it may come before
+        /// the write. 0 when none was.
+        reads_at: i64,
     },
     /// It changes nothing on this state: a refused request, a condition that does not hold, a
     /// delete of nothing. Ask `outcome_without_effect` at a ticket.
@@ -103,9 +106,11 @@ pub fn evaluate_newest(
     decide(run(view, REVISION_BEFORE, head, leases, command, REVISION_BEFORE))
 }
 
-fn decide(result: Result<(Vec<Effect>, Draft), Failure>) -> Result<Evaluated, ViewError> {
+fn decide(result: Result<Ran, Failure>) -> Result<Evaluated, ViewError> {
     match result {
-        Ok((effects, draft)) if !effects.is_empty() => Ok(Evaluated::Effects { effects, draft }),
+        Ok(Ran { effects, draft, reads_at }) if !effects.is_empty() => {
+            Ok(Evaluated::Effects { effects, draft, reads_at })
+        }
         Ok(_) | Err(Failure::Client(_) | Failure::Overtaken) => Ok(Evaluated::NoEffect),
         Err(Failure::View(error)) => Err(error),
     }
@@ -125,8 +130,15 @@ pub fn outcome_without_effect(
     leases: &dyn LeaseTable,
     command: &Command,
 ) -> Result<Option<Answer>, Failure> {
-    let (effects, draft) = run(view, head.revision, head, leases, command, head.revision)?;
-    Ok(effects.is_empty().then(|| draft.into_unchanged()))
+    let ran = run(view, head.revision, head, leases, command, head.revision)?;
+    Ok(ran.effects.is_empty().then(|| ran.draft.into_unchanged()))
+}
+
+/// What was executed.
+struct Ran {
+    effects: Vec<Effect>,
+    draft: Draft,
+    reads_at: i64,
 }
 
 fn run(
@@ -136,14 +148,15 @@ fn run(
     leases: &dyn LeaseTable,
     command: &Command,
     revision_before: i64,
-) -> Result<(Vec<Effect>, Draft), Failure> {
+) -> Result<Ran, Failure> {
     let mut execution = Execution::new(view, keys_at, head, leases, revision_before);
     let answer = match command {
         Command::Put(request) => {
             put::check_lease(leases, request)?;
             if put::is_blind(request) {
                 let draft = Draft::of_blind_put(request.prev_kv);
-                return Ok((vec![put::blind_effect(request)], draft));
+                let effects = vec![put::blind_effect(request)];
+                return Ok(Ran { effects, draft, reads_at: 0 });
             }
             Answer::Put(put::execute(&mut execution, request)?)
         }
@@ -162,5 +175,6 @@ fn run(
         Command::Txn(request) => Answer::Txn(txn::run(&mut execution, request)?),
         _ => panic!("only changes of keys are evaluated here"),
     };
-    Ok((execution.effects, Draft::new(answer, execution.late_reads)))
+    let Execution { effects, late_reads, reads_at, .. } = execution;
+    Ok(Ran { effects, draft: Draft::new(answer, late_reads), reads_at: reads_at.unwrap_or(0) })
 }

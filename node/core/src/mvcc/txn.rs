@@ -43,6 +43,8 @@ pub(super) struct Execution<'a> {
     /// In the order of their sub-revisions.
     pub(super) effects: Vec<Effect>,
     pub(super) late_reads: Vec<LateRead>,
+    /// The lowest revision that was read by its number.
+    pub(super) reads_at: Option<i64>,
     head: Head,
     /// What headers say as long as nothing has changed.
     revision_before: i64,
@@ -64,6 +66,7 @@ impl<'a> Execution<'a> {
             leases,
             effects: Vec::new(),
             late_reads: Vec::new(),
+            reads_at: None,
             head,
             revision_before,
             place: Vec::new(),
@@ -112,11 +115,21 @@ fn choose(keys: &Keyspace<'_>, request: &pb::TxnRequest) -> Result<Path, Failure
     Ok(Path { succeeded, nested })
 }
 
-fn check(execution: &Execution<'_>, request: &pb::TxnRequest, path: &Path) -> Result<(), Failure> {
+fn check(
+    execution: &mut Execution<'_>,
+    request: &pb::TxnRequest,
+    path: &Path,
+) -> Result<(), Failure> {
     let mut nested = path.nested.iter();
     for op in branch(request, path.succeeded) {
         match &op.request {
-            Some(Request::RequestRange(range)) => check_revision(execution.head, range.revision)?,
+            Some(Request::RequestRange(range)) => {
+                check_revision(execution.head, range.revision)?;
+                if range.revision != 0 {
+                    let lowest = execution.reads_at.get_or_insert(range.revision);
+                    *lowest = range.revision.min(*lowest);
+                }
+            }
             Some(Request::RequestPut(put)) => put::check(execution, put)?,
             Some(Request::RequestTxn(txn)) => check(execution, txn, next(&mut nested))?,
             Some(Request::RequestDeleteRange(_)) | None => {}

@@ -217,11 +217,10 @@ impl Coordinator {
             Job::Change(command) => {
                 match mvcc::evaluate_newest(view, head, &mvcc::FoldDecides, command)? {
                     Evaluated::NoEffect => return self.answer(head, view, out),
-                    Evaluated::Effects { effects, draft } => {
+                    Evaluated::Effects { effects, draft, reads_at } => {
                         let shares = self.shares(view, effects, ranges)?;
                         let effects = shares.iter().flat_map(|share| &share.effects);
                         let leases = mvcc::attached_leases(effects);
-                        let reads_at = mvcc::footprint(command).reads_at.unwrap_or(0);
                         let commit = TxnCommit { shares, leases, reads_at, ..TxnCommit::default() };
                         (commit, Some(draft))
                     }

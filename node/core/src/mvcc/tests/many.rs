@@ -51,7 +51,7 @@ fn a_large_delete_is_logged_as_its_span_and_applied_key_by_key() {
     };
     let head = Head { revision: 2, compact_revision: -1 };
     let command = Command::DeleteRange(request);
-    let Evaluated::Effects { effects, draft } =
+    let Evaluated::Effects { effects, draft, .. } =
         evaluate(&view, head, &NoLeases, &command).expect("memory is readable")
     else {
         panic!("there are keys to delete");

@@ -72,7 +72,7 @@ impl Store {
     fn run(&mut self, command: &Command) -> Result<Answer, Error> {
         Self::check(command)?;
         match evaluate(&self.view, self.head, &self.leases, command).unwrap() {
-            Evaluated::Effects { effects, draft } => {
+            Evaluated::Effects { effects, draft, .. } => {
                 let prev = self.apply(&effects, draft.wants_prev());
                 Ok(draft.settle(self.head.revision, prev))
             }

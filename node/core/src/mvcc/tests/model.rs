@@ -171,7 +171,7 @@ impl Run {
                     self.seen.no_effects += usize::from(want.is_ok());
                     self.seen.errors += usize::from(want.is_err());
                 }
-                Evaluated::Effects { effects, draft } => {
+                Evaluated::Effects { effects, draft, .. } => {
                     assert!(!effects.is_empty());
                     let at_ticket = client(outcome_without_effect(view, head, leases, &command));
                     assert_eq!(at_ticket, Ok(None), "{command:?}");

@@ -603,7 +603,7 @@ fn a_blind_put_reads_nothing_before_it_is_applied() {
     let request = pb::PutRequest { prev_kv: true, ..put("k", "2") };
     let command = Command::Put(request.clone());
     let evaluated = evaluate(&Closed, store.head, &store.leases, &command).unwrap();
-    let Evaluated::Effects { effects, draft } = evaluated else { panic!("no effect") };
+    let Evaluated::Effects { effects, draft, .. } = evaluated else { panic!("no effect") };
     assert!(draft.wants_prev());
     let prev = store.apply(&effects, true);
     let Answer::Put(answer) = draft.settle(store.head.revision, prev) else { panic!("no put") };

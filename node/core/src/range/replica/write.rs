@@ -22,20 +22,11 @@ pub(super) enum Waiting {
     Write {
         to: Requester,
         command: Command,
-        /// If it reads the past.
-        past: Option<Past>,
+        /// If it reads the past, the head of a ticket.
+        past: Option<Head>,
     },
     /// Locks of a transaction over several ranges.
     Prepare { id: RequestId, locks: Vec<Lock> },
-}
-
-/// What a read of the past stands on.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Past {
-    /// Of a ticket.
-    head: Head,
-    /// The lowest revision that is read.
-    reads_at: i64,
 }
 
 /// A write on its way through the log.
@@ -152,17 +143,16 @@ impl Replica {
         guard: Guard,
         to: Requester,
         command: Command,
-        past: Option<Past>,
+        past: Option<Head>,
         view: &dyn View,
     ) -> Result<(), ViewError> {
-        let head = past.map_or(mvcc::NO_HEAD, |past| past.head);
+        let head = past.unwrap_or(mvcc::NO_HEAD);
         match mvcc::evaluate_newest(view, head, &mvcc::FoldDecides, &command)? {
             Evaluated::NoEffect => {
                 self.want_ticket(Holder::Answer(to, command));
                 self.unlatch(vec![guard], view)
             }
-            Evaluated::Effects { effects, draft } => {
-                let reads_at = past.map_or(0, |past| past.reads_at);
+            Evaluated::Effects { effects, draft, reads_at } => {
                 self.propose(to, guard, effects, draft, reads_at, view)
             }
         }
@@ -242,9 +232,8 @@ impl Replica {
         match self.tickets.remove(&n) {
             Some(Holder::Answer(to, command)) => self.answer(to, command, head, view),
             Some(Holder::Evaluate(to, command)) if self.is_serving() => {
-                let footprint = mvcc::footprint(&command);
-                let past = footprint.reads_at.map(|reads_at| Past { head, reads_at });
-                self.latch(footprint.into(), Waiting::Write { to, command, past }, view)
+                let footprint = mvcc::footprint(&command).into();
+                self.latch(footprint, Waiting::Write { to, command, past: Some(head) }, view)
             }
             Some(Holder::Evaluate(to, command)) => self.on_submit(to, command, view),
             None => Ok(()),

@@ -165,7 +165,7 @@ impl Replica {
                 self.tickets.want_command(to, command, self.now);
                 self.unlatch(vec![guard], view)
             }
-            Evaluated::Effects { effects, draft } => {
+            Evaluated::Effects { effects, draft, .. } => {
                 let body = Body::Write(internal::Write { effects });
                 self.propose(Some(to), Some(guard), body, Some(Content::Draft(draft)), view)
             }

@@ -173,7 +173,7 @@ fn judge(world: &World) -> Result<BTreeMap<&'static str, u64>, String> {
         let head = Head { revision: revision - 1, compact_revision: -1 };
         let (expected, draft) =
             match mvcc::evaluate(&view, head, &Leases, &asked.command).expect("memory") {
-                Evaluated::Effects { effects, draft } => (effects, draft),
+                Evaluated::Effects { effects, draft, .. } => (effects, draft),
                 Evaluated::NoEffect => {
                     return Err(format!("{revision}: {:?} has no effect", asked.command));
                 }
