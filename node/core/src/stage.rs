@@ -114,6 +114,11 @@ impl Stage {
         Shown { index: self.frontier.index(), head: self.frontier.head() }
     }
 
+    /// Where the spine's state stands.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
     /// What keeps it from showing more.
     pub fn wants(&self) -> String {
         self.frontier.wants()

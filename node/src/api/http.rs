@@ -140,6 +140,10 @@ impl Check {
                 try_read(context, true).await.map_err(|error| error.to_string())?;
             }
             Self::LinearizableRead => {
+                let leaderless = board.leaderless_ranges();
+                if leaderless > 0 {
+                    return Err(format!("{leaderless} ranges have no leader"));
+                }
                 try_read(context, false).await.map_err(|error| error.to_string())?;
             }
             Self::NonLearner => {

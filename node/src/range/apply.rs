@@ -73,6 +73,9 @@ impl Applier {
 
     fn run(mut self, messages: &Receiver<ApplyMessage>) {
         self.announce();
+        if self.stage.shown().index == 0 && self.stage.position().index > 0 {
+            tracing::info!(wants = self.stage.wants(), "waiting for ranges to catch up");
+        }
         let shown = Some(self.stage.shown()).filter(|shown| shown.index > 0);
         let (remote, answered) = (Vec::new(), Vec::new());
         self.report(Completion::Applied { spine: None, shown, remote, answered });
@@ -126,12 +129,16 @@ impl Applier {
 
     fn apply(&mut self, works: Vec<Work>) {
         let began = Instant::now();
+        let was_waiting = self.stage.shown().index == 0 && self.stage.position().index > 0;
         let Applied { batch, spine, ranges, replies, shown, events, events_after } =
             self.stage.run(&self.store, works).unwrap_or_else(|error| fatal(&error.to_string()));
         if let Err(error) = self.store.apply(&batch) {
             fatal(&format!("the store cannot be written: {error}"));
         }
         self.announce();
+        if shown.is_some_and(|shown| shown.index > 0) && was_waiting {
+            tracing::info!("ranges have caught up");
+        }
         let deletes_count = events.iter().filter(|event| event.is_delete).count();
         let puts_count = events.len() - deletes_count;
         if shown.is_some() {

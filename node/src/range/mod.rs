@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use dashmap::DashMap;
 use flotilla_core::command::Outcome;
+use flotilla_core::range::Tell;
 use flotilla_core::spine::apply::Requester;
 use flotilla_core::spine::state::Position;
 use flotilla_core::spine::{self, Input, Replica, Shown};
@@ -42,6 +43,8 @@ pub const COMPLETIONS_MAX: usize = 4_096;
 pub const MAILBOX_REQUESTS_MAX: usize = 16_384;
 /// Requests gathered into a turn before it is ended early.
 const TURN_REQUESTS_MAX: usize = 1_024;
+/// At the level `debug` the machine tells where it stands once in so many ticks.
+const TICKS_PER_TELLING: u64 = 100;
 /// Ticks made up for at once after the actor was kept from its timer.
 const TICKS_LATE_MAX: u64 = 3;
 
@@ -105,6 +108,7 @@ pub struct SpineActor {
     unflushed: VecDeque<(u64, Time)>,
     staged: Option<Sealed>,
     is_removed: bool,
+    ticks_count: u64,
 }
 
 impl SpineActor {
@@ -127,6 +131,7 @@ impl SpineActor {
             unflushed: VecDeque::new(),
             staged: None,
             is_removed: false,
+            ticks_count: 0,
         }
     }
 
@@ -237,6 +242,10 @@ impl SpineActor {
         let stalled = self.unflushed.front().map_or(Length(0), |(_, since)| now.since(*since));
         self.step(Input::DiskStalled(stalled));
         for _ in 0..due_count.min(TICKS_LATE_MAX) {
+            self.ticks_count += 1;
+            if self.ticks_count.is_multiple_of(TICKS_PER_TELLING) {
+                tracing::debug!(load = self.parts.replica.load_text(), "spine");
+            }
             self.step(Input::Tick);
             self.parts.ranges.tick();
         }
@@ -297,6 +306,7 @@ impl Actor for SpineActor {
         let events = self.events.take().expect("an actor is started once");
         ctx.add_stream(ReceiverStream::new(events));
         ctx.run_interval(self.parts.tick / 2, |actor, _| actor.on_tick());
+        self.parts.board.set_leaderless_ranges(self.parts.replica.leaderless_ranges());
         let mut first = vec![spine::Effect::Status(self.parts.replica.status())];
         let cluster = self.parts.replica.cluster();
         // A node that joins has no members yet but those it was told of.
@@ -341,7 +351,12 @@ impl Handler<Said> for SpineActor {
             self.parts.peers.gather(NodeId(message.to), spine::Parcel::Raft(message));
         }
         for tell in said.tells {
+            let is_role = matches!(tell, Tell::Role(_));
             self.step(Input::Range(said.range, tell));
+            if is_role {
+                let count = self.parts.replica.leaderless_ranges();
+                self.parts.board.set_leaderless_ranges(count);
+            }
         }
         self.parts.peers.flush();
     }

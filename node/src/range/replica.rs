@@ -20,6 +20,9 @@ use super::{ApplyMessage, SpineActor};
 use crate::store::Store;
 use crate::supervise::fatal;
 
+/// At the level `debug` a replica tells where it stands once in so many ticks.
+const TICKS_PER_TELLING: u64 = 100;
+
 /// Something for the machine.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -50,6 +53,7 @@ pub struct RangeActor {
     spine: Addr<SpineActor>,
     /// When the machine's time began.
     started: Instant,
+    ticks_count: u64,
     out: Vec<Effect>,
 }
 
@@ -62,7 +66,7 @@ impl RangeActor {
         spine: Addr<SpineActor>,
         started: Instant,
     ) -> Self {
-        Self { replica, store, outbox, spine, started, out: Vec::new() }
+        Self { replica, store, outbox, spine, started, ticks_count: 0, out: Vec::new() }
     }
 
     fn now(&self) -> Time {
@@ -70,12 +74,18 @@ impl RangeActor {
     }
 
     fn step(&mut self, input: Input, ctx: &mut Context<Self>) {
-        match &input {
-            Input::Persisted(_) => self.outbox.send_appends(),
-            Input::Applied(_) => self.outbox.send_tasks(),
-            _ => {}
-        }
+        // Another group may have filled both, and a tick may be all that comes here.
+        self.outbox.send_appends();
+        self.outbox.send_tasks();
         let now = self.now();
+        if matches!(input, Input::Tick) {
+            self.ticks_count += 1;
+            if self.ticks_count.is_multiple_of(TICKS_PER_TELLING) {
+                let (replica, role) = (&self.replica, self.replica.role());
+                let (load, applied) = (replica.load(), replica.applied());
+                tracing::debug!(range = %replica.range(), ?role, ?load, ?applied, commit = replica.group().commit(), last = replica.group().last_index(), numbered = replica.committed(), serving = replica.is_serving(), "range");
+            }
+        }
         let mut out = std::mem::take(&mut self.out);
         if let Err(error) = self.replica.step(now, &self.store, input, &mut out) {
             fatal(&format!("{error}"));

@@ -2,7 +2,7 @@
 //! else to read without asking them.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use flotilla_core::mvcc::Head;
@@ -39,6 +39,7 @@ pub struct Board {
     term: AtomicU64,
     leader: AtomicU64,
     is_learner: AtomicBool,
+    leaderless_ranges: AtomicUsize,
     notice: RwLock<Notice>,
 }
 
@@ -56,6 +57,7 @@ impl Board {
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
             is_learner: AtomicBool::new(false),
+            leaderless_ranges: AtomicUsize::new(0),
             notice: RwLock::new(Notice::default()),
         }
     }
@@ -109,6 +111,16 @@ impl Board {
     /// Whether this member is a learner.
     pub fn is_learner(&self) -> bool {
         self.is_learner.load(Ordering::Relaxed)
+    }
+
+    /// Other ranges with a replica here whose leader is not known.
+    pub fn leaderless_ranges(&self) -> usize {
+        self.leaderless_ranges.load(Ordering::Relaxed)
+    }
+
+    /// The spine's actor has counted them.
+    pub fn set_leaderless_ranges(&self, count: usize) {
+        self.leaderless_ranges.store(count, Ordering::Relaxed);
     }
 
     /// Whether a member with this id was removed from the cluster.

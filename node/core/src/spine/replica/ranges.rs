@@ -58,6 +58,12 @@ impl Replica {
         known.is_some_and(|known| known.replicas.contains(&self.node()))
     }
 
+    /// Other ranges with a replica here whose leader it does not know.
+    pub fn leaderless_ranges(&self) -> usize {
+        let here = self.state.ranges().iter().filter(|(range, _)| self.is_here(*range));
+        here.filter(|(range, _)| self.ranges.leader(*range).is_none()).count()
+    }
+
     pub(super) fn tell(&mut self, range: GroupId, input: Input) {
         if self.is_here(range) {
             self.out.push(Effect::Range(range, input));

@@ -59,16 +59,26 @@ impl Replica {
                 self.refuse_unproposed(to, command);
                 Ok(())
             }
-            Place::Range(range) => {
-                self.route_to_range(to, range, command);
+            place => {
+                self.route_elsewhere(to, place, command);
                 Ok(())
             }
+        }
+    }
+
+    fn route_elsewhere(&mut self, to: Requester, place: Place, command: Command) {
+        // Other ranges do not know of alarms, and this node may not have heard that one has ended.
+        if self.alarm(&command).is_some() {
+            self.tickets.want_alarm(to, command, self.now);
+            return;
+        }
+        match place {
+            Place::Range(range) => self.route_to_range(to, range, command),
             Place::Many => {
                 if let Some(open) = self.open.get_mut(&to.id.n) {
                     open.forwarded = None;
                     self.begin_txn(Some(to), txn::Job::Change(command));
                 }
-                Ok(())
             }
         }
     }
@@ -169,25 +179,38 @@ impl Replica {
         }
     }
 
+    /// Why an active alarm refuses a command.
+    fn alarm(&self, command: &Command) -> Option<Error> {
+        if is_write(command) && self.state.has_alarm(state::ALARM_CORRUPT) {
+            return Some(Error::Corrupt);
+        }
+        let is_full = self.state.has_alarm(state::ALARM_NOSPACE) && mvcc::quota_cost(command) > 0;
+        is_full.then_some(Error::NoSpace)
+    }
+
+    /// Everything up to a ticket is folded here: an alarm that is still active counts.
+    pub(super) fn refuse_or_route(
+        &mut self,
+        to: Requester,
+        command: Command,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        match self.alarm(&command) {
+            Some(error) => {
+                self.reply(to, Err(error));
+                Ok(())
+            }
+            None => self.route(to, command, view),
+        }
+    }
+
     /// Refusals that need no look at the request's keys.
     fn admit(&self, command: &Command) -> Result<(), Error> {
-        let is_write = matches!(
-            command,
-            Command::Put(_)
-                | Command::DeleteRange(_)
-                | Command::Txn(_)
-                | Command::Compact(_)
-                | Command::LeaseGrant(_)
-                | Command::LeaseRevoke(_)
-        );
-        if is_write && self.state.has_alarm(state::ALARM_CORRUPT) {
-            return Err(Error::Corrupt);
-        }
-        if self.state.has_alarm(state::ALARM_NOSPACE) && mvcc::quota_cost(command) > 0 {
-            return Err(Error::NoSpace);
+        if let Some(error) = self.alarm(command) {
+            return Err(error);
         }
         let unapplied_entries = self.position().index.saturating_sub(self.applied.index);
-        if is_write
+        if is_write(command)
             && (unapplied_entries > self.config.limits.unapplied_entries_max
                 || self.proposed.len() + self.waiting.len()
                     >= 4 * self.config.limits.open_requests_max)
@@ -323,4 +346,16 @@ impl Replica {
         }
         Error::Timeout
     }
+}
+
+fn is_write(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Put(_)
+            | Command::DeleteRange(_)
+            | Command::Txn(_)
+            | Command::Compact(_)
+            | Command::LeaseGrant(_)
+            | Command::LeaseRevoke(_)
+    )
 }

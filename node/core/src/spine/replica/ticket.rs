@@ -25,6 +25,8 @@ enum Holder {
     Read(u64),
     /// A command that turned out to have no effect, or whose answer needs a confirmed leader.
     Command(Requester, Command),
+    /// A command that an alarm refuses, as far as this node knows.
+    Alarm(Requester, Command),
     /// The leader itself wants to know that it still leads.
     Confirmation,
     /// The leader of another range on this node, by its own number.
@@ -51,6 +53,10 @@ pub(super) struct Tickets {
 impl Tickets {
     pub(super) fn want_command(&mut self, to: Requester, command: Command, now: Time) {
         self.gathering.push((now, Holder::Command(to, command)));
+    }
+
+    pub(super) fn want_alarm(&mut self, to: Requester, command: Command, now: Time) {
+        self.gathering.push((now, Holder::Alarm(to, command)));
     }
 
     pub(super) fn want_range(&mut self, range: GroupId, n: u64, now: Time) {
@@ -192,7 +198,9 @@ impl Replica {
         for (_, holder) in late {
             match holder {
                 Holder::Read(n) => self.answer_read(n, Err(Error::Timeout)),
-                Holder::Command(to, _) => self.reply(to, Err(Error::Timeout)),
+                Holder::Command(to, _) | Holder::Alarm(to, _) => {
+                    self.reply(to, Err(Error::Timeout));
+                }
                 Holder::Confirmation => {}
                 Holder::Range(range, n) => {
                     self.tell(range, range::replica::Input::TicketFailed(n, Error::Timeout));
@@ -213,6 +221,7 @@ impl Replica {
             match holder {
                 Holder::Read(n) => self.answer_read(n, Ok(())),
                 Holder::Command(to, command) => self.answer_command(to, command, view)?,
+                Holder::Alarm(to, command) => self.refuse_or_route(to, command, view)?,
                 Holder::Confirmation => {}
                 Holder::Range(range, n) => {
                     self.tell(range, range::replica::Input::Ticket(n, self.shown.head));
