@@ -1,11 +1,12 @@
 //! Snapshots on their way from store to store, chunk by chunk, each through its encoding. They
 //! break midway, and either end may fail to hear of the end.
 
+use flotilla_core::GroupId;
 use flotilla_core::memory::MemoryView;
 use flotilla_core::proto::internal::{
     RaftMessage, SnapshotAck, SnapshotChunk, SnapshotHeader, SnapshotMark,
 };
-use flotilla_core::snapshot::{Receiver, Sender};
+use flotilla_core::snapshot::{Receiver, Scope, Sender};
 use flotilla_core::spine::State;
 use flotilla_core::view::Batch;
 use prost::Message;
@@ -31,6 +32,7 @@ impl World {
             term: position.term,
             conf: Some(state.conf().clone()),
         };
+        let scope = spine_scope(&state);
         self.say(|| format!("node {id} sends {to} a snapshot at {}", mark.index));
         let to_life = self.nodes.get(&to).map_or(0, |node| node.life);
         let limits = self.plan.snapshot_limits;
@@ -43,7 +45,7 @@ impl World {
             message,
             mark,
             view,
-            sender: Sender::new(number, limits),
+            sender: Sender::new(number, scope, limits),
             receiver: None,
             rows: MemoryView::new(),
         };
@@ -87,6 +89,7 @@ impl World {
     /// One chunk goes over and its acknowledgement comes back. True after the last.
     fn carry_chunk(&mut self, number: u64, transfer: &mut Transfer) -> Result<bool, String> {
         let limits = self.plan.snapshot_limits;
+        let to = &self.nodes[&transfer.to];
         let Some(receiver) = transfer.receiver.as_mut() else {
             let header = SnapshotHeader {
                 id: number,
@@ -95,7 +98,12 @@ impl World {
             };
             let header = SnapshotHeader::decode(header.encode_to_vec().as_slice())
                 .map_err(|error| error.to_string())?;
-            let receiver = Receiver::new(&header, limits).map_err(|error| error.to_string())?;
+            let scope = match State::load(&to.store.view).map_err(|error| error.to_string())? {
+                Some(state) => spine_scope(&state),
+                None => spine_scope(&State::empty(0)),
+            };
+            let receiver =
+                Receiver::new(&header, scope, limits).map_err(|error| error.to_string())?;
             transfer.receiver = Some(receiver);
             return Ok(false);
         };
@@ -122,4 +130,8 @@ impl World {
         self.up(to).staged = Some(rows);
         self.report(to, Report::SnapshotReceived(message, mark));
     }
+}
+
+fn spine_scope(state: &State) -> Scope {
+    Scope::new(GroupId::SPINE, state.ranges()).expect("there always is a spine")
 }

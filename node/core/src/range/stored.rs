@@ -74,7 +74,13 @@ impl Stored {
     }
 }
 
-fn key(range: GroupId) -> Bytes {
+/// Whether a row of Meta is kept by a range.
+pub fn is_row(key: &[u8]) -> bool {
+    key.first() == Some(&ROW)
+}
+
+/// The key of a range's row in Meta.
+pub fn key(range: GroupId) -> Bytes {
     let mut key = BytesMut::with_capacity(9);
     key.put_u8(ROW);
     key.put_u64(range.0);
