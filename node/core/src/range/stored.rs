@@ -5,6 +5,7 @@ use prost::Message;
 
 use crate::GroupId;
 use crate::command::RequestId;
+use crate::group;
 use crate::proto::internal::{ConfState, Prepare, PreparedTxn, StoredRange};
 use crate::spine::txns;
 use crate::view::{Batch, Column, View, ViewError};
@@ -21,6 +22,13 @@ pub struct Position {
     pub term: u64,
     /// Sequence number of the last write that is joined.
     pub seq: u64,
+}
+
+impl Position {
+    /// In the range's log.
+    pub fn place(&self) -> group::Position {
+        group::Position { index: self.index, term: self.term }
+    }
 }
 
 /// A range as the store has it.

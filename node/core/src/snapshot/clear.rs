@@ -1,7 +1,9 @@
 //! Removing what a group has in a store, in bounded batches.
 //!
 //! A record goes together with its event and its attachment, which are found by nothing else; so
-//! whatever a crash leaves can be removed by doing it again.
+//! whatever a crash leaves can be removed by doing it again. The group's rows in Meta go first:
+//! nobody shall take what is left for a state of the group. So the caller notes durably that it has
+//! begun.
 
 use std::collections::VecDeque;
 use std::ops::{Bound, ControlFlow};
@@ -25,17 +27,16 @@ pub struct Clear {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Pass {
+    Meta,
     Superseded(Span),
     Newest(Span),
-    /// Last: as long as a group has its rows in Meta, it is known to be there.
-    Meta,
 }
 
 impl Clear {
     /// Removes everything. The scope is that of the store.
     pub fn new(scope: Scope) -> Self {
         let mut clear = Self::keys(scope);
-        clear.passes.push_back(Pass::Meta);
+        clear.passes.push_front(Pass::Meta);
         clear
     }
 

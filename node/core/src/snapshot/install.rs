@@ -1,8 +1,9 @@
 //! Putting a received snapshot in the place of what a group has in a store that other groups share.
 //!
 //! It takes many batches, and a store in the middle of it is of no use to the group: the caller
-//! notes durably that it has begun, before the first, and begins anew after a crash. The rows in Meta
-//! are replaced in the last batch, whole, so that until then the store says whose keys are whose.
+//! notes durably that it has begun, with the first, and begins anew after a crash. A range has no row
+//! in Meta meanwhile. The spine's rows are replaced in the last batch, whole, as until then the store
+//! has to say whose keys are whose.
 
 use std::ops::{Bound, ControlFlow};
 
@@ -10,8 +11,10 @@ use bytes::Bytes;
 
 use super::clear::Clear;
 use super::{COPY_BYTES_MAX, Scope};
+use crate::GroupId;
 use crate::mvcc;
 use crate::mvcc::layout::{COMPACTION_ROW, CompactionCursor};
+use crate::range::stored;
 use crate::view::{Batch, Column, View, ViewError};
 
 /// A snapshot on its way into a store.
@@ -23,7 +26,7 @@ pub struct Install {
 
 #[derive(Debug)]
 enum Phase {
-    /// First, and before anybody can read what comes: below it, rows may be gone.
+    /// Before anybody can read what comes: below the cursor, rows may be gone.
     Cursor,
     Clear(Clear),
     /// Position in `COPIED`, and the last row copied of that column.
@@ -56,7 +59,11 @@ impl Install {
         match &mut self.phase {
             Phase::Cursor => {
                 self.phase = Phase::Clear(Clear::keys(self.scope.clone()));
-                mvcc::merge_cursor(live, &CompactionCursor::load(staged)?)
+                let mut batch = mvcc::merge_cursor(live, &CompactionCursor::load(staged)?)?;
+                if self.scope.group() != GroupId::SPINE {
+                    batch.delete(Column::Meta, stored::key(self.scope.group()));
+                }
+                Ok(batch)
             }
             Phase::Clear(clear) => match clear.next(live)? {
                 Some(batch) => Ok(batch),

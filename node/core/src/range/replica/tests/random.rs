@@ -5,7 +5,8 @@ use std::panic::catch_unwind;
 
 use bytes::Bytes;
 
-use super::world::{Seeded, World};
+use super::moves::rows_of;
+use super::world::{Look, Seeded, World};
 use crate::command::{Answer, Command, Outcome};
 use crate::group::Chance as _;
 use crate::memory::MemoryView;
@@ -14,8 +15,10 @@ use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::internal::{self, Record, record::Body};
-use crate::view::{Batch, Column};
-use crate::{Error, LeaseId};
+use crate::snapshot::Scope;
+use crate::spine::ranges::Ranges;
+use crate::view::{Batch, Write};
+use crate::{Error, GroupId, LeaseId};
 
 const EVENTS: u64 = 6_000;
 const CALM_EVENTS_MAX: u64 = 400_000;
@@ -215,11 +218,13 @@ fn judge(world: &World) -> Result<BTreeMap<&'static str, u64>, String> {
             Err(Error::FutureRevision) => *met.entry("future").or_default() += 1,
             Err(Error::KeyNotFound) => *met.entry("no key").or_default() += 1,
             Err(Error::LeaderChanged) => *met.entry("leader changed").or_default() += 1,
+            Err(Error::Compacted) => *met.entry("compacted").or_default() += 1,
             Err(other) => return Err(format!("{n}: {other}")),
         }
     }
     judge_time(world)?;
-    judge_stores(world, &view)?;
+    judge_looks(world, &states)?;
+    judge_stores(world, view)?;
     Ok(met)
 }
 
@@ -246,12 +251,37 @@ fn judge_time(world: &World) -> Result<(), String> {
     Ok(())
 }
 
-fn judge_stores(world: &World, view: &MemoryView) -> Result<(), String> {
+/// What a node showed of a range at a revision is what was there (I10).
+fn judge_looks(world: &World, states: &[MemoryView]) -> Result<(), String> {
+    for Look { node, span, revision, kvs } in &world.looks {
+        let range_end = span.end.clone().unwrap_or(Bytes::from_static(b"\0"));
+        let read = pb::RangeRequest { key: span.start.clone(), range_end, ..Default::default() };
+        let head = Head { revision: *revision, compact_revision: -1 };
+        let state = &states[usize::try_from(*revision).expect("small")];
+        let right = mvcc::read(state, head, &read).expect("memory").kvs;
+        if right != *kvs {
+            return Err(format!("node {node} shows {kvs:?} at {revision} instead of {right:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Every node has the ranges of which it has a replica, and nothing of others, in the same rows as
+/// one that was never compacted, split or moved until now.
+fn judge_stores(world: &World, mut view: MemoryView) -> Result<(), String> {
+    let compact_revision = world.compact_revision();
+    let slice = mvcc::compact_slice(&view, compact_revision, usize::MAX).expect("memory");
+    view.apply(&slice.batch);
     for (id, node) in &world.nodes {
-        for column in [Column::Key, Column::Revision, Column::History, Column::LeaseKey] {
-            if !node.store.rows(column).eq(view.rows(column)) {
-                return Err(format!("node {id} has another {column:?}"));
-            }
+        let ranges = node.state.ranges();
+        let scopes = node.replicas.keys().map(|range| Scope::new(*range, ranges));
+        let scopes: Vec<Scope> = scopes.map(|scope| scope.expect("it exists")).collect();
+        let whole = Scope::new(GroupId::SPINE, &Ranges::default()).expect("always");
+        let (found, right) = (rows_of(&node.store, &[whole]), rows_of(&view, &scopes));
+        if found != right {
+            let odd = |row: &&Write| !found.contains(row) || !right.contains(row);
+            let odd: Vec<_> = found.iter().chain(&right).filter(odd).collect();
+            return Err(format!("node {id}, {:?}: {odd:?}", node.replicas.keys()));
         }
     }
     Ok(())
@@ -288,6 +318,31 @@ fn every_request_is_as_if_it_were_alone_at_its_revision() {
         "prepare failed",
         "coordinator died",
         "transaction refused",
+        "compacted",
+        "compaction",
+        "look",
+        "look at what is compacted",
+        "truncated",
+        "snapshot begun",
+        "snapshot failed",
+        "snapshot refused",
+        "snapshot taken",
+        "snapshot installed",
+        "snapshot with locks",
+        "crash within an install",
+        "crash within a removal",
+        "learner added",
+        "promotion",
+        "removal",
+        "leader removed",
+        "joint change",
+        "membership changed",
+        "change refused",
+        "replica created",
+        "replica removed",
+        "replica cleared",
+        "caught up",
+        "coordinator lost a range",
     ] {
         assert!(met.contains_key(what), "{what} was never met: {met:?}");
     }
@@ -318,4 +373,34 @@ fn an_answer_of_a_transaction_that_was_ended_is_noticed() {
 #[test]
 fn a_reference_to_what_is_not_committed_is_noticed() {
     assert!(is_noticed("reference before commit"));
+}
+
+#[test]
+fn a_snapshot_without_the_locks_is_noticed() {
+    assert!(is_noticed("snapshot without locks"));
+}
+
+#[test]
+fn a_range_that_is_shown_while_it_is_replaced_is_noticed() {
+    assert!(is_noticed("shown while it is replaced"));
+}
+
+#[test]
+fn a_snapshot_beside_the_old_rows_is_noticed() {
+    assert!(is_noticed("installed beside the old"));
+}
+
+#[test]
+fn a_cursor_that_knows_nothing_of_what_was_installed_is_noticed() {
+    assert!(is_noticed("cursor is not merged"));
+}
+
+#[test]
+fn half_an_install_that_is_kept_after_a_crash_is_noticed() {
+    assert!(is_noticed("half an install is kept"));
+}
+
+#[test]
+fn shares_that_a_snapshot_tells_of_and_are_waited_for_are_noticed() {
+    assert!(is_noticed("shares are forgotten"));
 }
