@@ -55,6 +55,12 @@ impl Replica {
         {
             self.numbers_due = Some(self.now + self.config.report_again_after);
             self.out.push(Effect::WantNumbers);
+            // Without a leader nobody else does, and if a change of the membership waits behind a
+            // write that has no number, nobody can be elected. What is committed is a fact, whoever
+            // tells it (I3).
+            if self.role.part != Part::Leader && self.lacks_numbers() {
+                self.send_report();
+            }
         }
     }
 

@@ -329,8 +329,8 @@ impl World {
                 if is_member {
                     self.create(id, range);
                 }
-                // Old news are as good.
-                if !self.is_calm && !self.chance.is_hit(20) {
+                // Members are told as well, and old news: neither does harm.
+                if is_member && (self.is_calm || !self.chance.is_hit(10)) {
                     continue;
                 }
                 let lacks = |place: &&group::Position| {

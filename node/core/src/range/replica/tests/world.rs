@@ -2,6 +2,7 @@
 //! the spine as a list of committed entries that every node folds in its own time.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -850,7 +851,11 @@ impl World {
         let ranges = [GroupId(1), GroupId(2)];
         let range = ranges[usize::try_from(self.chance.below(2)).expect("small")];
         match self.chance.below(1_000) {
-            0..340 => self.deliver(),
+            0..340 => {
+                for _ in 0..if self.is_calm { 8 } else { 2 } {
+                    self.deliver();
+                }
+            }
             340..510 => {
                 let node = self.nodes.get_mut(&id).expect("it exists");
                 let token = node.logs.get_mut(&range).and_then(Log::flush_one);
@@ -904,6 +909,23 @@ impl World {
     /// Whether there is nothing left to do.
     pub(super) fn is_quiet(&self) -> bool {
         self.unrest().is_empty()
+    }
+
+    /// Where everybody stands.
+    pub(super) fn standing(&self) -> String {
+        let mut text = format!("the spine ends at {:?}", self.spine_state.position());
+        for (id, node) in &self.nodes {
+            let (up, shown, folded) = (node.is_up, node.frontier.index(), node.state.position());
+            let work = (node.work.len(), node.progress.is_some());
+            let _ =
+                write!(text, "\n{id} up {up} shows {shown} folded {} work {work:?}", folded.index);
+            for (range, replica) in &node.replicas {
+                let (role, applied) = (replica.role(), replica.applied());
+                let (shows, conf) = (node.frontier.shows(*range), replica.group().conf());
+                let _ = write!(text, "\n  {range} {role:?} {applied:?} shown {shows} {conf:?}");
+            }
+        }
+        text
     }
 
     /// What is left to do.
