@@ -7,12 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use flotilla_core::NodeId;
 use flotilla_core::mvcc::{self, Head};
 use flotilla_core::spine::State;
 use flotilla_core::spine::apply::{self, Applied, Task};
 use flotilla_core::spine::state::Position;
 use flotilla_core::watch::{Event, Published};
+use flotilla_core::{GroupId, NodeId};
 use tokio::sync::mpsc;
 
 use super::Completion;
@@ -153,7 +153,7 @@ impl Applier {
     }
 
     fn install(&mut self, sealed: Sealed) {
-        if let Err(error) = self.store.replace(sealed) {
+        if let Err(error) = self.store.install(GroupId::SPINE, sealed) {
             fatal(&format!("the received snapshot cannot be installed: {error}"));
         }
         let state = State::load(&self.store)

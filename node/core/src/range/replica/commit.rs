@@ -175,8 +175,10 @@ impl Replica {
     /// Hands on what is committed here and numbered there (I6). The order of the range's log is
     /// the order of the numbers (I3).
     pub(super) fn join(&mut self) {
-        // What is staged while the state is replaced is contained in what comes.
+        // What is staged while the state is replaced is contained in what comes, and what comes after
+        // a removal is not this node's.
         while self.installing.is_none()
+            && !self.is_removed
             && !self.lacks_numbers()
             && let Some(staged) = self.staged.pop_front()
         {

@@ -292,8 +292,11 @@ fn every_request_is_as_if_it_were_alone_at_its_revision() {
     let mut met: BTreeMap<&'static str, u64> = BTreeMap::new();
     // More of them: FLOTILLA_SEEDS=5000 cargo test --release -p flotilla-core as_if_it_were_alone
     let seeds_count = std::env::var("FLOTILLA_SEEDS").ok().and_then(|it| it.parse().ok());
-    for seed in (0..seeds_count.unwrap_or(60)).chain(ONCE_FAILED) {
-        let judged = run(seed, "").and_then(|world| Ok((judge(&world)?, world.seen)));
+    let first = std::env::var("FLOTILLA_SEED").ok().and_then(|it| it.parse().ok()).unwrap_or(0);
+    for seed in (first..first + seeds_count.unwrap_or(60_u64)).chain(ONCE_FAILED) {
+        let judged =
+            catch_unwind(|| run(seed, "").and_then(|world| Ok((judge(&world)?, world.seen))));
+        let judged = judged.unwrap_or_else(|_| Err("it panicked".to_owned()));
         let (found, seen) = judged.unwrap_or_else(|what| panic!("seed {seed}: {what}"));
         for (what, count) in found.into_iter().chain(seen) {
             *met.entry(what).or_default() += count;
