@@ -2,9 +2,9 @@
 //! watchers, then answers; between batches it removes what a compaction made useless.
 
 use flotilla_core::memory::MemoryView;
-use flotilla_core::spine::State;
+use flotilla_core::snapshot::{self, Scope};
 use flotilla_core::stage::{Applied, Work};
-use flotilla_core::view::{Batch, Column, Write};
+use flotilla_core::view::{Batch, Column, ViewError, Write};
 use flotilla_core::watch::{self, Published};
 use flotilla_core::{GroupId, mvcc, range};
 
@@ -52,8 +52,8 @@ impl World {
                         break;
                     }
                 }
-                Some(Job::Install(view)) if works.is_empty() => {
-                    install = Some(view);
+                Some(Job::Install(group, rows)) if works.is_empty() => {
+                    install = Some((group, rows));
                     break;
                 }
                 Some(job) => {
@@ -64,7 +64,7 @@ impl World {
             }
         }
         match install {
-            Some(view) => self.install(id, view),
+            Some((group, rows)) => self.install(id, group, &rows),
             None if !works.is_empty() => self.apply(id, works),
             None => {}
         }
@@ -75,8 +75,9 @@ impl World {
     fn apply(&mut self, id: u64, mut works: Vec<Work>) {
         if self.is_mutant(Mutant::ApplyDiverges) && id == 2 && self.chance.one_in(50) {
             let steps = works.iter_mut().flat_map(|work| match work {
-                Work::Spine(task) => &mut task.steps,
-                Work::Range(task) => &mut task.steps,
+                Work::Spine(task) => task.steps.iter_mut(),
+                Work::Range(task) => task.steps.iter_mut(),
+                Work::CatchingUp(_) | Work::CaughtUp(_) => [].iter_mut(),
             });
             if let Some(effect) = steps.flat_map(|step| &mut step.effects).next() {
                 effect.value = bytes::Bytes::from_static(b"diverged");
@@ -139,37 +140,47 @@ impl World {
         }
     }
 
-    fn install(&mut self, id: u64, view: MemoryView) {
-        let state = match State::load(&view) {
-            Ok(Some(state)) => state,
-            Ok(None) | Err(_) => {
-                self.invariants.break_with(format!("node {id} installs a store without state"));
-                return;
-            }
-        };
-        self.see("snapshot installed");
+    fn install(&mut self, id: u64, group: GroupId, rows: &MemoryView) {
         let node = self.nodes.get_mut(&id).expect("a node installs");
+        let mut view = node.store.view.clone();
+        if let Err(error) = put_in_place(&mut view, group, rows) {
+            self.invariants.break_with(format!("node {id}, a snapshot of group {group}: {error}"));
+            return;
+        }
         node.store.replace(view);
         let running = node.running.as_mut().expect("it is up");
-        let after = running.head().revision;
-        let position = state.position();
-        running.position = position;
-        if let Err(error) = running.stage.take_over(&node.store.view) {
+        let before = running.head();
+        let view = &node.store.view;
+        let taken = match group {
+            GroupId::SPINE => running.stage.take_over(view),
+            range => running.stage.replaced(view, range),
+        };
+        if let Err(error) = taken {
             self.invariants.break_with(format!("node {id}: {error}"));
             return;
         }
-        running.is_compacting = position.compact_revision >= 0;
-        let shown = Some(running.stage.shown());
+        let shown = running.stage.shown();
+        running.position = running.stage.position();
+        running.is_compacting = shown.head.compact_revision >= 0;
+        let position = running.position;
         let published = Published {
-            after: after.max(position.revision),
-            revision: position.revision,
-            compact_revision: position.compact_revision,
+            after: shown.head.revision,
+            revision: shown.head.revision,
+            compact_revision: shown.head.compact_revision,
             events: std::sync::Arc::new([]),
         };
-        self.check_applied(id, position);
+        if group == GroupId::SPINE {
+            self.see("snapshot installed");
+            self.check_applied(id, position);
+        }
+        self.tell_missed(id, before.revision, shown.head.revision);
         self.hub_step(id, watch::Input::Published(published));
-        self.report(id, Report::SnapshotInstalled);
+        match group {
+            GroupId::SPINE => self.report(id, Report::SnapshotInstalled),
+            range => self.mail(id, range, range::replica::Input::SnapshotInstalled),
+        }
         let (remote, answered) = (Vec::new(), Vec::new());
+        let shown = Some(shown).filter(|shown| shown.index > 0);
         self.report(id, Report::Applied { spine: None, shown, remote, answered });
     }
 
@@ -244,6 +255,18 @@ impl World {
             None => {}
         }
     }
+}
+
+/// Replaces what a group has in a store by the rows of its snapshot.
+fn put_in_place(view: &mut MemoryView, group: GroupId, rows: &MemoryView) -> Result<(), ViewError> {
+    let scope = Scope::load(view, group)?;
+    let scope = scope.ok_or_else(|| ViewError("it is not known here".to_owned()))?;
+    let mut install = snapshot::Install::new(scope);
+    while !install.is_finished() {
+        let batch = install.next(view, rows)?;
+        view.apply(&batch);
+    }
+    Ok(())
 }
 
 /// The rows that every replica has alike after the same entry. What a compaction has removed so

@@ -16,6 +16,8 @@ use crate::model::Refusal;
 
 /// Mean time between a client and a node, in microseconds.
 const DISTANCE_MEAN: u64 = 300;
+/// How long a read waits before it looks again whether a part of the store is being replaced.
+const UNWHOLE_PAUSE: u64 = MS;
 /// etcd's default of --max-txn-ops.
 const TXN_OPS_MAX: usize = 128;
 
@@ -250,8 +252,13 @@ impl World {
 
     /// Answers a read from what this node has applied.
     pub(super) fn evaluate_read(&mut self, id: u64, operation: usize) {
+        let running = self.up(id);
+        if !running.stage.is_whole() {
+            self.on_node(id, UNWHOLE_PAUSE, NodeEvent::Evaluate(operation));
+            return;
+        }
+        let head = running.head();
         let node = &self.nodes[&id];
-        let head = node.running.as_ref().expect("it is up").head();
         let view = &node.store.view;
         let result = match &self.operations[operation].request {
             Request::Read(request) => mvcc::read(view, head, request).map(Answer::Read),

@@ -207,14 +207,12 @@ impl World {
             Effect::SendSnapshot(to, message) => self.send_snapshot(id, to.0, message),
             Effect::Install(mark) => {
                 self.say(|| format!("node {id} installs a snapshot at {}", mark.index));
-                let staged = self.up(id).staged.take();
-                let view = staged.expect("a snapshot is staged before its install");
-                self.work(id, Job::Install(view));
+                self.install_staged(id, GroupId::SPINE);
             }
             Effect::SnapshotRefused(reason) => {
                 self.say(|| format!("node {id} refuses a snapshot: {reason}"));
                 self.see("snapshot refused");
-                self.up(id).staged = None;
+                self.up(id).staged.remove(&GroupId::SPINE);
             }
             Effect::Ignored(from, kind, reason) => {
                 if matches!(reason, Ignored::LostEntries | Ignored::SecondLeader) {
@@ -237,6 +235,12 @@ impl World {
             Effect::Status(status) => self.on_status(id, status),
             Effect::Range(range, input) => self.mail(id, range, input),
         }
+    }
+
+    pub(super) fn install_staged(&mut self, id: u64, group: GroupId) {
+        let staged = self.up(id).staged.remove(&group);
+        let rows = staged.expect("a snapshot is staged before its install");
+        self.work(id, Job::Install(group, rows));
     }
 
     fn append(&mut self, id: u64, mut append: Append) {

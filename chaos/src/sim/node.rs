@@ -60,7 +60,8 @@ impl Node {
 /// Work for the apply stage, done in order.
 pub(super) enum Job {
     Apply(Work),
-    Install(MemoryView),
+    /// The received snapshot of a group.
+    Install(GroupId, MemoryView),
 }
 
 /// A node that is up.
@@ -103,7 +104,7 @@ pub(super) struct Running {
     pub(super) dead_connections: BTreeSet<(u64, u32, u64)>,
     pub(super) snapshots: BTreeMap<u64, Transfer>,
     pub(super) snapshots_count: u64,
-    pub(super) staged: Option<MemoryView>,
+    pub(super) staged: BTreeMap<GroupId, MemoryView>,
 
     /// Calls that wait for the machine, by number.
     pub(super) commands: BTreeMap<u64, Waiting>,

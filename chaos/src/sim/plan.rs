@@ -218,9 +218,8 @@ impl Plan {
         let cuts = super::ranges::CUTS.into_iter().map(Bytes::from_static);
         let rate = chance.between(1, 3);
         self.cuts = cuts.filter(|_| chance.one_in(rate)).collect();
-        // Snapshots replace the whole store of a node, which is not right beside ranges.
+        // Ranges stay where the founders are.
         self.faults.retain(|fault| *fault != Fault::Members);
-        self.limits.retention.catch_up_entries = 1_000_000;
     }
 
     /// The election timeout.

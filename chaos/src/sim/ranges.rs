@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use flotilla_core::group::{self, Recovered, Retention};
+use flotilla_core::group::{self, Recovered};
 use flotilla_core::range::Tell;
 use flotilla_core::range::replica::{Config, Effect, Input, Limits, Replica};
 use flotilla_core::range::stored::Stored;
@@ -41,8 +41,7 @@ impl World {
                 inflight_messages_max: plan.inflight_messages_max,
                 ..group::Config::new(NodeId(id), range)
             };
-            let retention =
-                Retention { catch_up_entries: 1_000_000, ..plan.limits.retention.clone() };
+            let retention = plan.limits.retention.clone();
             let config = Config {
                 node: NodeId(id),
                 range,
@@ -153,8 +152,17 @@ impl World {
             Effect::Ignored(from, kind, reason) => {
                 self.say(|| format!("node {id}, range {range} ignores {kind} of {from}: {reason}"));
             }
-            Effect::SendSnapshot(..) | Effect::Install(_) | Effect::SnapshotRefused(_) => {
-                self.invariants.break_with("a range's log is long enough here".to_owned());
+            Effect::CatchingUp => self.work(id, Job::Apply(Work::CatchingUp(range))),
+            Effect::CaughtUp => self.work(id, Job::Apply(Work::CaughtUp(range))),
+            Effect::SendSnapshot(to, message) => self.send_snapshot(id, to.0, message),
+            Effect::Install(mark) => {
+                self.see("snapshot of a range installed");
+                self.say(|| format!("node {id} installs range {range} at {}", mark.index));
+                self.install_staged(id, range);
+            }
+            Effect::SnapshotRefused(_) => {
+                self.see("snapshot refused");
+                self.up(id).staged.remove(&range);
             }
             other => unreachable!("the spine's machine takes {other:?}"),
         }

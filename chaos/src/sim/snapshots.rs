@@ -2,12 +2,10 @@
 //! break midway, and either end may fail to hear of the end.
 
 use flotilla_core::memory::MemoryView;
-use flotilla_core::proto::internal::{
-    RaftMessage, SnapshotAck, SnapshotChunk, SnapshotHeader, SnapshotMark,
-};
-use flotilla_core::snapshot::{Receiver, Sender};
-use flotilla_core::spine::State;
+use flotilla_core::proto::internal::{RaftMessage, SnapshotAck, SnapshotChunk, SnapshotHeader};
+use flotilla_core::snapshot::{self, Receiver, Scope, Sender};
 use flotilla_core::view::Batch;
+use flotilla_core::{GroupId, NodeId, range};
 use prost::Message;
 
 use super::event::{NodeEvent, Report};
@@ -18,20 +16,17 @@ impl World {
     pub(super) fn send_snapshot(&mut self, id: u64, to: u64, message: RaftMessage) {
         self.see("snapshot begun");
         let view = self.nodes[&id].store.view.clone();
-        let state = match State::load(&view) {
-            Ok(Some(state)) => state,
-            Ok(None) | Err(_) => {
-                self.invariants.break_with(format!("node {id} sends a store without state"));
-                return;
-            }
+        let group = GroupId(message.group);
+        let found =
+            snapshot::mark(&view, group).and_then(|mark| Ok((mark, Scope::load(&view, group)?)));
+        let Ok((Some(mark), Some(scope))) = found else {
+            self.invariants.break_with(format!("node {id} has nothing of group {group} to send"));
+            return;
         };
-        let position = state.position();
-        let mark = SnapshotMark {
-            index: position.index,
-            term: position.term,
-            conf: Some(state.conf().clone()),
-        };
-        self.say(|| format!("node {id} sends {to} a snapshot at {}", mark.index));
+        if group != GroupId::SPINE {
+            self.see("snapshot of a range begun");
+        }
+        self.say(|| format!("node {id} sends {to} a snapshot of group {group} at {}", mark.index));
         let to_life = self.nodes.get(&to).map_or(0, |node| node.life);
         let limits = self.plan.snapshot_limits;
         let running = self.up(id);
@@ -43,7 +38,7 @@ impl World {
             message,
             mark,
             view,
-            sender: Sender::new(number, limits),
+            sender: Sender::new(number, scope, limits),
             receiver: None,
             rows: MemoryView::new(),
         };
@@ -69,7 +64,7 @@ impl World {
         if is_lost || !is_there || self.is_cut(id, to) || self.is_cut(to, id) {
             self.say(|| format!("the snapshot from {id} to {to} fails"));
             self.see("snapshot failed");
-            self.report(id, Report::SnapshotSent(to, false));
+            self.snapshot_sent(id, transfer.group(), to, false);
             return;
         }
         match self.carry_chunk(number, &mut transfer) {
@@ -87,6 +82,7 @@ impl World {
     /// One chunk goes over and its acknowledgement comes back. True after the last.
     fn carry_chunk(&mut self, number: u64, transfer: &mut Transfer) -> Result<bool, String> {
         let limits = self.plan.snapshot_limits;
+        let to = &self.nodes[&transfer.to];
         let Some(receiver) = transfer.receiver.as_mut() else {
             let header = SnapshotHeader {
                 id: number,
@@ -95,7 +91,10 @@ impl World {
             };
             let header = SnapshotHeader::decode(header.encode_to_vec().as_slice())
                 .map_err(|error| error.to_string())?;
-            let receiver = Receiver::new(&header, limits).map_err(|error| error.to_string())?;
+            let scope = Scope::load(&to.store.view, transfer.group());
+            let scope = scope.map_err(|error| error.to_string())?.ok_or("an unknown range")?;
+            let receiver =
+                Receiver::new(&header, scope, limits).map_err(|error| error.to_string())?;
             transfer.receiver = Some(receiver);
             return Ok(false);
         };
@@ -116,10 +115,32 @@ impl World {
     }
 
     fn end_snapshot(&mut self, id: u64, transfer: Transfer) {
+        let group = transfer.group();
         let Transfer { to, message, mark, rows, .. } = transfer;
         let is_known = !self.chance.one_in(20);
-        self.report(id, Report::SnapshotSent(to, is_known));
-        self.up(to).staged = Some(rows);
-        self.report(to, Report::SnapshotReceived(message, mark));
+        self.snapshot_sent(id, group, to, is_known);
+        self.up(to).staged.insert(group, rows);
+        match group {
+            GroupId::SPINE => self.report(to, Report::SnapshotReceived(message, mark)),
+            range => {
+                self.mail(to, range, range::replica::Input::SnapshotReceived(message, mark));
+            }
+        }
+    }
+
+    fn snapshot_sent(&mut self, id: u64, group: GroupId, to: u64, is_ok: bool) {
+        match group {
+            GroupId::SPINE => self.report(id, Report::SnapshotSent(to, is_ok)),
+            range => {
+                let to = NodeId(to);
+                self.mail(id, range, range::replica::Input::SnapshotSent(to, is_ok));
+            }
+        }
+    }
+}
+
+impl Transfer {
+    fn group(&self) -> GroupId {
+        GroupId(self.message.group)
     }
 }

@@ -368,6 +368,11 @@ impl World {
         if !running.hub.is_behind() {
             return;
         }
+        if !running.stage.is_whole() {
+            running.is_catch_up_planned = true;
+            self.on_node(id, MS, NodeEvent::CatchUp);
+            return;
+        }
         let head = running.head();
         match running.hub.catch_up(&node.store.view, head) {
             Ok(effects) => {

@@ -372,7 +372,7 @@ impl World {
             dead_connections: Default::default(),
             snapshots: Default::default(),
             snapshots_count: 0,
-            staged: None,
+            staged: Default::default(),
             commands: Default::default(),
             tickets: Default::default(),
             requests_count: 0,

@@ -4,7 +4,8 @@
 //!
 //! Ranges apply in their own time, so the store may hold changes whose predecessors in another
 //! range are missing. They are shown, to readers and to watchers, only once everything before them
-//! is there (I10).
+//! is there (I10). A node that was just started shows nothing before every replica on it knows that
+//! it has everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
@@ -12,7 +13,7 @@ use std::ops::{Bound, ControlFlow};
 use crate::command::{Outcome, RequestId};
 use crate::mvcc::layout::Revision;
 use crate::mvcc::{self, Event, Head};
-use crate::range::frontier::{Frontier, Place};
+use crate::range::frontier::Frontier;
 use crate::range::stored::{self, Stored};
 use crate::spine::apply::{Applied as Writes, Requester};
 use crate::spine::state::{Position, State};
@@ -27,6 +28,10 @@ pub enum Work {
     Spine(spine::Task),
     /// A joined entry of a range.
     Range(range::replica::Task),
+    /// The replica of a range finds out whether it has everything that came before.
+    CatchingUp(GroupId),
+    /// It has.
+    CaughtUp(GroupId),
 }
 
 /// What some work comes to.
@@ -53,10 +58,15 @@ pub struct Applied {
 #[derive(Debug)]
 pub struct Stage {
     frontier: Frontier,
+    shown: Shown,
     /// The spine's position in the store.
     position: Position,
     /// Applied, and not shown yet.
     ahead: BTreeMap<i64, Vec<Event>>,
+    /// Replicas that have not heard yet that the spine's state was replaced.
+    unaware: BTreeSet<GroupId>,
+    /// Some of the history before this is gone.
+    floor: i64,
     /// Up to this revision some events were applied before this stage began.
     incomplete: i64,
 }
@@ -70,13 +80,18 @@ impl Stage {
         // Nothing is shown before every range here has what was numbered when the node went down.
         let mut stage = Self::joining();
         stage.take_over(view)?;
+        stage.unaware.clear();
+        stage.advance();
         Ok(stage)
     }
 
     /// Over the store of a node that joins and has no state yet.
     pub fn joining() -> Self {
-        let frontier = Frontier::new(0, mvcc::NO_HEAD);
-        Self { frontier, position: Position::default(), ahead: BTreeMap::new(), incomplete: 0 }
+        let shown = Shown { index: 0, head: mvcc::NO_HEAD };
+        let frontier = Frontier::new(shown.index, shown.head);
+        let (position, ahead) = (Position::default(), BTreeMap::new());
+        let unaware = BTreeSet::new();
+        Self { frontier, shown, position, ahead, unaware, floor: -1, incomplete: 0 }
     }
 
     /// The spine's part of the store was replaced by a newer one. What is shown stays until
@@ -86,32 +101,59 @@ impl Stage {
     /// The store cannot be read, or holds no state.
     pub fn take_over(&mut self, view: &dyn View) -> Result<(), ViewError> {
         let state = State::load(view)?.ok_or_else(|| ViewError("the store is empty".into()))?;
-        let shown = self.shown();
         self.position = state.position();
-        self.frontier = Frontier::new(shown.index, shown.head);
-        let mut txns = Vec::new();
-        let mut assigned = Vec::new();
-        for (range, known) in state.ranges().iter() {
-            assigned.push((range, Place { seq: known.assigned, index: known.resolved_at }));
+        self.frontier = Frontier::new(self.position.index, head_of(self.position));
+        for (range, _) in state.ranges().iter() {
             let Some(stored) = Stored::load(view, range)? else { continue };
-            self.frontier.set_applied(range, place_of(stored.position));
-            for (id, share) in state.txns().open(range) {
-                if !stored.tells_of(id, share.prepared_at) {
-                    txns.push((range, id));
-                }
-            }
+            let open = state.txns().open(range).map(|(id, share)| (id, share.prepared_at));
+            self.frontier.join(range, open.collect());
+            self.frontier.set_stored(range, &stored);
+            self.unaware.insert(range);
         }
-        if self.position.index > shown.index {
-            self.frontier.fold(self.position.index, head_of(self.position), assigned, txns);
-        }
+        self.floor = mvcc::compaction_floor(view)?;
+        self.advance();
+        // Watchers read what they missed from the history.
         self.ahead.clear();
         self.incomplete = newest_revision(view, self.position.revision)?;
         Ok(())
     }
 
+    /// The part of the store that belongs to a range was replaced by a newer one. Nothing more is
+    /// shown until its replica knows that it has everything.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn replaced(&mut self, view: &dyn View, range: GroupId) -> Result<(), ViewError> {
+        let state = State::load(view)?.ok_or_else(|| ViewError("the store is empty".into()))?;
+        let stored = Stored::load(view, range)?;
+        let stored = stored.ok_or_else(|| ViewError(format!("range {range} is not there")))?;
+        let open = state.txns().open(range).map(|(id, share)| (id, share.prepared_at));
+        self.frontier.join(range, open.collect());
+        self.frontier.set_stored(range, &stored);
+        // Where it comes from, more may have been compacted than is shown here.
+        self.floor = mvcc::compaction_floor(view)?;
+        // Its events are not among those that are held back.
+        self.incomplete = newest_revision(view, self.position.revision)?.max(self.incomplete);
+        Ok(())
+    }
+
     /// What may be shown.
     pub fn shown(&self) -> Shown {
-        Shown { index: self.frontier.index(), head: self.frontier.head() }
+        self.shown
+    }
+
+    /// Whether the store has everything that is shown: it may be read. Not while a part of it is
+    /// newer than the rest.
+    pub fn is_whole(&self) -> bool {
+        self.unaware.is_empty()
+            && self.frontier.shows_all()
+            && self.frontier.head().compact_revision >= self.floor
+    }
+
+    fn advance(&mut self) {
+        if self.is_whole() {
+            self.shown = Shown { index: self.frontier.index(), head: self.frontier.head() };
+        }
     }
 
     /// Where the spine's state stands.
@@ -156,13 +198,11 @@ impl Stage {
                             || Stored::load(view, range)?
                                 .is_some_and(|stored| stored.tells_of(id, prepared_at));
                         if !is_told {
-                            txns.push((range, id));
+                            txns.push((range, (id, prepared_at)));
                         }
                     }
                     let head = head_of(task.position);
-                    let needs = task.assigned.into_iter();
-                    let needs = needs.map(|(range, seq)| (range, Place::of_write(seq))).collect();
-                    self.frontier.fold(task.position.index, head, needs, txns);
+                    self.frontier.fold(task.position.index, head, task.assigned, txns);
                 }
                 Work::Range(task) => {
                     for step in task.steps {
@@ -170,17 +210,23 @@ impl Stage {
                     }
                     writes.batch.writes.extend(task.rows.writes);
                     applied.ranges.insert(task.range, task.position);
-                    self.frontier.set_applied(task.range, place_of(task.position));
+                    self.frontier.set_applied(task.range, task.position.seq);
                     for id in task.resolved {
                         self.frontier.set_resolved(task.range, id);
                         resolved.insert((task.range, id));
                     }
                 }
+                Work::CatchingUp(range) => {
+                    self.frontier.rejoin(range);
+                    self.unaware.remove(&range);
+                }
+                Work::CaughtUp(range) => self.frontier.set_caught_up(range),
             }
         }
         if let Some(position) = applied.spine {
             position.write(&mut writes.batch);
         }
+        self.advance();
         let shown = self.shown();
         applied.shown = (shown != before).then_some(shown);
         let (from, to) = (before.head.revision, shown.head.revision);
@@ -191,14 +237,6 @@ impl Stage {
         applied.batch = writes.batch;
         applied.replies = writes.replies;
         Ok(applied)
-    }
-
-    /// A replica of a range is on this node from now on, or no more.
-    pub fn set_here(&mut self, range: GroupId, position: Option<stored::Position>) {
-        match position {
-            Some(position) => self.frontier.set_applied(range, place_of(position)),
-            None => self.frontier.remove(range),
-        }
     }
 
     /// Of these and those held back: what is up to the revision, in order.
@@ -241,10 +279,6 @@ fn newest_revision(view: &dyn View, from: i64) -> Result<i64, ViewError> {
         }
     })?;
     damage.map_or(Ok(newest), Err)
-}
-
-fn place_of(position: stored::Position) -> Place {
-    Place { seq: position.seq, index: position.index }
 }
 
 fn head_of(position: Position) -> Head {

@@ -188,7 +188,7 @@ impl Peers {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Streams the store to a peer; the end is reported as a completion.
+    /// Streams what the store has of the message's group to a peer; the end is reported as a completion.
     pub fn send_snapshot(&mut self, to: NodeId, message: RaftMessage) {
         self.snapshots_count += 1;
         let id = self.snapshots_count;

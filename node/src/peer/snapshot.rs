@@ -1,17 +1,16 @@
-//! A snapshot from store to store: read on a thread of its own from one fixed moment, sent in
+//! A snapshot of one group from store to store: read on a thread of its own from one fixed moment, sent in
 //! bounded chunks at a bounded rate, staged by the receiver and only then told to its machine.
 
 use std::io;
 use std::time::Duration;
 
 use crossbeam::channel;
-use flotilla_core::NodeId;
 use flotilla_core::proto::internal::{
     PeerHello, RaftMessage, SnapshotAck, SnapshotChunk, SnapshotHeader, SnapshotMark, SnapshotRow,
 };
-use flotilla_core::snapshot::{Limits, Receiver, Sender};
-use flotilla_core::spine::State;
+use flotilla_core::snapshot::{self, Limits, Receiver, Scope, Sender};
 use flotilla_core::view::View;
+use flotilla_core::{GroupId, NodeId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -34,7 +33,7 @@ enum Read {
     Failed(String),
 }
 
-/// Sends the store to a peer. Returns the bytes sent.
+/// Sends what the store has of the message's group to a peer. Returns the bytes sent.
 pub(super) async fn send(
     id: u64,
     to: NodeId,
@@ -56,9 +55,10 @@ pub(super) async fn send(
 
     let (chunks, mut incoming) = mpsc::channel(CHUNKS_AHEAD_MAX);
     let (acks, acked) = channel::unbounded();
+    let group = GroupId(message.group);
     std::thread::Builder::new()
         .name("snapshot".to_owned())
-        .spawn(move || store.with_snapshot(|view| read(id, view, &chunks, &acked)))?;
+        .spawn(move || store.with_snapshot(|view| read(id, group, view, &chunks, &acked)))?;
 
     let began = Instant::now();
     let mut sent_bytes = 0_u64;
@@ -95,6 +95,7 @@ pub(super) async fn send(
 
 fn read(
     id: u64,
+    group: GroupId,
     view: &dyn View,
     chunks: &mpsc::Sender<Read>,
     acked: &channel::Receiver<SnapshotAck>,
@@ -103,21 +104,16 @@ fn read(
         // Nobody listens when the connection has ended already.
         let _ = chunks.blocking_send(Read::Failed(reason));
     };
-    let state = match State::load(view) {
-        Ok(Some(state)) => state,
-        Ok(None) => return fail("the store is empty".to_owned()),
+    let loaded = snapshot::mark(view, group).and_then(|mark| Ok((mark, Scope::load(view, group)?)));
+    let (mark, scope) = match loaded {
+        Ok((Some(mark), Some(scope))) => (mark, scope),
+        Ok(_) => return fail(format!("the store holds nothing of group {group}")),
         Err(error) => fatal(&error.to_string()),
-    };
-    let position = state.position();
-    let mark = SnapshotMark {
-        index: position.index,
-        term: position.term,
-        conf: Some(state.conf().clone()),
     };
     if chunks.blocking_send(Read::Header(mark)).is_err() {
         return;
     }
-    let mut sender = Sender::new(id, Limits::default());
+    let mut sender = Sender::new(id, scope, Limits::default());
     while !sender.is_finished() {
         match sender.next(view) {
             Ok(Some(chunk)) => {
@@ -151,9 +147,15 @@ async fn receive_all<S: dial::Stream>(port: &Port, stream: S) -> io::Result<()> 
     let Some(from) = listen::greet(port, &mut reader, &mut writer).await? else { return Ok(()) };
     let header = reader.next::<SnapshotHeader>().await?;
     let header = header.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-    let mut receiver = Receiver::new(&header, Limits::default()).map_err(io::Error::other)?;
     let message = header.message.clone().unwrap_or_default();
-    tracing::info!(%from, index = receiver.mark().index, "receiving a snapshot");
+    let group = GroupId(message.group);
+    let store = port.store.clone();
+    let scope = blocking(move || Ok(Scope::load(&store, group)?)).await?;
+    // This node hears of a range in the spine's log, and may be behind.
+    let scope = scope.ok_or_else(|| io::Error::other(format!("range {group} is not known yet")))?;
+    let mut receiver =
+        Receiver::new(&header, scope, Limits::default()).map_err(io::Error::other)?;
+    tracing::info!(%from, %group, index = receiver.mark().index, "receiving a snapshot");
     let store = port.store.clone();
     let mut staged = OffThread(Some(blocking(move || store.stage()).await?));
     while !receiver.is_complete() {

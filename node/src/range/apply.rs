@@ -13,6 +13,7 @@ use flotilla_core::range::replica::Input;
 use flotilla_core::spine::Shown;
 use flotilla_core::stage::{Applied, Stage, Work};
 use flotilla_core::watch::{Event, Published};
+use flotilla_core::{GroupId, NodeId};
 use tokio::sync::mpsc;
 
 use super::{Completion, Mail, Ranges};
@@ -171,7 +172,7 @@ impl Applier {
     }
 
     fn install(&mut self, sealed: Sealed) {
-        if let Err(error) = self.store.replace(sealed) {
+        if let Err(error) = self.store.install(GroupId::SPINE, sealed) {
             fatal(&format!("the received snapshot cannot be installed: {error}"));
         }
         let before = self.stage.shown().head.revision;

@@ -193,7 +193,8 @@ impl Database {
         for column in Column::ALL {
             let property = |name| {
                 let value = self.rocks.property_int_value_cf(self.family(column), name);
-                Ok(value.map_err(|error| self.error(error))?.unwrap_or(0))
+                let value = value.map_err(|error| self.error(error))?;
+                Ok::<u64, Error>(value.unwrap_or(0))
             };
             let unflushed = property(CUR_SIZE_ALL_MEM_TABLES)?;
             sizes.total += property(TOTAL_SST_FILES_SIZE)? + unflushed;

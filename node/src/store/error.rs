@@ -53,6 +53,9 @@ pub enum Error {
     /// An earlier write or flush failed. What is on disk is whole but will not move on.
     #[error("the store stopped taking writes after an error: {0}")]
     Stopped(String),
+    /// Rows that this program wrote say something that cannot be.
+    #[error("the store holds rows that make no sense: {0}")]
+    Row(String),
     /// A received row belongs to no column this program knows.
     #[error("a row of a snapshot names column {0}, which does not exist")]
     UnknownColumn(u32),
@@ -90,6 +93,12 @@ impl Error {
         }
         let file = named_file(dir, &detail).unwrap_or_else(|| dir.to_path_buf());
         Self::Damaged { file, detail }
+    }
+}
+
+impl From<ViewError> for Error {
+    fn from(error: ViewError) -> Self {
+        Self::Row(error.0)
     }
 }
 

@@ -7,6 +7,7 @@
 mod database;
 mod error;
 mod head;
+mod shared;
 mod staging;
 mod tuning;
 
@@ -24,6 +25,7 @@ use flotilla_core::view::{Batch, Column, View, ViewError, Visit};
 
 use database::{Database, Dir};
 use head::Head;
+use shared::UnderWay;
 use tuning::Tuning;
 
 pub use error::Error;
@@ -98,10 +100,6 @@ pub fn open(options: &Options) -> Result<Store, Error> {
         None => begin(path)?,
     };
     let generations = database::generations(path)?;
-    // Snapshots that were being received, and a generation that was replaced, at the last stop.
-    for generation in generations.iter().filter(|generation| **generation != head.generation) {
-        database::remove_generation(path, *generation)?;
-    }
     let database = if head.generation == 0 {
         let database = Database::create(&dir, 1, &tuning)?;
         crash_point("created");
@@ -110,8 +108,14 @@ pub fn open(options: &Options) -> Result<Store, Error> {
         head.write(path)?;
         database
     } else {
-        Database::open(&dir, head.generation, head.flushed, &tuning)?
+        let database = Database::open(&dir, head.generation, head.flushed, &tuning)?;
+        finish(&dir, &database, &mut head, &tuning)?;
+        database
     };
+    // Snapshots that were being received, and a generation that was replaced, at the last stop.
+    for generation in generations.iter().filter(|generation| **generation != head.generation) {
+        database::remove_generation(path, *generation)?;
+    }
     let next_generation = head.generation + 1;
     Ok(Store {
         shared: Arc::new(Shared {
@@ -124,6 +128,20 @@ pub fn open(options: &Options) -> Result<Store, Error> {
             stopped: OnceLock::new(),
         }),
     })
+}
+
+/// Ends what was under way with a group at the last stop.
+fn finish(dir: &Dir, database: &Database, head: &mut Head, tuning: &Tuning) -> Result<(), Error> {
+    let Some(under_way) = UnderWay::load(database)? else { return Ok(()) };
+    let received = match under_way.generation {
+        Some(generation) => Some(Database::open(dir, generation, 0, tuning)?),
+        None => None,
+    };
+    shared::carry_out(database, under_way, received.as_ref(), usize::MAX)?;
+    crash_point("finished");
+    database.flush()?;
+    head.flushed = database.sequence();
+    head.write(&dir.path)
 }
 
 impl Store {
@@ -168,7 +186,7 @@ impl Store {
         read(&moment)
     }
 
-    /// Begins to receive a snapshot, which will replace everything.
+    /// Begins to receive a snapshot.
     ///
     /// # Errors
     /// The disk refuses.

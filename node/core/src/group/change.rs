@@ -33,6 +33,14 @@ impl Change {
         Self { steps: vec![step] }
     }
 
+    /// Whether it gives a node a part in the group.
+    pub fn adds(&self, node: NodeId) -> bool {
+        let adds = |step: &ChangeStep| {
+            *step == ChangeStep::AddVoter(node) || *step == ChangeStep::AddLearner(node)
+        };
+        self.steps.iter().any(adds)
+    }
+
     /// An entry's data.
     pub fn encode(&self) -> Bytes {
         let changes = self.steps.iter().map(|step| RawStep::from_step(*step)).collect();

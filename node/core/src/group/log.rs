@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 
 use raft::{GetEntriesContext, RaftState, StorageError, eraftpb};
 
+use super::change::Change;
 use super::conf;
-use super::entry::{Entry, Position};
+use super::entry::{Entry, EntryKind, Position};
 use super::message;
 use super::recovered::Recovered;
 use crate::NodeId;
@@ -66,6 +67,15 @@ impl Log {
             0 => Some(self.truncated),
             after => self.entries.get(usize::try_from(after - 1).ok()?).map(Entry::position),
         }
+    }
+
+    /// The membership changes after `index`, committed or not.
+    pub(super) fn changes_after(&self, index: u64) -> impl Iterator<Item = Change> {
+        let changes = self
+            .entries
+            .iter()
+            .filter(move |entry| entry.index > index && entry.kind == EntryKind::Change);
+        changes.filter_map(|entry| Change::decode(entry.data.clone()))
     }
 
     /// Adds entries, which replace everything from their first index on.

@@ -228,6 +228,13 @@ impl Group {
         self.log().truncated()
     }
 
+    /// Whether the log holds the entry at this place, and after it a change, committed or not, that
+    /// gives this node a part in the group.
+    pub fn is_added_after(&self, place: Position) -> bool {
+        self.log().position(place.index) == Some(place)
+            && self.log().changes_after(place.index).any(|change| change.adds(self.id))
+    }
+
     /// Bytes the log takes in memory.
     pub fn log_bytes(&self) -> usize {
         self.log().bytes()

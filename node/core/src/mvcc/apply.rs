@@ -10,8 +10,9 @@ use std::ops::{Bound, ControlFlow};
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
+use super::compact;
 use super::event::Event;
-use super::layout::{self, KeyValueFields, Record, RecordHead, Revision};
+use super::layout::{self, CompactionCursor, KeyValueFields, Record, RecordHead, Revision};
 use super::lease_keys::lease_keys;
 use crate::LeaseId;
 use crate::proto::Span;
@@ -32,6 +33,8 @@ pub fn newest_keys_count(view: &dyn View, span: &Span) -> Result<u64, ViewError>
 pub struct Applier<'a> {
     view: &'a dyn View,
     changed: BTreeMap<Bytes, Changed>,
+    /// Of the compaction, once it is needed.
+    cursor: Option<CompactionCursor>,
 }
 
 /// A key that was changed since the view.
@@ -44,7 +47,7 @@ struct Changed {
 impl<'a> Applier<'a> {
     /// On top of everything applied so far.
     pub fn new(view: &'a dyn View) -> Self {
-        Self { view, changed: BTreeMap::new() }
+        Self { view, changed: BTreeMap::new(), cursor: None }
     }
 
     /// Applies the effects of one write at its revision, which must be above all earlier ones. Adds
@@ -65,6 +68,7 @@ impl<'a> Applier<'a> {
         batch: &mut Batch,
         events: &mut Vec<Event>,
     ) -> Result<Option<KeyValue>, ViewError> {
+        self.note_late(revision, batch)?;
         let mut prev = None;
         let expanded = self.expand(effects)?;
         for (sub, effect) in (0..).zip(expanded.iter()) {
@@ -94,12 +98,26 @@ impl<'a> Applier<'a> {
         events: &mut Vec<Event>,
     ) -> Result<(), ViewError> {
         assert!(effects.len() == subs.len(), "every effect has its sub-revision");
+        self.note_late(revision, batch)?;
         for (effect, first) in effects.iter().zip(subs) {
             let first = i64::try_from(*first).expect("a revision has fewer changes");
             let expanded = self.expand(std::slice::from_ref(effect))?;
             for (sub, effect) in (first..).zip(expanded.iter()) {
                 self.change(Revision { main: revision, sub }, effect, batch, events)?;
             }
+        }
+        Ok(())
+    }
+
+    /// A range that lags may apply a write after the compaction has passed its revision: the
+    /// compaction has to look there again.
+    fn note_late(&mut self, revision: i64, batch: &mut Batch) -> Result<(), ViewError> {
+        let cursor = match &mut self.cursor {
+            Some(cursor) => cursor,
+            unknown => unknown.insert(CompactionCursor::load(self.view)?),
+        };
+        if let Some(row) = compact::step_back(cursor, revision) {
+            batch.put(Column::Meta, layout::COMPACTION_ROW, row);
         }
         Ok(())
     }

@@ -36,7 +36,8 @@ pub struct Slice {
     pub is_finished: bool,
 }
 
-/// The next step towards `compact_revision`, looking at no more than `rows_max` events.
+/// The next step towards `compact_revision`, or towards a later one that an installed snapshot was
+/// compacted at, looking at no more than `rows_max` events.
 ///
 /// Of each key the newest record at or below the compact revision stays if it is a put, or a
 /// delete at exactly that revision, which watchers may still ask for and the next compaction
@@ -52,15 +53,9 @@ pub fn compact_slice(
 ) -> Result<Slice, ViewError> {
     let mut batch = Batch::default();
     let mut cursor = read_cursor(view)?;
-    if cursor.finished >= compact_revision {
+    cursor.aim_at(compact_revision);
+    if cursor.finished >= cursor.target {
         return Ok(Slice { batch, is_finished: true });
-    }
-    if cursor.target != compact_revision {
-        assert!(cursor.target < compact_revision, "a compact revision never goes back");
-        // Deletes at the old target were spared, and must go now.
-        let spared = Revision { main: cursor.target.max(0), sub: 0 };
-        cursor.next = cursor.next.min(spared);
-        cursor.target = compact_revision;
     }
 
     let mut visited = 0;
@@ -105,13 +100,72 @@ pub fn compact_slice(
     Ok(Slice { batch, is_finished })
 }
 
-/// The revision below which rows may already be gone; -1 before the first compaction. Never above
-/// the compact revision. What was read before asking is complete at it and above.
+/// The revision below which rows may already be gone; -1 before the first compaction. Above the
+/// compact revision only while this node has not heard yet of the compaction that a snapshot it
+/// installed has been through. What was read before asking is complete at it and above.
 ///
 /// # Errors
 /// The store cannot be read.
 pub fn compaction_floor(view: &dyn View) -> Result<i64, ViewError> {
     Ok(read_cursor(view)?.target)
+}
+
+/// What the cursor becomes before rows are installed beside others, from the cursor of their
+/// sender.
+///
+/// The cursor speaks of all rows of a node, and what comes from another node was compacted by that
+/// node's. So the rows may be gone below the later of both targets, and everything that either of
+/// them has not looked at is looked at (again): nothing that is needed goes, as both only remove what
+/// no read at their target needs, and nothing stays for ever.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn merge_cursor(view: &dyn View, theirs: &CompactionCursor) -> Result<Batch, ViewError> {
+    let (mut ours, mut theirs) = (read_cursor(view)?, *theirs);
+    let target = ours.target.max(theirs.target);
+    ours.aim_at(target);
+    theirs.aim_at(target);
+    let merged = CompactionCursor {
+        finished: ours.finished.min(theirs.finished),
+        target,
+        next: ours.next.min(theirs.next),
+    };
+    let mut batch = Batch::default();
+    if merged != CompactionCursor::START {
+        batch.put(Column::Meta, COMPACTION_ROW, merged.encode());
+    }
+    Ok(batch)
+}
+
+/// The row of the cursor after an event was added at a revision, if the cursor had passed it.
+pub(super) fn step_back(cursor: &mut CompactionCursor, revision: i64) -> Option<Bytes> {
+    let event = Revision { main: revision, sub: 0 };
+    if cursor.next <= event && cursor.finished < revision {
+        return None;
+    }
+    cursor.finished = cursor.finished.min(revision - 1);
+    cursor.next = cursor.next.min(event);
+    Some(cursor.encode())
+}
+
+impl CompactionCursor {
+    /// Of a view.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn load(view: &dyn View) -> Result<Self, ViewError> {
+        read_cursor(view)
+    }
+
+    /// Goes on to a later compact revision.
+    fn aim_at(&mut self, target: i64) {
+        if self.target < target {
+            // Deletes at the old target were spared, and must go now.
+            let spared = Revision { main: self.target.max(0), sub: 0 };
+            self.next = self.next.min(spared);
+            self.target = target;
+        }
+    }
 }
 
 fn read_cursor(view: &dyn View) -> Result<CompactionCursor, ViewError> {

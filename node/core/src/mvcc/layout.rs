@@ -361,6 +361,6 @@ impl CompactionCursor {
 }
 
 /// The store holds bytes that nobody wrote.
-pub(super) fn damaged(what: &str) -> ViewError {
+pub(crate) fn damaged(what: &str) -> ViewError {
     ViewError(what.to_owned())
 }

@@ -40,7 +40,7 @@ mod tests;
 
 pub use apply::{Applier, newest_keys_count};
 pub use check::{check_delete, check_put, check_range, check_range_stream, check_txn};
-pub use compact::{Slice, check_compact, compact_slice, compaction_floor};
+pub use compact::{Slice, check_compact, compact_slice, compaction_floor, merge_cursor};
 pub use draft::Draft;
 pub use evaluate::{
     Evaluated, FoldDecides, LeaseTable, NAMED_KEYS_MAX, NO_HEAD, attached_leases, evaluate,

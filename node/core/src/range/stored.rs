@@ -5,6 +5,7 @@ use prost::Message;
 
 use crate::GroupId;
 use crate::command::RequestId;
+use crate::group;
 use crate::proto::internal::{ConfState, Prepare, PreparedTxn, StoredRange};
 use crate::spine::txns;
 use crate::view::{Batch, Column, View, ViewError};
@@ -21,6 +22,13 @@ pub struct Position {
     pub term: u64,
     /// Sequence number of the last write that is joined.
     pub seq: u64,
+}
+
+impl Position {
+    /// In the range's log.
+    pub fn place(&self) -> group::Position {
+        group::Position { index: self.index, term: self.term }
+    }
 }
 
 /// A range as the store has it.
@@ -74,7 +82,13 @@ impl Stored {
     }
 }
 
-fn key(range: GroupId) -> Bytes {
+/// Whether a row of Meta is kept by a range.
+pub fn is_row(key: &[u8]) -> bool {
+    key.first() == Some(&ROW)
+}
+
+/// The key of a range's row in Meta.
+pub fn key(range: GroupId) -> Bytes {
     let mut key = BytesMut::with_capacity(9);
     key.put_u8(ROW);
     key.put_u64(range.0);

@@ -1,16 +1,26 @@
-//! The whole state of a group on its way to another node, in bounded chunks.
+//! The whole state of a group on its way to another node, in bounded chunks, and in and out of a
+//! store that other groups share.
 //!
-//! `Sender` pages over a frozen `View`, `Receiver` checks what arrives and yields the rows. Both
-//! are pure: the caller carries chunks and acknowledgements over a connection of their own, and
-//! starts from scratch with new ones after any error. Never decides who needs a snapshot.
+//! `Scope` says which rows are a group's. `Sender` pages over a frozen `View`, `Receiver` checks
+//! what arrives and yields the rows, `Install` puts them in the place of the old, `Clear` removes
+//! them. All are pure: the caller carries chunks and acknowledgements over a connection of their
+//! own, and starts from scratch with new ones after any error. Never decides who needs a snapshot.
 
+mod clear;
+mod install;
 mod receiver;
+mod scope;
 mod sender;
 
 #[cfg(test)]
+mod group_tests;
+#[cfg(test)]
 mod tests;
 
+pub use clear::Clear;
+pub use install::Install;
 pub use receiver::{Received, Receiver, ReceiverError, Row};
+pub use scope::{Scope, mark};
 pub use sender::{Sender, SenderError};
 
 use crate::view::Column;
@@ -20,6 +30,11 @@ pub const NODE_LOCAL: u8 = 0;
 
 /// Bytes a row is accounted for beside its key and value.
 pub const ROW_OVERHEAD_BYTES: usize = 24;
+
+/// Records removed in one batch; each takes a few rows with it.
+const CLEAR_RECORDS_MAX: usize = if cfg!(test) { 3 } else { 1_024 };
+/// Bytes of keys and values copied in one batch, exceeded by at most one row.
+const COPY_BYTES_MAX: usize = if cfg!(test) { 64 } else { 1 << 20 };
 
 /// How much is sent at a time. Both ends must agree on the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

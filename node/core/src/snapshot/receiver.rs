@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Limits, add_row, is_node_local, row_bytes};
+use super::{Limits, Scope, add_row, is_node_local, row_bytes};
 use crate::group::{NUMBER_MAX, conf};
 use crate::proto::internal::{SnapshotAck, SnapshotChunk, SnapshotHeader, SnapshotMark};
 use crate::view::Column;
@@ -61,10 +61,10 @@ pub enum ReceiverError {
     /// A chunk or a row is too large.
     #[error("chunk {0} is too large")]
     TooLarge(u64),
-    /// A row of a column that does not exist, or one that never travels.
+    /// A row of a column that does not exist, one that never travels, or one of another group.
     #[error("chunk {0} holds a row that does not belong in a snapshot")]
     Foreign(u64),
-    /// Rows are not in strictly ascending order.
+    /// Rows of a column whose order follows from the keys are not in strictly ascending order.
     #[error("chunk {0} holds a row out of order")]
     Order(u64),
     /// What arrived is not what was sent.
@@ -84,8 +84,9 @@ pub struct Receiver {
     /// Chunks taken; they are counted from 1.
     taken: u64,
     checksum: u32,
-    /// The row before the next.
-    last: Option<(Column, Bytes)>,
+    scope: Scope,
+    /// The newest row of each column that rises with the keys.
+    last: [Option<Bytes>; Column::ALL.len()],
     state: State,
 }
 
@@ -97,18 +98,23 @@ enum State {
 }
 
 impl Receiver {
-    /// Starts with the header of a connection.
+    /// Starts with the header of a connection. `scope` is what the group may own as far as the
+    /// receiver knows: rows of other groups are not taken.
     ///
     /// # Errors
-    /// The header lacks something.
-    pub fn new(header: &SnapshotHeader, limits: Limits) -> Result<Self, ReceiverError> {
+    /// The header lacks something, or is of another group.
+    pub fn new(
+        header: &SnapshotHeader,
+        scope: Scope,
+        limits: Limits,
+    ) -> Result<Self, ReceiverError> {
         let mark = header.mark.clone().ok_or(ReceiverError::Header)?;
         let is_conf_valid = mark.conf.as_ref().is_some_and(|conf| conf::check(conf).is_ok());
         let is_sane = 0 < mark.index
             && mark.index < NUMBER_MAX
             && 0 < mark.term
             && mark.term < NUMBER_MAX
-            && header.message.is_some();
+            && header.message.as_ref().is_some_and(|message| message.group == scope.group().0);
         if !is_sane || !is_conf_valid {
             return Err(ReceiverError::Header);
         }
@@ -118,7 +124,8 @@ impl Receiver {
             limits,
             taken: 0,
             checksum: 0,
-            last: None,
+            scope,
+            last: Default::default(),
             state: State::Open,
         })
     }
@@ -195,12 +202,18 @@ impl Receiver {
                 return Err(ReceiverError::TooLarge(sequence));
             }
             room = room.saturating_sub(bytes);
-            let place = (column, row.key.clone());
-            if self.last.as_ref().is_some_and(|last| *last >= place) {
-                return Err(ReceiverError::Order(sequence));
+            if !self.scope.holds(column, &row.key, &row.value).unwrap_or(false) {
+                return Err(ReceiverError::Foreign(sequence));
+            }
+            // Events and attachments come with their keys.
+            if matches!(column, Column::Key | Column::History | Column::Meta) {
+                let last = &mut self.last[column as usize];
+                if last.as_ref().is_some_and(|last| *last >= row.key) {
+                    return Err(ReceiverError::Order(sequence));
+                }
+                *last = Some(row.key.clone());
             }
             self.checksum = add_row(self.checksum, column, &row.key, &row.value);
-            self.last = Some(place);
             rows.push(Row { column, key: row.key.clone(), value: row.value.clone() });
         }
         Ok(rows)

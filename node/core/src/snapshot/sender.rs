@@ -1,11 +1,19 @@
 //! The sending end: turns a frozen `View` into chunks, as fast as they are acknowledged. Holds a
-//! cursor and a checksum, never rows.
+//! cursor, a checksum and the rows of at most one record that did not fit.
+//!
+//! Nothing is keyed by range, so the rows of some keys are found from those in `Key` and `History`:
+//! every event is that of a newest record, which is the same bytes, or of a superseded one, and every
+//! attachment to a lease is that of a newest record.
 
+use std::collections::VecDeque;
 use std::ops::{Bound, ControlFlow};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use super::{Limits, add_row, is_node_local, row_bytes};
+use super::scope::{history_bounds, key_bounds};
+use super::{Limits, Row, Scope, add_row, row_bytes};
+use crate::mvcc::layout::{self, KeyValueFields, RecordHead};
+use crate::proto::Span;
 use crate::proto::internal::{SnapshotAck, SnapshotChunk, SnapshotRow};
 use crate::view::{Column, View, ViewError};
 
@@ -37,10 +45,12 @@ pub enum SenderError {
 pub struct Sender {
     id: u64,
     limits: Limits,
-    /// Position in `Column::ALL`; past its end when everything was read.
-    column: usize,
-    /// Last key read of that column.
+    scope: Scope,
+    /// What is still to be read, the first of it from after `key` on.
+    passes: VecDeque<Pass>,
     key: Option<Bytes>,
+    /// Read and not sent.
+    held: VecDeque<Row>,
     /// Chunks sent, counted from 1, and chunks acknowledged.
     sent: u64,
     acknowledged: u64,
@@ -48,14 +58,35 @@ pub struct Sender {
     is_last_sent: bool,
 }
 
+/// A part of the way through the rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Pass {
+    /// A column as it is.
+    All(Column),
+    /// The newest records of a span, each with its event and its attachment.
+    Newest(Span),
+    /// The superseded records of a span, each with its event.
+    Superseded(Span),
+}
+
 impl Sender {
-    /// Starts at the first row. `id` names this attempt and must be new.
-    pub fn new(id: u64, limits: Limits) -> Self {
+    /// Starts at the first row. `id` names this attempt and must be new. The scope is that of the
+    /// view which will be read.
+    pub fn new(id: u64, scope: Scope, limits: Limits) -> Self {
+        let passes = if scope.is_whole() {
+            Column::ALL.map(Pass::All).into()
+        } else {
+            let newest = scope.spans().iter().cloned().map(Pass::Newest);
+            let superseded = scope.spans().iter().cloned().map(Pass::Superseded);
+            newest.chain(superseded).chain([Pass::All(Column::Meta)]).collect()
+        };
         Self {
             id,
             limits,
-            column: 0,
+            scope,
+            passes,
             key: None,
+            held: VecDeque::new(),
             sent: 0,
             acknowledged: 0,
             checksum: 0,
@@ -76,7 +107,7 @@ impl Sender {
         }
         let rows = self.read(view)?;
         self.sent += 1;
-        self.is_last_sent = self.column == Column::ALL.len();
+        self.is_last_sent = self.passes.is_empty() && self.held.is_empty();
         Ok(Some(SnapshotChunk {
             id: self.id,
             sequence: self.sent,
@@ -106,60 +137,96 @@ impl Sender {
         self.is_last_sent && self.acknowledged == self.sent
     }
 
-    /// Reads on from the cursor until a chunk is full or the last column ends.
+    /// Reads on from the cursor until a chunk is full or the last pass ends.
     fn read(&mut self, view: &dyn View) -> Result<Vec<SnapshotRow>, SenderError> {
         let mut rows = Vec::new();
         let mut room = self.limits.chunk_bytes_max;
-        while let Some(column) = Column::ALL.get(self.column).copied() {
-            if self.read_column(view, column, &mut room, &mut rows)? {
-                break;
+        loop {
+            while let Some(row) = self.held.pop_front() {
+                let bytes = row_bytes(&row.key, &row.value);
+                if bytes > self.limits.row_bytes_max {
+                    return Err(SenderError::RowTooLarge { bytes });
+                }
+                if bytes > room && !rows.is_empty() {
+                    self.held.push_front(row);
+                    return Ok(rows);
+                }
+                room = room.saturating_sub(bytes);
+                let Row { column, key, value } = row;
+                self.checksum = add_row(self.checksum, column, &key, &value);
+                rows.push(SnapshotRow { column: column as u32, key, value });
             }
-            self.column += 1;
-            self.key = None;
+            let Some(pass) = self.passes.front().cloned() else { return Ok(rows) };
+            if !self.read_pass(view, &pass, room)? {
+                self.passes.pop_front();
+                self.key = None;
+            }
         }
-        Ok(rows)
     }
 
-    /// Reads on within a column; `true` if the chunk is full before it ends.
-    fn read_column(
+    /// Holds the next rows of a pass, about as many as there is room for. False at its end.
+    fn read_pass(
         &mut self,
         view: &dyn View,
-        column: Column,
-        room: &mut usize,
-        rows: &mut Vec<SnapshotRow>,
+        pass: &Pass,
+        room: usize,
     ) -> Result<bool, SenderError> {
-        let mut last = self.key.take();
-        let from = last.clone();
-        let bound = from.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut checksum = self.checksum;
-        let mut is_full = false;
-        let mut too_large = None;
-        view.scan(column, bound, Bound::Unbounded, &mut |key, value| {
-            if is_node_local(column, key) {
+        let (column, (from, to)) = match pass {
+            Pass::All(column) => (*column, (Bound::Unbounded, Bound::Unbounded)),
+            Pass::Newest(span) => (Column::Key, key_bounds(span)),
+            Pass::Superseded(span) => (Column::History, history_bounds(span)),
+        };
+        let from = self.key.take().map_or(from, Bound::Excluded);
+        let bounds = (from.as_ref().map(|key| &key[..]), to.as_ref().map(|key| &key[..]));
+        let mut held_bytes = 0;
+        let mut damage = None;
+        view.scan(column, bounds.0, bounds.1, &mut |key, value| {
+            if column == Column::Meta && !self.scope.holds_meta(key) {
                 return ControlFlow::Continue(());
             }
-            let bytes = row_bytes(key, value);
-            if bytes > self.limits.row_bytes_max {
-                too_large = Some(bytes);
-                return ControlFlow::Break(());
+            let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+            self.key = Some(key.clone());
+            if let Err(error) = hold(view, pass, Row { column, key, value }, &mut self.held) {
+                damage = Some(error);
             }
-            if bytes > *room && !rows.is_empty() {
-                is_full = true;
-                return ControlFlow::Break(());
-            }
-            *room = room.saturating_sub(bytes);
-            checksum = add_row(checksum, column, key, value);
-            let key = Bytes::copy_from_slice(key);
-            last = Some(key.clone());
-            let value = Bytes::copy_from_slice(value);
-            rows.push(SnapshotRow { column: column as u32, key, value });
-            ControlFlow::Continue(())
+            let last = self.held.back().expect("held above");
+            held_bytes += row_bytes(&last.key, &last.value);
+            let is_enough = held_bytes >= room || damage.is_some();
+            if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        if let Some(bytes) = too_large {
-            return Err(SenderError::RowTooLarge { bytes });
+        match damage {
+            Some(error) => Err(error.into()),
+            None => Ok(self.key.is_some()),
         }
-        self.checksum = checksum;
-        self.key = last;
-        Ok(is_full)
     }
+}
+
+/// Adds a row that was read, and those that are found from it.
+fn hold(view: &dyn View, pass: &Pass, row: Row, held: &mut VecDeque<Row>) -> Result<(), ViewError> {
+    let Row { key, value, .. } = row.clone();
+    held.push_back(row);
+    match pass {
+        Pass::All(_) => {}
+        Pass::Newest(_) => {
+            let head = RecordHead::decode(&value)?;
+            let event = Bytes::copy_from_slice(&head.revision.encode());
+            held.push_back(Row { column: Column::Revision, key: event, value: value.clone() });
+            let lease = KeyValueFields::decode(&value[head.encoded_len()..])?.lease;
+            if lease != 0 {
+                let mut attached = BytesMut::with_capacity(layout::LEASE_BYTES + key.len());
+                layout::encode_lease_key(lease, &key, &mut attached);
+                let (column, key) = (Column::LeaseKey, attached.freeze());
+                held.push_back(Row { column, key, value: Bytes::new() });
+            }
+        }
+        Pass::Superseded(_) => {
+            let event = layout::decode_history_revision(&key)?.encode();
+            let value = view
+                .get(Column::Revision, &event)?
+                .ok_or_else(|| layout::damaged("the event of a superseded record is missing"))?;
+            let key = Bytes::copy_from_slice(&event);
+            held.push_back(Row { column: Column::Revision, key, value });
+        }
+    }
+    Ok(())
 }

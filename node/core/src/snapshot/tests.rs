@@ -61,6 +61,11 @@ fn limits(chunk_bytes_max: usize, window_chunks_max: u64) -> Limits {
     Limits { chunk_bytes_max, row_bytes_max: 4096, window_chunks_max }
 }
 
+/// All of an unsplit cluster.
+fn whole() -> Scope {
+    Scope::new(crate::GroupId::SPINE, &Default::default()).unwrap()
+}
+
 fn header() -> SnapshotHeader {
     let conf = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
     SnapshotHeader {
@@ -87,7 +92,7 @@ fn state() -> Memory {
 }
 
 fn chunks(memory: &Memory, limits: Limits) -> Vec<SnapshotChunk> {
-    let mut sender = Sender::new(9, limits);
+    let mut sender = Sender::new(9, whole(), limits);
     let mut chunks = Vec::new();
     while let Some(chunk) = sender.next(memory).unwrap() {
         let ack = SnapshotAck { id: 9, sequence: chunk.sequence, is_refused: false };
@@ -100,7 +105,7 @@ fn chunks(memory: &Memory, limits: Limits) -> Vec<SnapshotChunk> {
 }
 
 fn receive(chunks: &[SnapshotChunk], limits: Limits) -> Memory {
-    let mut receiver = Receiver::new(&header(), limits).unwrap();
+    let mut receiver = Receiver::new(&header(), whole(), limits).unwrap();
     let mut memory = Memory::default();
     for chunk in chunks {
         assert!(!receiver.is_complete());
@@ -119,12 +124,18 @@ fn receive(chunks: &[SnapshotChunk], limits: Limits) -> Memory {
 fn everything_arrives_whatever_the_chunk_size() {
     let memory = state();
     for chunk_bytes_max in [1, 25, 100, 333, 1000, 5000, 1 << 20] {
+        let mut last = None;
         let limits = limits(chunk_bytes_max, 1);
         let chunks = chunks(&memory, limits);
         for chunk in &chunks {
             let bytes: usize = chunk.rows.iter().map(|row| row_bytes(&row.key, &row.value)).sum();
             assert!(bytes <= chunk_bytes_max || chunk.rows.len() == 1);
             assert!(!chunk.rows.is_empty());
+            for row in &chunk.rows {
+                let place = Some((row.column, row.key.clone()));
+                assert!(last < place, "an unsplit cluster is read from end to end");
+                last = place;
+            }
         }
         assert_eq!(receive(&chunks, limits).columns, memory.columns);
     }
@@ -153,7 +164,7 @@ fn rows_of_one_node_stay_there() {
 #[test]
 fn the_window_bounds_what_is_under_way() {
     let memory = state();
-    let mut sender = Sender::new(9, limits(100, 3));
+    let mut sender = Sender::new(9, whole(), limits(100, 3));
     for _ in 0..3 {
         assert!(sender.next(&memory).unwrap().is_some());
     }
@@ -170,7 +181,7 @@ fn the_window_bounds_what_is_under_way() {
 #[test]
 fn the_sender_believes_no_wrong_acknowledgement() {
     let memory = state();
-    let mut sender = Sender::new(9, limits(100, 3));
+    let mut sender = Sender::new(9, whole(), limits(100, 3));
     sender.next(&memory).unwrap();
     let ack = |id, sequence, is_refused| SnapshotAck { id, sequence, is_refused };
     assert_eq!(sender.on_ack(&ack(8, 1, false)), Err(SenderError::WrongAck));
@@ -182,13 +193,13 @@ fn the_sender_believes_no_wrong_acknowledgement() {
 fn the_sender_reports_a_broken_store_and_a_huge_row() {
     let mut memory = state();
     memory.is_broken = true;
-    let result = Sender::new(9, limits(100, 3)).next(&memory);
+    let result = Sender::new(9, whole(), limits(100, 3)).next(&memory);
     assert!(matches!(result, Err(SenderError::View(_))));
 
     let mut memory = Memory::default();
     memory.put(Column::History, b"k", &[0; 5000]);
     let bytes = 5000 + 1 + ROW_OVERHEAD_BYTES;
-    let result = Sender::new(9, limits(100, 3)).next(&memory);
+    let result = Sender::new(9, whole(), limits(100, 3)).next(&memory);
     assert_eq!(result, Err(SenderError::RowTooLarge { bytes }));
 }
 
@@ -197,7 +208,7 @@ fn the_sender_reports_a_broken_store_and_a_huge_row() {
 fn check_refused(damage: impl Fn(&mut SnapshotChunk), want: &ReceiverError) {
     let limits = limits(300, 1);
     let mut chunks = chunks(&state(), limits);
-    let mut receiver = Receiver::new(&header(), limits).unwrap();
+    let mut receiver = Receiver::new(&header(), whole(), limits).unwrap();
     receiver.on_chunk(chunks[0].clone()).unwrap();
     let good = chunks[1].clone();
     damage(&mut chunks[1]);
@@ -245,7 +256,7 @@ fn the_receiver_takes_no_damaged_chunk() {
 fn a_repeated_chunk_is_acknowledged_again_and_brings_nothing() {
     let limits = limits(300, 1);
     let chunks = chunks(&state(), limits);
-    let mut receiver = Receiver::new(&header(), limits).unwrap();
+    let mut receiver = Receiver::new(&header(), whole(), limits).unwrap();
     for chunk in &chunks[..3] {
         receiver.on_chunk(chunk.clone()).unwrap();
     }
@@ -265,14 +276,18 @@ fn a_header_must_say_where_the_data_stands() {
     let check = |damage: fn(&mut SnapshotHeader)| {
         let mut header = header();
         damage(&mut header);
-        assert_eq!(Receiver::new(&header, Limits::default()).err(), Some(ReceiverError::Header));
+        assert_eq!(
+            Receiver::new(&header, whole(), Limits::default()).err(),
+            Some(ReceiverError::Header)
+        );
     };
     check(|h| h.mark = None);
     check(|h| h.message = None);
+    check(|h| h.message.as_mut().unwrap().group = 1);
     check(|h| h.mark.as_mut().unwrap().index = 0);
     check(|h| h.mark.as_mut().unwrap().index = u64::MAX);
     check(|h| h.mark.as_mut().unwrap().term = 0);
     check(|h| h.mark.as_mut().unwrap().conf = None);
     check(|h| h.mark.as_mut().unwrap().conf.as_mut().unwrap().voters.clear());
-    assert_eq!(Receiver::new(&header(), Limits::default()).unwrap().mark().index, 7);
+    assert_eq!(Receiver::new(&header(), whole(), Limits::default()).unwrap().mark().index, 7);
 }

@@ -32,9 +32,6 @@ pub struct Range {
     pub replicas: Vec<NodeId>,
     /// Every write up to this sequence number has its revision, or is void.
     pub assigned: u64,
-    /// The range's log tells what became of transactions that the spine has forgotten, up to this
-    /// index of it.
-    pub resolved_at: u64,
     runs: Vec<Run>,
 }
 
@@ -165,7 +162,6 @@ impl Ranges {
     ) -> Option<Run> {
         let range = self.by_id.get_mut(&reference.range)?;
         range.forget(reference.noted);
-        range.resolved_at = range.resolved_at.max(reference.resolved_at);
         if reference.upto <= range.assigned || range.runs.len() >= RUNS_MAX {
             return None;
         }
@@ -199,7 +195,6 @@ impl Ranges {
             replicas: range.replicas.iter().map(|node| node.0).collect(),
             assigned: range.assigned,
             runs: range.runs.clone(),
-            resolved_at: range.resolved_at,
         };
         Some(stored.encode_to_vec().into())
     }
@@ -213,7 +208,6 @@ impl Ranges {
             generation: stored.generation,
             replicas: stored.replicas.into_iter().map(NodeId).collect(),
             assigned: stored.assigned,
-            resolved_at: stored.resolved_at,
             runs: stored.runs,
         };
         let is_free = self.overlapping(&range.span).iter().all(|id| *id == GroupId::SPINE);
@@ -224,7 +218,7 @@ impl Ranges {
 impl Range {
     /// A range of these keys in which nothing was written yet.
     pub fn new(span: Span, replicas: Vec<NodeId>) -> Self {
-        Self { span, generation: 1, replicas, assigned: 0, resolved_at: 0, runs: Vec::new() }
+        Self { span, generation: 1, replicas, assigned: 0, runs: Vec::new() }
     }
 
     /// How the writes after what the range has noted were numbered: in order, without a gap up to

@@ -1,10 +1,11 @@
-//! What the store promises, against plain maps: `contract` without crashes, `crash` and `replace`
-//! with the process killed, `damage` with files changed behind its back.
+//! What the store promises, against plain maps: `contract` without crashes, `crash`, `replace` and
+//! `shared` with the process killed, `damage` with files changed behind its back.
 
 mod contract;
 pub(super) mod crash;
 mod damage;
 mod replace;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};

@@ -5,7 +5,7 @@ use std::mem;
 use prost::Message;
 
 use crate::Error;
-use crate::group::{self, Entry, EntryKind, Part};
+use crate::group::{self, Entry, EntryKind, Ignored, Part};
 use crate::proto::internal::{ConfState, RangeEntry, RangeWrite, Resolve};
 use crate::range::latch::Guard;
 use crate::range::numbering::{Numbering, Verdict};
@@ -53,7 +53,7 @@ impl Replica {
             }
             group::Effect::Append(append) => self.out.push(Effect::Append(append)),
             group::Effect::Truncate(position) => self.out.push(Effect::Truncate(position)),
-            group::Effect::Install { mark } => self.out.push(Effect::Install(mark)),
+            group::Effect::Install { mark } => self.on_install(mark),
             group::Effect::ConfApplied { index, change, conf } => {
                 self.conf_applied = Some((index, change, conf));
             }
@@ -61,10 +61,20 @@ impl Replica {
             // A write is known by its request when it is joined.
             group::Effect::Proposed { .. } => {}
             group::Effect::Refused(refusal) => self.refusal = Some(refusal),
-            // Linearizable reads take tickets of the spine.
-            group::Effect::TicketReady { .. } | group::Effect::TicketDropped { .. } => {}
+            // Reads take tickets of the spine.
+            group::Effect::TicketReady { context, index } => {
+                self.on_caught_up_to(context, Some(index));
+            }
+            group::Effect::TicketDropped { context } => self.on_caught_up_to(context, None),
             group::Effect::SnapshotRefused(reason) => {
                 self.out.push(Effect::SnapshotRefused(reason));
+            }
+            // A replica that has nothing yet has lost nothing: the message was meant for one that
+            // was here before.
+            group::Effect::Ignored { from, kind, reason: Ignored::LostEntries }
+                if self.applied.index == 0 =>
+            {
+                self.out.push(Effect::Ignored(from, kind, Ignored::Stale));
             }
             group::Effect::Ignored { from, kind, reason } => {
                 self.out.push(Effect::Ignored(from, kind, reason));
@@ -165,7 +175,11 @@ impl Replica {
     /// Hands on what is committed here and numbered there (I6). The order of the range's log is
     /// the order of the numbers (I3).
     pub(super) fn join(&mut self) {
-        while !self.lacks_numbers()
+        // What is staged while the state is replaced is contained in what comes, and what comes after
+        // a removal is not this node's.
+        while self.installing.is_none()
+            && !self.is_removed
+            && !self.lacks_numbers()
             && let Some(staged) = self.staged.pop_front()
         {
             self.join_entry(staged);
@@ -197,6 +211,7 @@ impl Replica {
             steps.push(self.join_write(staged.index, write, verdict));
         }
         self.joined = Position { index: staged.index, term: staged.term, seq };
+        let is_conf_new = staged.conf.is_some();
         if let Some(conf) = staged.conf {
             self.conf = conf;
         }
@@ -211,6 +226,9 @@ impl Replica {
         stored.write(self.config.range, &mut rows);
         let range = self.config.range;
         self.out.push(Effect::Apply(Task { range, position: self.joined, steps, resolved, rows }));
+        if is_conf_new {
+            self.on_conf_joined();
+        }
     }
 
     fn join_write(&mut self, index: u64, write: RangeWrite, verdict: Verdict) -> Step {
@@ -269,11 +287,19 @@ impl Replica {
         self.drive(group::Input::Truncate { index });
     }
 
-    /// The range's state was replaced: everything kept beside it starts anew.
+    /// The range's state was replaced: everything kept beside it starts anew. What this node
+    /// proposed as a leader stays remembered: it may be among the entries that are still to come.
+    /// If it is contained in the snapshot, its client hears of a time-out.
     pub(super) fn on_installed(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        let mark = self.installing.take().expect("nothing else is installed than was asked for");
         let Stored { position, noted, conf, prepared } = Stored::load(view, self.config.range)?
             .ok_or_else(|| ViewError("the installed snapshot holds no range".into()))?;
-        assert!(position.index >= self.joined.index, "a snapshot never takes the state back");
+        assert!(
+            position.index > self.joined.index && position.index == mark.index,
+            "a snapshot never takes the state back: {position:?} for {mark:?} after {:?}",
+            self.joined
+        );
+        assert!(position.seq >= self.joined.seq && noted <= position.seq, "{position:?}, {noted}");
         self.numbering = Numbering::new(position.seq, noted);
         self.committed = position.seq;
         self.joined = position;
@@ -281,9 +307,12 @@ impl Replica {
         self.flushed.replace(position.index);
         self.conf = conf;
         self.prepared = super::txn::from_stored(prepared, self.now);
+        // They are told of in the log before, and will be asked for again.
+        self.resolved.clear();
         self.staged.clear();
         self.drive(group::Input::SnapshotInstalled);
         self.out.push(Effect::WantNumbers);
+        self.ask_to_catch_up();
         Ok(())
     }
 

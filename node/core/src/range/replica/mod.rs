@@ -8,8 +8,9 @@
 //! applied (I11).
 
 mod commit;
+mod member;
 mod report;
-mod txn;
+pub(crate) mod txn;
 mod write;
 
 #[cfg(test)]
@@ -35,6 +36,7 @@ use crate::view::{Batch, View, ViewError};
 use crate::{GroupId, NodeId};
 
 use commit::Staged;
+use member::CatchUp;
 use write::{Holder, Proposed, Waiting};
 
 /// What bounds the machine. Full means a clear refusal.
@@ -135,6 +137,15 @@ pub enum Input {
     Transfer(NodeId),
     /// Do not wait for the election timeout.
     Campaign,
+    /// Change who holds a replica; only a leader does. Followed by `Replicas` once it takes effect,
+    /// or by `ReplicasRefused`; it may be lost with the leadership.
+    ChangeReplicas(Change),
+    /// The spine's state on this node was replaced by a newer one: find out again when everything
+    /// that came before is here. Followed by `CatchingUp` and `CaughtUp`.
+    CatchUp,
+    /// The change of membership at this place of the range's log took effect and left this node
+    /// without a part, as another replica has said (`Replicas`). May come late and more than once.
+    RemovedAt(group::Position),
 }
 
 /// What the driver must do. Appends, sends and tasks are carried out in the order they come.
@@ -148,8 +159,24 @@ pub enum Effect {
     Truncate(group::Position),
     /// Stream the range's state to a peer, whose log will not do.
     SendSnapshot(NodeId, RaftMessage),
-    /// Replace the range's state by the staged snapshot, then say `SnapshotInstalled`.
+    /// Replace the range's state by the staged snapshot, after the tasks before it, then say
+    /// `SnapshotInstalled`. Until `CaughtUp` comes, the range is not shown here.
     Install(SnapshotMark),
+    /// Everything that was numbered or decided when this replica was started, or when its last
+    /// snapshot was installed, is applied.
+    CaughtUp,
+    /// What it said of having caught up before this counts no more.
+    CatchingUp,
+    /// A change of the membership, at this place of the range's log, has taken effect: from here on
+    /// it is this one, and is stored with the task before.
+    Replicas(group::Position, ConfState),
+    /// `ChangeReplicas` was refused and has no effect.
+    ReplicasRefused(Refusal),
+    /// This node has no part in the range any more: drop the machine, then, after the tasks that
+    /// were handed out, what the range has in the store, and then its log but for the term and the
+    /// vote, which outlive it. A log that is found without a row of its range in the store is
+    /// dropped likewise.
+    Removed,
     /// The staged snapshot is not wanted.
     SnapshotRefused(Ignored),
     /// A peer's message was ignored: its sender, its kind and why.
@@ -242,6 +269,8 @@ pub struct Replica {
     proposed: BTreeMap<RequestId, Proposed>,
     /// Latches of joined writes, given back when their index is applied.
     unapplied: VecDeque<(u64, Guard)>,
+    /// Locks that are waited for, and when they were last asked for.
+    wanted: BTreeMap<RequestId, Time>,
     /// Locks that are granted and not committed yet.
     preparing: BTreeMap<RequestId, Guard>,
     /// Transactions whose locks are committed, until what became of them is joined.
@@ -266,6 +295,12 @@ pub struct Replica {
     report_due: Option<Time>,
     /// When the spine's numbers are asked for again.
     numbers_due: Option<Time>,
+
+    /// A snapshot on its way into the store.
+    installing: Option<SnapshotMark>,
+    catch_up: CatchUp,
+    catch_ups_count: u64,
+    is_removed: bool,
 
     out: Vec<Effect>,
     group_out: Vec<group::Effect>,
@@ -306,6 +341,7 @@ impl Replica {
             waiting: BTreeMap::new(),
             proposed: BTreeMap::new(),
             unapplied: VecDeque::new(),
+            wanted: BTreeMap::new(),
             preparing: BTreeMap::new(),
             prepared,
             resolved: BTreeSet::new(),
@@ -321,6 +357,10 @@ impl Replica {
             reported: (0, 0, 0),
             report_due: None,
             numbers_due: None,
+            installing: None,
+            catch_up: CatchUp::Wanted,
+            catch_ups_count: 0,
+            is_removed: false,
             out: Vec::new(),
             group_out: Vec::new(),
         })
@@ -340,7 +380,7 @@ impl Replica {
         self.now = now.max(self.now);
         match input {
             Input::Tick => self.on_tick(),
-            Input::Message(message) => self.drive(group::Input::Message(message)),
+            Input::Message(message) => self.on_message(message),
             Input::Submit(to, command) => self.on_submit(to, command, view)?,
             Input::Turn => {}
             Input::Persisted(token) => self.drive(group::Input::Persisted { token }),
@@ -362,6 +402,12 @@ impl Replica {
             Input::Unreachable(peer) => self.drive(group::Input::Unreachable(peer)),
             Input::Transfer(to) => self.drive(group::Input::Transfer(to)),
             Input::Campaign => self.drive(group::Input::Campaign),
+            Input::ChangeReplicas(change) => self.on_change_replicas(change),
+            Input::CatchUp => {
+                self.catch_up = CatchUp::Wanted;
+                self.out.push(Effect::CatchingUp);
+            }
+            Input::RemovedAt(place) => self.on_removed_at(place),
         }
         self.turn(view)?;
         out.append(&mut self.out);
@@ -436,6 +482,8 @@ impl Replica {
 
     fn on_tick(&mut self) {
         self.drive(group::Input::Tick);
+        self.leave_if_removed();
+        self.ask_to_catch_up();
         self.tick_reports();
     }
 
@@ -445,6 +493,7 @@ impl Replica {
         self.propose_gathered(view)?;
         self.propose_notes();
         self.report();
+        self.finish_catch_up();
         Ok(())
     }
 

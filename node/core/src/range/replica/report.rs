@@ -34,18 +34,9 @@ impl Replica {
             }
         }
         let (upto, noted, _) = self.reported;
-        let last = self.staged.back().map_or(self.joined.index, |staged| staged.index);
-        let resolved_at = if self.resolved.is_empty() { 0 } else { last };
         let resolved = self.resolved.iter().map(|id| txns::to_proto(*id)).collect();
         let range = self.config.range.0;
-        self.out.push(Effect::Report(Ref {
-            range,
-            upto,
-            predicates,
-            noted,
-            resolved,
-            resolved_at,
-        }));
+        self.out.push(Effect::Report(Ref { range, upto, predicates, noted, resolved }));
     }
 
     pub(super) fn tick_reports(&mut self) {
@@ -64,6 +55,12 @@ impl Replica {
         {
             self.numbers_due = Some(self.now + self.config.report_again_after);
             self.out.push(Effect::WantNumbers);
+            // Without a leader nobody else does, and if a change of the membership waits behind a
+            // write that has no number, nobody can be elected. What is committed is a fact, whoever
+            // tells it (I3).
+            if self.role.part != Part::Leader && self.lacks_numbers() {
+                self.send_report();
+            }
         }
     }
 

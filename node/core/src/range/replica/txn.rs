@@ -14,7 +14,7 @@ use crate::range::replica::write::Waiting;
 use crate::range::replica::{Effect, Replica};
 use crate::spine::apply::Step;
 use crate::spine::txns::{self, Decision};
-use crate::time::Time;
+use crate::time::{Length, Time};
 use crate::view::{View, ViewError};
 
 /// A transaction whose locks are committed.
@@ -38,6 +38,10 @@ impl Prepared {
     }
 }
 
+/// Locks that nobody has asked for again for so long, while they were waited for, are not taken:
+/// their coordinator is gone. It would ask several times in that time.
+pub(crate) const UNWANTED_AFTER: Length = Length::from_ms(2_000);
+
 /// As it was stored.
 pub(super) fn from_stored(stored: Vec<PreparedTxn>, now: Time) -> BTreeMap<RequestId, Prepared> {
     let from = |it: PreparedTxn| {
@@ -59,6 +63,9 @@ impl Replica {
             .waiting
             .values()
             .any(|waiting| matches!(waiting, Waiting::Prepare { id: other, .. } if *other == id));
+        if is_waiting {
+            self.wanted.insert(id, self.now);
+        }
         if is_waiting || self.preparing.contains_key(&id) {
             return Ok(());
         }
@@ -71,6 +78,7 @@ impl Replica {
             self.out.push(Effect::PrepareFailed(id));
             return Ok(());
         }
+        self.wanted.insert(id, self.now);
         let span = &self.config.span;
         let locks = lock::with_attached_keys(view, locks, |key| span.contains(key))?;
         self.latch(lock::footprint(&locks), Waiting::Prepare { id, locks }, view)
@@ -85,10 +93,16 @@ impl Replica {
         locks: Vec<Lock>,
         view: &dyn View,
     ) -> Result<(), ViewError> {
+        let wanted = self.wanted.remove(&id);
+        if wanted.is_none_or(|at| at + UNWANTED_AFTER <= self.now) {
+            self.out.push(Effect::PrepareFailed(id));
+            return self.unlatch(vec![guard], view);
+        }
         let span = &self.config.span;
         let needed = lock::with_attached_keys(view, locks.clone(), |key| span.contains(key))?;
         if needed.len() > locks.len() {
             self.unlatch(vec![guard], view)?;
+            self.wanted.insert(id, self.now);
             return self.latch(
                 lock::footprint(&needed),
                 Waiting::Prepare { id, locks: needed },
@@ -214,6 +228,7 @@ impl Replica {
 
     pub(super) fn stop_txns(&mut self) {
         self.preparing.clear();
+        self.wanted.clear();
         for prepared in self.prepared.values_mut() {
             prepared.guard = None;
             prepared.is_resolving = false;

@@ -229,6 +229,7 @@ impl Replica {
         head: Head,
         view: &dyn View,
     ) -> Result<(), ViewError> {
+        assert!(self.installing.is_none(), "nothing is shown of a state that is being replaced");
         match self.tickets.remove(&n) {
             Some(Holder::Answer(to, command)) => self.answer(to, command, head, view),
             Some(Holder::Evaluate(to, command)) if self.is_serving() => {

@@ -412,6 +412,7 @@ impl Replica {
         self.applied = self.state.position();
         self.flushed.replace(self.applied.index);
         self.drop_attempts();
+        self.tell_all(|| range::replica::Input::CatchUp);
         self.drive(group::Input::SnapshotInstalled);
         self.publish_cluster();
         if self.state.is_removed(self.node()) {

@@ -6,8 +6,8 @@ use std::mem;
 
 use crate::group::Part;
 use crate::proto::internal::{Record, Ref, Refs, TxnCommit, record::Body};
+use crate::range::Tell;
 use crate::range::replica::Input;
-use crate::range::{self, Tell};
 use crate::spine::replica::{Effect, Parcel, Replica};
 use crate::spine::txns::Decision;
 use crate::view::{View, ViewError};
@@ -152,10 +152,12 @@ impl Replica {
         self.ranges.reports.clear();
     }
 
-    pub(super) fn unreachable(&mut self, peer: NodeId) {
-        let here: Vec<GroupId> = self.ranges.roles.keys().copied().collect();
+    /// Tells every replica here.
+    pub(super) fn tell_all(&mut self, input: impl Fn() -> Input) {
+        let known = self.state.ranges().iter().map(|(range, _)| range);
+        let here: Vec<GroupId> = known.filter(|range| self.is_here(*range)).collect();
         for range in here {
-            self.tell(range, range::replica::Input::Unreachable(peer));
+            self.tell(range, input());
         }
     }
 

@@ -300,7 +300,7 @@ impl Replica {
             self.reply(to, Err(Error::TimeoutDueToConnectionLost));
         }
         self.drive(crate::group::Input::Unreachable(peer));
-        self.unreachable(peer);
+        self.tell_all(|| range::replica::Input::Unreachable(peer));
     }
 
     /// Tries everything again that waits for a leader.

@@ -11,6 +11,7 @@ use crate::proto::etcdserverpb as pb;
 use crate::proto::internal::{Lock, Locks, Record, TxnAbort, TxnMessage};
 use crate::proto::internal::{record::Body, txn_message};
 use crate::range::latch::Guard;
+use crate::range::replica::txn::UNWANTED_AFTER;
 use crate::range::{lock, replica};
 use crate::spine::apply::Requester;
 use crate::spine::replica::write::{Waiting, Work};
@@ -286,8 +287,10 @@ impl Replica {
         locks: Vec<Lock>,
         view: &dyn View,
     ) -> Result<(), ViewError> {
-        if self.state.decision(GroupId::SPINE, id).is_some() {
-            // It was ended while it waited, and nobody would give these locks back.
+        // It was ended while it waited, or its coordinator is gone: nobody would give these back.
+        let wanted = self.txns.wanted_by.get(&id);
+        let is_wanted = wanted.is_some_and(|(_, at)| *at + UNWANTED_AFTER > self.now);
+        if !is_wanted || self.state.decision(GroupId::SPINE, id).is_some() {
             return self.unlatch(vec![guard], view);
         }
         let ranges = self.state.ranges();

@@ -1,5 +1,6 @@
-//! Tests of ranges under one order: real machines on three nodes, a spine that is a plain list of
+//! Tests of ranges under one order: real machines on five nodes, a spine that is a plain list of
 //! entries, and everything in between random. Every write is executed again at its revision.
 
+mod moves;
 mod random;
 mod world;

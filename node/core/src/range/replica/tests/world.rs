@@ -1,24 +1,29 @@
-//! Three nodes with a replica of each range, their logs, stores and wires, and the spine as a list
-//! of committed entries that every node folds in its own time.
+//! Five nodes, three of them with a replica of each range at first, their logs, stores and wires, and
+//! the spine as a list of committed entries that every node folds in its own time.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
 
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::moves::{Confs, Progress, Transfer, Unfinished, Work};
+
 use crate::command::{Command, Outcome, RequestId};
 use crate::group::{self, Append, Chance, Entry, EntryKind, HardState, Part, Recovered, Retention};
 use crate::memory::MemoryView;
-use crate::mvcc::{Applier, Head};
+use crate::mvcc::layout::CompactionCursor;
+use crate::mvcc::{self, Applier, Failure, Head};
+use crate::proto::etcdserverpb as pb;
 use crate::proto::internal::{self, ConfState, RaftMessage, RangeEntry, Record, Ref, record::Body};
-use crate::range::frontier::{Frontier, Place};
+use crate::proto::{Span, mvccpb};
+use crate::range::frontier::Frontier;
 use crate::range::replica::commit::requester;
 use crate::range::replica::{Config, Effect, Input, Limits, Replica, Task};
 use crate::range::run;
-use crate::range::stored::{Position, Stored};
+use crate::range::stored::Stored;
 use crate::spine::State;
 use crate::spine::apply::{Applied, Requester};
-use crate::spine::ranges::Range;
 use crate::spine::state::Verdict;
 use crate::spine::txns;
 use crate::time::{Length, Time};
@@ -26,7 +31,9 @@ use crate::txn::{self, Coordinator};
 use crate::view::Batch;
 use crate::{Error, GroupId, NodeId};
 
-const NODES: [u64; 3] = [1, 2, 3];
+const NODES: [u64; 5] = [1, 2, 3, 4, 5];
+/// Those that begin with replicas.
+const FIRST: [u64; 3] = [1, 2, 3];
 const TICK: u64 = 1_000;
 
 /// A source of chance from a seed (splitmix64).
@@ -55,8 +62,8 @@ impl Chance for Seeded {
 
 /// The log of one replica on disk.
 #[derive(Clone, Debug, Default)]
-struct Log {
-    hard_state: HardState,
+pub(super) struct Log {
+    pub(super) hard_state: HardState,
     truncated: group::Position,
     entries: Vec<Entry>,
     unflushed: VecDeque<Append>,
@@ -80,14 +87,20 @@ impl Log {
 
 pub(super) struct Node {
     pub(super) store: MemoryView,
-    state: State,
-    frontier: Frontier,
-    logs: BTreeMap<GroupId, Log>,
-    replicas: BTreeMap<GroupId, Replica>,
-    tasks: VecDeque<Task>,
+    pub(super) state: State,
+    pub(super) frontier: Frontier,
+    pub(super) logs: BTreeMap<GroupId, Log>,
+    pub(super) replicas: BTreeMap<GroupId, Replica>,
+    pub(super) work: VecDeque<Work>,
+    /// Received snapshots.
+    pub(super) staged: BTreeMap<GroupId, MemoryView>,
+    pub(super) progress: Option<Progress>,
+    pub(super) installing: Option<MemoryView>,
+    /// What the store says is not finished.
+    pub(super) unfinished: Option<Unfinished>,
     /// Tickets that wait: range, number, index.
-    tickets: Vec<(GroupId, u64, u64)>,
-    is_up: bool,
+    pub(super) tickets: Vec<(GroupId, u64, u64)>,
+    pub(super) is_up: bool,
     /// What the spine said of transactions since this node started: their revision, or why they
     /// have none, which is unknown for those that were ended.
     decided: BTreeMap<RequestId, Result<i64, Option<Error>>>,
@@ -113,6 +126,14 @@ pub(super) struct Asked {
     pub(super) answer: Option<(u64, Outcome)>,
 }
 
+/// What a node shows of a range.
+pub(super) struct Look {
+    pub(super) node: u64,
+    pub(super) span: Span,
+    pub(super) revision: i64,
+    pub(super) kvs: Vec<mvccpb::KeyValue>,
+}
+
 pub(super) struct World {
     pub(super) chance: Seeded,
     now: u64,
@@ -133,6 +154,11 @@ pub(super) struct World {
     entries: BTreeMap<(GroupId, group::Position), Vec<RequestId>>,
     /// By revision: who wrote what.
     pub(super) written: BTreeMap<i64, Written>,
+    pub(super) transfers: Vec<Transfer>,
+    pub(super) snapshots_count: u64,
+    /// Memberships that have taken effect.
+    pub(super) confs: BTreeMap<GroupId, Confs>,
+    pub(super) looks: Vec<Look>,
     /// By the name of the attempt.
     txns: BTreeMap<RequestId, Txn>,
     attempts: BTreeMap<RequestId, u64>,
@@ -142,20 +168,29 @@ pub(super) struct World {
     pub(super) mutant: &'static str,
 }
 
+impl Node {
+    fn shows_all(&self) -> bool {
+        self.frontier.shows(GroupId(1)) && self.frontier.shows(GroupId(2))
+    }
+}
+
 impl World {
     pub(super) fn new(seed: u64, mutant: &'static str) -> Self {
         let members = NODES.map(|id| internal::Member { id, ..Default::default() }).to_vec();
         let mut state = State::bootstrap(7, members);
         let keys = [Bytes::from_static(b"b"), Bytes::from_static(b"m")];
-        state.pre_split(&keys, &NODES.map(NodeId));
+        state.pre_split(&keys, &FIRST.map(NodeId));
         let mut store = MemoryView::new();
         let mut batch = Batch::default();
         state.write_all(&mut batch);
-        let conf = ConfState { voters: NODES.to_vec(), ..Default::default() };
-        for (range, _) in state.ranges().iter() {
-            Stored::first(conf.clone()).write(range, &mut batch);
-        }
         store.apply(&batch);
+        let conf = ConfState { voters: FIRST.to_vec(), ..Default::default() };
+        let mut first = Batch::default();
+        let mut confs = BTreeMap::new();
+        for (range, _) in state.ranges().iter() {
+            Stored::first(conf.clone()).write(range, &mut first);
+            confs.insert(range, BTreeMap::from([(Recovered::FIRST, conf.clone())]));
+        }
         let mut world = Self {
             chance: Seeded(seed),
             now: 0,
@@ -171,6 +206,10 @@ impl World {
             is_stepping: false,
             entries: BTreeMap::new(),
             written: BTreeMap::new(),
+            transfers: Vec::new(),
+            snapshots_count: 1,
+            confs,
+            looks: Vec::new(),
             txns: BTreeMap::new(),
             attempts: BTreeMap::new(),
             is_calm: false,
@@ -178,13 +217,21 @@ impl World {
             mutant,
         };
         for id in NODES {
+            let mut store = store.clone();
+            if FIRST.contains(&id) {
+                store.apply(&first);
+            }
             let node = Node {
-                store: store.clone(),
+                store,
                 state: state.clone(),
                 frontier: Frontier::new(0, Head { revision: 0, compact_revision: -1 }),
-                logs: state.ranges().iter().map(|(range, _)| (range, Log::default())).collect(),
+                logs: BTreeMap::new(),
                 replicas: BTreeMap::new(),
-                tasks: VecDeque::new(),
+                work: VecDeque::new(),
+                staged: BTreeMap::new(),
+                progress: None,
+                installing: None,
+                unfinished: None,
                 tickets: Vec::new(),
                 is_up: false,
                 decided: BTreeMap::new(),
@@ -195,71 +242,62 @@ impl World {
         world
     }
 
-    fn see(&mut self, what: &'static str) {
+    pub(super) fn see(&mut self, what: &'static str) {
         *self.seen.entry(what).or_default() += 1;
     }
 
     fn start(&mut self, id: u64) {
-        let seed = self.chance.next();
-        let now = Time(self.now);
+        self.finish_work(id);
         let node = self.nodes.get_mut(&id).expect("it exists");
         node.state = State::load(&node.store).expect("it can be read").expect("it is there");
         let position = node.state.position();
-        // Nothing is shown before every range has what was numbered when the node went down.
-        let mut frontier = Frontier::new(0, Head { revision: 0, compact_revision: -1 });
-        let mut needs_txns = Vec::new();
-        let place = |it: &Range| Place { seq: it.assigned, index: it.resolved_at };
-        let ranges: Vec<_> = node.state.ranges().iter().map(|(id, it)| (id, place(it))).collect();
-        for (n, (range, _)) in ranges.iter().enumerate() {
-            let stored = Stored::load(&node.store, *range).expect("readable").expect("a replica");
-            let Position { seq, index, .. } = stored.position;
-            frontier.set_applied(*range, Place { seq, index });
-            for (id, share) in node.state.txns().open(*range) {
-                if !stored.tells_of(id, share.prepared_at) {
-                    needs_txns.push((*range, id));
-                }
-            }
-            let log = &node.logs[range];
-            let recovered = Recovered {
-                hard_state: log.hard_state,
-                truncated: log.truncated,
-                entries: log.entries.clone(),
-                applied: group::Position {
-                    index: stored.position.index,
-                    term: stored.position.term,
-                },
-                conf: stored.conf.clone(),
-            };
-            let span = node.state.ranges().get(*range).expect("listed").span.clone();
-            let config = Config {
-                node: NodeId(id),
-                range: *range,
-                span,
-                group: group::Config::new(NodeId(id), *range),
-                report_again_after: Length(5 * TICK),
-                abort_after: Length(60 * TICK),
-                note_after: Length(20 * TICK),
-                limits: Limits {
-                    retention: Retention {
-                        flush_entries: 10,
-                        catch_up_entries: 1_000_000,
-                        ..Retention::default()
-                    },
-                    ..Limits::default()
-                },
-            };
-            let chance = Box::new(Seeded(seed ^ n as u64));
-            let replica = Replica::new(config, now, stored, recovered, chance);
-            node.replicas.insert(*range, replica.expect("log and store fit together"));
-        }
         let head =
             Head { revision: position.revision, compact_revision: position.compact_revision };
-        frontier.fold(position.index, head, ranges.clone(), needs_txns);
-        node.frontier = frontier;
+        node.frontier = Frontier::new(position.index, head);
         node.is_up = true;
-        for (range, _) in ranges {
-            self.numbers(id, range);
+        for range in [GroupId(1), GroupId(2)] {
+            let stored = Stored::load(&self.nodes[&id].store, range).expect("readable");
+            if let Some(stored) = stored {
+                self.join(id, range);
+                self.start_replica(id, range, stored);
+            }
         }
+    }
+
+    pub(super) fn start_replica(&mut self, id: u64, range: GroupId, stored: Stored) {
+        let seed = self.chance.next();
+        let now = Time(self.now);
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        let log = node.logs.entry(range).or_default();
+        let recovered = Recovered {
+            hard_state: log.hard_state,
+            truncated: log.truncated,
+            entries: log.entries.clone(),
+            applied: stored.position.place(),
+            conf: stored.conf.clone(),
+        };
+        let span = node.state.ranges().get(range).expect("it exists").span.clone();
+        let config = Config {
+            node: NodeId(id),
+            range,
+            span,
+            group: group::Config::new(NodeId(id), range),
+            report_again_after: Length(5 * TICK),
+            abort_after: Length(60 * TICK),
+            note_after: Length(20 * TICK),
+            limits: Limits {
+                retention: Retention {
+                    flush_entries: 10,
+                    catch_up_entries: 5,
+                    ..Retention::default()
+                },
+                ..Limits::default()
+            },
+        };
+        let chance = Box::new(Seeded(seed));
+        let replica = Replica::new(config, now, stored, recovered, chance);
+        node.replicas.insert(range, replica.expect("log and store fit together"));
+        self.numbers(id, range);
     }
 
     fn crash(&mut self, id: u64) {
@@ -267,7 +305,10 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("it exists");
         node.is_up = false;
         node.replicas.clear();
-        node.tasks.clear();
+        node.work.clear();
+        node.staged.clear();
+        node.progress = None;
+        node.installing = None;
         node.tickets.clear();
         node.decided.clear();
         self.txns.retain(|_, txn| txn.node != id);
@@ -328,7 +369,7 @@ impl World {
                     let ids = content.writes.iter().map(|it| requester(it).id).collect();
                     self.entries.insert((range, entry.position()), ids);
                 }
-                node.logs.get_mut(&range).expect("a log").unflushed.push_back(append);
+                node.logs.entry(range).or_default().unflushed.push_back(append);
             }
             Effect::Send(message) => self.wire.push(message),
             Effect::Truncate(place) => {
@@ -337,10 +378,30 @@ impl World {
                 log.truncated = place;
                 self.see("truncated");
             }
-            Effect::SendSnapshot(..) | Effect::Install(_) | Effect::SnapshotRefused(_) => {
-                panic!("logs are long enough here")
+            Effect::SendSnapshot(_, message) => self.send_snapshot(id, range, message),
+            Effect::Install(_) => self.install(id, range),
+            Effect::SnapshotRefused(_) => {
+                node.staged.remove(&range);
+                self.see("snapshot refused");
             }
-            Effect::Ignored(..) => self.see("ignored"),
+            // The spine's state is never replaced here.
+            Effect::CatchingUp => unreachable!("nobody asks to catch up again"),
+            Effect::CaughtUp => {
+                node.frontier.set_caught_up(range);
+                self.see("caught up");
+            }
+            Effect::Replicas(place, conf) => {
+                let known = self.confs.entry(range).or_default();
+                let before = known.insert(place, conf.clone());
+                assert!(before.is_none_or(|before| before == conf), "two memberships at {place:?}");
+                self.see("membership changed");
+            }
+            Effect::ReplicasRefused(_) => self.see("change refused"),
+            Effect::Removed => self.remove_replica(id, range),
+            Effect::Ignored(_, _, reason) => {
+                assert!(reason != group::Ignored::LostEntries, "node {id}, range {range}");
+                self.see("ignored");
+            }
             Effect::Report(mut reference) => {
                 reference.upto += u64::from(self.mutant == "reference before commit");
                 self.reports.push(reference);
@@ -357,7 +418,7 @@ impl World {
                 }
                 self.nodes.get_mut(&id).expect("it exists").tickets.push((range, n, index));
             }
-            Effect::Apply(task) => node.tasks.push_back(task),
+            Effect::Apply(task) => node.work.push_back(Work::Task(task)),
             Effect::FlushStore => {
                 let index = node.replicas[&range].applied().index;
                 self.step(id, range, Input::Flushed(index));
@@ -417,7 +478,8 @@ impl World {
             replica.is_some_and(|it| it.role().part == Part::Leader)
         };
         let leaders: Vec<u64> = NODES.into_iter().filter(is_leader).collect();
-        let up: Vec<u64> = NODES.into_iter().filter(|id| self.nodes[id].is_up).collect();
+        let has_replica = |id: &u64| self.nodes[id].replicas.contains_key(&range);
+        let up: Vec<u64> = NODES.into_iter().filter(has_replica).collect();
         let to_leader = !leaders.is_empty() && (self.is_calm || self.chance.is_hit(90));
         let choice = if to_leader { leaders } else { up };
         if choice.is_empty() {
@@ -466,6 +528,10 @@ impl World {
         self.spine_state.position().revision
     }
 
+    pub(super) fn compact_revision(&self) -> i64 {
+        self.spine_state.position().compact_revision
+    }
+
     fn fold(&mut self, id: u64) {
         let node = self.nodes.get_mut(&id).expect("it exists");
         let index = node.state.position().index + 1;
@@ -489,8 +555,8 @@ impl World {
                     for share in &commit.shares {
                         let range = GroupId(share.range);
                         let stored = Stored::load(&node.store, range).expect("readable");
-                        if !stored.expect("a replica").tells_of(id, share.prepared_at) {
-                            committed.push((range, id));
+                        if !stored.is_some_and(|it| it.tells_of(id, share.prepared_at)) {
+                            committed.push((range, (id, share.prepared_at)));
                         }
                     }
                 }
@@ -512,7 +578,7 @@ impl World {
             Head { revision: position.revision, compact_revision: position.compact_revision };
         let ends = |(range, runs): (&GroupId, &Vec<internal::Run>)| {
             let last = runs.last().expect("not empty");
-            (*range, Place::of_write(run::last(last)))
+            (*range, run::last(last))
         };
         node.frontier.fold(index, head, runs.iter().map(ends).collect(), committed);
         for range in [GroupId(1), GroupId(2)] {
@@ -528,9 +594,8 @@ impl World {
         }
     }
 
-    fn apply(&mut self, id: u64) {
+    pub(super) fn apply(&mut self, id: u64, task: Task) {
         let node = self.nodes.get_mut(&id).expect("it exists");
-        let Some(task) = node.tasks.pop_front() else { return };
         let mut applied = Applied::default();
         let view = node.store.clone();
         let mut applier = Applier::new(&view);
@@ -553,8 +618,7 @@ impl World {
         }
         applied.batch.writes.extend(task.rows.writes);
         node.store.apply(&applied.batch);
-        let Position { seq, index, .. } = task.position;
-        node.frontier.set_applied(task.range, Place { seq, index });
+        node.frontier.set_applied(task.range, task.position.seq);
         for id in &task.resolved {
             node.frontier.set_resolved(task.range, *id);
         }
@@ -577,7 +641,9 @@ impl World {
         let (index, head) = (node.frontier.index(), node.frontier.head());
         let is_waited_for = self.mutant != "ticket without wait";
         let is_due = |wanted: u64| !is_waited_for || wanted <= index;
-        let at = node.tickets.iter().position(|(_, _, wanted)| is_due(*wanted));
+        let is_shown = |range: &GroupId| node.frontier.shows(*range);
+        let mut tickets = node.tickets.iter();
+        let at = tickets.position(|(range, _, wanted)| is_due(*wanted) && is_shown(range));
         let Some(at) = at else { return };
         let (range, n, _) = node.tickets.swap_remove(at);
         self.step(id, range, Input::Ticket(n, head));
@@ -604,8 +670,15 @@ impl World {
     }
 
     fn begin_txn(&mut self, n: u64) {
-        let up: Vec<u64> = NODES.into_iter().filter(|id| self.nodes[id].is_up).collect();
-        let node = up[usize::try_from(self.chance.below(up.len() as u64)).expect("small")];
+        // It evaluates on its own store.
+        let holds = |id: &u64| self.nodes[id].is_up && self.nodes[id].shows_all();
+        let able: Vec<u64> = NODES.into_iter().filter(holds).collect();
+        if able.is_empty() {
+            let to = Requester { id: RequestId { origin: 5, n }, node: NodeId(1) };
+            self.homeless.push((to, self.asked[&n].command.clone()));
+            return;
+        }
+        let node = able[usize::try_from(self.chance.below(able.len() as u64)).expect("small")];
         let id = RequestId { origin: 9, n: self.attempts.len() as u64 + 1 };
         self.attempts.insert(id, n);
         let command = self.asked[&n].command.clone();
@@ -630,6 +703,16 @@ impl World {
 
     fn drive_txn(&mut self, id: RequestId) {
         if !self.txns.contains_key(&id) {
+            return;
+        }
+        let coordinator = &self.nodes[&self.txns[&id].node];
+        if !coordinator.shows_all() {
+            // A range may be back soon, or never.
+            let has_left = coordinator.replicas.len() < 2 || self.is_calm;
+            if has_left && self.chance.is_hit(5) {
+                self.see("coordinator lost a range");
+                self.txns.remove(&id);
+            }
             return;
         }
         if !self.is_calm && self.chance.is_hit(3) {
@@ -711,33 +794,89 @@ impl World {
         }
     }
 
+    /// What a node shows is what was there.
+    fn look(&mut self, id: u64, range: GroupId) {
+        let node = &self.nodes[&id];
+        if !node.is_up || !node.frontier.shows(range) {
+            return;
+        }
+        let head = node.frontier.head();
+        let span = node.state.ranges().get(range).expect("it exists").span.clone();
+        let past = self.chance.below(2) * self.chance.below(10);
+        let revision = (head.revision - past.cast_signed()).max(1);
+        let range_end = span.end.clone().unwrap_or(Bytes::from_static(b"\0"));
+        let read =
+            pb::RangeRequest { key: span.start.clone(), range_end, revision, ..Default::default() };
+        match mvcc::read(&node.store, head, &read) {
+            Ok(answer) => {
+                self.see("look");
+                self.looks.push(Look { node: id, span, revision, kvs: answer.kvs });
+            }
+            Err(Failure::Client(Error::Compacted) | Failure::Overtaken) => {
+                self.see("look at what is compacted");
+            }
+            Err(error) => panic!("node {id}: {error}"),
+        }
+    }
+
+    fn propose_compaction(&mut self) {
+        let revision = self.revision() - self.chance.below(20).cast_signed();
+        if revision > self.spine_state.position().compact_revision.max(1) {
+            let body = Some(Body::Compact(internal::Compact { revision }));
+            self.push_spine(vec![Record { body, ..Default::default() }]);
+        }
+    }
+
+    fn compact(&mut self, id: u64) {
+        let rows_max = usize::try_from(1 + self.chance.below(8)).expect("small");
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        if !node.is_up || node.progress.is_some() {
+            return;
+        }
+        let compact_revision = node.frontier.head().compact_revision;
+        let slice = mvcc::compact_slice(&node.store, compact_revision, rows_max);
+        let slice = slice.expect("memory can be read");
+        node.store.apply(&slice.batch);
+        if !slice.batch.writes.is_empty() {
+            self.see("compaction");
+        }
+    }
+
     /// One random event.
     pub(super) fn go(&mut self) {
         self.clock += 1;
-        let id = 1 + self.chance.below(3);
+        let id = 1 + self.chance.below(NODES.len() as u64);
         let ranges = [GroupId(1), GroupId(2)];
         let range = ranges[usize::try_from(self.chance.below(2)).expect("small")];
         match self.chance.below(1_000) {
-            0..400 => self.deliver(),
-            400..550 => {
+            0..340 => {
+                for _ in 0..if self.is_calm { 8 } else { 2 } {
+                    self.deliver();
+                }
+            }
+            340..510 => {
                 let node = self.nodes.get_mut(&id).expect("it exists");
                 let token = node.logs.get_mut(&range).and_then(Log::flush_one);
                 if let Some(token) = token.filter(|_| self.nodes[&id].is_up) {
                     self.step(id, range, Input::Persisted(token));
                 }
             }
-            550..700 => self.apply(id),
-            700..800 => {
+            510..690 => self.work(id),
+            690..790 => {
                 // A calm node keeps up with the spine.
                 for _ in 0..if self.is_calm { 100 } else { 1 + self.chance.below(3) } {
                     self.fold(id);
                 }
             }
-            800..860 => self.serve_tickets(id),
-            860..910 => self.commit_spine(),
-            910..950 => self.route(),
-            950..970 => self.drive_txns(),
-            970..995 => {
+            790..840 => self.serve_tickets(id),
+            840..880 => self.commit_spine(),
+            880..905 => self.route(),
+            905..920 => self.drive_txns(),
+            920..935 => self.carry_snapshot(),
+            935..950 => self.compact(id),
+            950..960 => self.look(id, range),
+            960..965 => self.tend(),
+            965..990 => {
                 self.now += TICK;
                 for id in NODES {
                     for range in ranges {
@@ -746,9 +885,11 @@ impl World {
                 }
             }
             _ if self.is_calm => {}
-            995..998 if self.nodes.values().all(|node| node.is_up) => self.crash(id),
-            998 => {
-                let to = NodeId(1 + self.chance.below(3));
+            990..992 => self.move_replicas(),
+            992 => self.propose_compaction(),
+            993..996 if self.nodes.values().all(|node| node.is_up) => self.crash(id),
+            996 => {
+                let to = NodeId(1 + self.chance.below(NODES.len() as u64));
                 self.step(id, range, Input::Transfer(to));
             }
             _ => self.start_all(),
@@ -768,6 +909,23 @@ impl World {
         self.unrest().is_empty()
     }
 
+    /// Where everybody stands.
+    pub(super) fn standing(&self) -> String {
+        let mut text = format!("the spine ends at {:?}", self.spine_state.position());
+        for (id, node) in &self.nodes {
+            let (up, shown, folded) = (node.is_up, node.frontier.index(), node.state.position());
+            let work = (node.work.len(), node.progress.is_some());
+            let _ =
+                write!(text, "\n{id} up {up} shows {shown} folded {} work {work:?}", folded.index);
+            for (range, replica) in &node.replicas {
+                let (role, applied) = (replica.role(), replica.applied());
+                let (shows, conf) = (node.frontier.shows(*range), replica.group().conf());
+                let _ = write!(text, "\n  {range} {role:?} {applied:?} shown {shows} {conf:?}");
+            }
+        }
+        text
+    }
+
     /// What is left to do.
     pub(super) fn unrest(&self) -> String {
         let end = self.spine_state.position();
@@ -782,24 +940,42 @@ impl World {
             return format!("{} requests wait for a leader", self.homeless.len());
         }
         for (id, node) in &self.nodes {
-            let (tasks, tickets) = (node.tasks.len(), node.tickets.len());
+            let work = node.work.len() + usize::from(node.progress.is_some());
+            let tickets = node.tickets.len();
             let (folded, shown) = (node.state.position(), node.frontier.index());
-            if tasks + tickets > 0 || folded != end || shown != end.index {
+            if work + tickets > 0 || folded != end || shown != end.index {
                 return format!(
-                    "node {id}: {tasks} tasks, {tickets} tickets, {folded:?} folded, {shown} shown, \
+                    "node {id}: {work} to do, {tickets} tickets, {folded:?} folded, {shown} shown, \
                      the end is {end:?}"
                 );
+            }
+            let cursor = CompactionCursor::load(&node.store).expect("readable");
+            if cursor.finished < end.compact_revision {
+                return format!("node {id}: {cursor:?} is behind {end:?}");
             }
             for (range, replica) in &node.replicas {
                 let assigned = self.spine_state.ranges().get(*range).expect("it exists").assigned;
                 let (applied, committed) = (replica.applied(), replica.committed());
-                if applied.seq != assigned || committed != assigned {
+                let newest = self.confs[range].last_key_value().expect("the first").1;
+                let is_member = group::conf::has_member(newest, NodeId(*id));
+                let is_shown = node.frontier.shows(*range);
+                if applied.seq != assigned || committed != assigned || !is_member || !is_shown {
                     return format!(
                         "node {id}, range {range}: {committed} committed, {assigned} numbered, \
-                         {applied:?} applied, {:?}",
+                         {applied:?} applied, {:?}, member {is_member}, shown {is_shown}",
                         replica.role()
                     );
                 }
+            }
+        }
+        for (range, confs) in &self.confs {
+            let newest = confs.last_key_value().expect("the first").1;
+            let lacks = |id: &u64| {
+                let is_member = group::conf::has_member(newest, NodeId(*id));
+                is_member && !self.nodes[id].replicas.contains_key(range)
+            };
+            if !newest.voters_outgoing.is_empty() || NODES.iter().any(lacks) {
+                return format!("range {range}: {newest:?}");
             }
         }
         String::new()

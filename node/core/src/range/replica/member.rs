@@ -1,0 +1,121 @@
+//! Replicas that come and go: changes of the membership, and when a replica that is new, or was
+//! replaced by a snapshot, has everything.
+
+use crate::NodeId;
+use crate::group::{self, Change, Ignored, Kind, conf};
+use crate::proto::internal::{RaftMessage, SnapshotMark};
+use crate::range::replica::write::Holder;
+use crate::range::replica::{Effect, Replica};
+
+/// How far a replica is with what was numbered or decided before it was here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CatchUp {
+    /// It has not asked yet how far that goes.
+    Wanted,
+    /// The number of the ticket of its own group that it has asked for.
+    Asked(u64),
+    /// It has everything once it has applied this index.
+    Behind(u64),
+    Done,
+}
+
+impl Replica {
+    /// A new membership is proposed by the leader, or refused at once.
+    pub(super) fn on_change_replicas(&mut self, change: Change) {
+        self.refusal = None;
+        self.drive(group::Input::ProposeChange { change, context: Default::default() });
+        if let Some(refusal) = self.refusal.take() {
+            self.out.push(Effect::ReplicasRefused(refusal));
+        }
+    }
+
+    /// A change has taken effect, and is stored with the task before.
+    pub(super) fn on_conf_joined(&mut self) {
+        self.out.push(Effect::Replicas(self.joined.place(), self.conf.clone()));
+        self.leave_if_removed();
+    }
+
+    /// A removed node may find in its log that it was added again. What it has vouched for since
+    /// counts, so it stays.
+    pub(super) fn leave_if_removed(&mut self) {
+        let is_removed = self.joined.index > 0 && !conf::has_member(&self.conf, self.config.node);
+        if is_removed && !self.group.is_added_after(self.joined.place()) {
+            self.leave();
+        }
+    }
+
+    /// Nobody sends a removed node the entry that says so, or that it is committed. What it has
+    /// vouched for is needed by nobody: whoever is elected after the change, under the membership
+    /// before or after it, needs the vote of another who has it, as a replica without state gives
+    /// none.
+    pub(super) fn on_removed_at(&mut self, place: group::Position) {
+        // A replica that has come past it knows its membership itself.
+        if self.joined.index < place.index && !self.group.is_added_after(place) {
+            self.leave();
+        }
+    }
+
+    /// A replica that has nothing yet may be the successor of one that had much, and must not vote
+    /// for somebody who has less.
+    pub(super) fn on_message(&mut self, message: RaftMessage) {
+        let kind = Kind::from_number(message.kind);
+        let is_vote = matches!(kind, Some(Kind::Vote | Kind::PreVote));
+        if is_vote && self.joined.index == 0 {
+            self.out.push(Effect::Ignored(NodeId(message.from), message.kind, Ignored::Busy));
+            return;
+        }
+        self.drive(group::Input::Message(message));
+    }
+
+    fn leave(&mut self) {
+        if std::mem::replace(&mut self.is_removed, true) {
+            return;
+        }
+        // They have no effect, or were not tried yet.
+        for (_, holder) in std::mem::take(&mut self.tickets) {
+            let (Holder::Answer(to, command) | Holder::Evaluate(to, command)) = holder;
+            self.out.push(Effect::Unproposed(to, command));
+        }
+        self.out.push(Effect::Removed);
+    }
+
+    /// The store is being replaced: what stands in it belongs to nothing until that is done.
+    pub(super) fn on_install(&mut self, mark: SnapshotMark) {
+        assert!(self.drain_index.is_none(), "a leader is not replaced");
+        self.catch_up = CatchUp::Wanted;
+        self.installing = Some(mark.clone());
+        self.out.push(Effect::Install(mark));
+    }
+
+    /// Everything that was numbered before, and every share that was decided and of which the log
+    /// told the spine before, is committed in the log by then; so it is there when this replica has
+    /// applied as much as is committed now, which the leader knows.
+    pub(super) fn ask_to_catch_up(&mut self) {
+        let has_state = self.applied.index > 0 && self.installing.is_none();
+        if self.catch_up == CatchUp::Wanted && has_state {
+            self.catch_ups_count += 1;
+            self.catch_up = CatchUp::Asked(self.catch_ups_count);
+            self.drive(group::Input::Ticket(self.catch_ups_count));
+        }
+    }
+
+    pub(super) fn on_caught_up_to(&mut self, n: u64, index: Option<u64>) {
+        if self.catch_up == CatchUp::Asked(n) {
+            self.catch_up = index.map_or(CatchUp::Wanted, CatchUp::Behind);
+        }
+    }
+
+    /// Ends a step.
+    pub(super) fn finish_catch_up(&mut self) {
+        let is_there = |index| self.applied.index >= index && self.installing.is_none();
+        if matches!(self.catch_up, CatchUp::Behind(index) if is_there(index)) {
+            self.catch_up = CatchUp::Done;
+            self.out.push(Effect::CaughtUp);
+        }
+    }
+
+    /// Whether this node is known to be no member any more.
+    pub fn is_removed(&self) -> bool {
+        self.is_removed
+    }
+}
