@@ -139,6 +139,9 @@ pub enum Input {
     Campaign,
     /// Change who holds a replica; only a leader does. Followed by `Replicas` once it takes effect,
     /// or by `ReplicasRefused`; it may be lost with the leadership.
+    ///
+    /// A node is added only when it has a new replica without a state: a leader believes what an
+    /// earlier one has acknowledged since, and would send its successor nothing.
     ChangeReplicas(Change),
     /// The change of membership at this place of the range's log took effect and left this node
     /// without a part, as another replica has said (`Replicas`). May come late and more than once.

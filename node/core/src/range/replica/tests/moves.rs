@@ -7,7 +7,7 @@ use super::world::{Node, World};
 use crate::group::{self, Chance as _, Change, ChangeStep, HardState, Part, conf};
 use crate::memory::MemoryView;
 use crate::proto::internal::{RaftMessage, SnapshotHeader, SnapshotMark};
-use crate::range::replica::{Input, Task};
+use crate::range::replica::{Input, Replica, Task};
 use crate::range::stored::Stored;
 use crate::snapshot::{Clear, Install, Limits, Receiver, Scope, Sender, mark};
 use crate::view::{Batch, Column, Write};
@@ -302,6 +302,11 @@ impl World {
         } else {
             let new = any(&mut self.chance, &others);
             self.create(new.0, range);
+            // What is left of an earlier replica goes first.
+            let is_new = |it: &Replica| it.applied().index == 0;
+            if !self.nodes[&new.0].replicas.get(&range).is_some_and(is_new) {
+                return;
+            }
             if self.chance.is_hit(15) {
                 let old = any(&mut self.chance, &conf.voters);
                 vec![ChangeStep::AddVoter(new), ChangeStep::Remove(old)]
