@@ -142,6 +142,8 @@ pub enum Input {
     ///
     /// A node is added only when it has a new replica without a state: a leader believes what an
     /// earlier one has acknowledged since, and would send its successor nothing.
+    /// It becomes a voter only as a learner that is close to the end of the log: a replica without a
+    /// state gives no vote.
     ChangeReplicas(Change),
     /// The change of membership at this place of the range's log took effect and left this node
     /// without a part, as another replica has said (`Replicas`). May come late and more than once.

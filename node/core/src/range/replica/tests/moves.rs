@@ -288,7 +288,10 @@ impl World {
             let known = progress.iter().find(|it| it.node.0 == learner);
             let is_close =
                 known.is_some_and(|it| it.matched > 0 && it.matched + PROMOTE_LAG_MAX >= last);
-            if is_close {
+            if is_close && self.chance.is_hit(30) {
+                let old = any(&mut self.chance, &conf.voters);
+                vec![ChangeStep::AddVoter(NodeId(learner)), ChangeStep::Remove(old)]
+            } else if is_close {
                 vec![ChangeStep::AddVoter(NodeId(learner))]
             } else if self.chance.is_hit(5) {
                 vec![ChangeStep::Remove(NodeId(learner))]
@@ -307,12 +310,7 @@ impl World {
             if !self.nodes[&new.0].replicas.get(&range).is_some_and(is_new) {
                 return;
             }
-            if self.chance.is_hit(15) {
-                let old = any(&mut self.chance, &conf.voters);
-                vec![ChangeStep::AddVoter(new), ChangeStep::Remove(old)]
-            } else {
-                vec![ChangeStep::AddLearner(new)]
-            }
+            vec![ChangeStep::AddLearner(new)]
         };
         self.see(match steps[..] {
             [ChangeStep::AddVoter(_)] => "promotion",
