@@ -139,6 +139,11 @@ pub enum Input {
     Campaign,
     /// Change who holds a replica; only a leader does. Followed by `Replicas` once it takes effect,
     /// or by `ReplicasRefused`; it may be lost with the leadership.
+    ///
+    /// A node is added only when it has a new replica without a state: a leader believes what an
+    /// earlier one has acknowledged since, and would send its successor nothing.
+    /// It becomes a voter only as a learner that is close to the end of the log: a replica without a
+    /// state gives no vote.
     ChangeReplicas(Change),
     /// The spine's state on this node was replaced by a newer one: find out again when everything
     /// that came before is here. Followed by `CatchingUp` and `CaughtUp`.

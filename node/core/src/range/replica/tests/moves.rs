@@ -7,7 +7,7 @@ use super::world::{Node, World};
 use crate::group::{self, Chance as _, Change, ChangeStep, HardState, Part, conf};
 use crate::memory::MemoryView;
 use crate::proto::internal::{RaftMessage, SnapshotHeader, SnapshotMark};
-use crate::range::replica::{Input, Task};
+use crate::range::replica::{Input, Replica, Task};
 use crate::range::stored::Stored;
 use crate::snapshot::{Clear, Install, Limits, Receiver, Scope, Sender, mark};
 use crate::view::{Batch, Column, Write};
@@ -288,7 +288,10 @@ impl World {
             let known = progress.iter().find(|it| it.node.0 == learner);
             let is_close =
                 known.is_some_and(|it| it.matched > 0 && it.matched + PROMOTE_LAG_MAX >= last);
-            if is_close {
+            if is_close && self.chance.is_hit(30) {
+                let old = any(&mut self.chance, &conf.voters);
+                vec![ChangeStep::AddVoter(NodeId(learner)), ChangeStep::Remove(old)]
+            } else if is_close {
                 vec![ChangeStep::AddVoter(NodeId(learner))]
             } else if self.chance.is_hit(5) {
                 vec![ChangeStep::Remove(NodeId(learner))]
@@ -302,12 +305,12 @@ impl World {
         } else {
             let new = any(&mut self.chance, &others);
             self.create(new.0, range);
-            if self.chance.is_hit(15) {
-                let old = any(&mut self.chance, &conf.voters);
-                vec![ChangeStep::AddVoter(new), ChangeStep::Remove(old)]
-            } else {
-                vec![ChangeStep::AddLearner(new)]
+            // What is left of an earlier replica goes first.
+            let is_new = |it: &Replica| it.applied().index == 0;
+            if !self.nodes[&new.0].replicas.get(&range).is_some_and(is_new) {
+                return;
             }
+            vec![ChangeStep::AddLearner(new)]
         };
         self.see(match steps[..] {
             [ChangeStep::AddVoter(_)] => "promotion",
