@@ -26,7 +26,7 @@ impl Pacer {
     /// The kernel refuses.
     pub fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        Ok(Self { timer: AsyncFd::new(timerfd_create(TimerfdClockId::Monotonic, flags)?)? })
+        Ok(Self { timer: AsyncFd::register(timerfd_create(TimerfdClockId::Monotonic, flags)?)? })
     }
 
     /// Sleeps until `due`; returns at once if that is past.

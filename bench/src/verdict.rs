@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::machine::Flush;
+use crate::report::json::Load;
 
 /// Fewest interleaved repetitions.
 pub const REPETITIONS_MIN: usize = 5;
@@ -44,6 +45,35 @@ pub struct Evidence {
     pub unsteady: (usize, usize),
     /// Smallest share of an open loop's due requests that were answered.
     pub achieved_share: Option<f64>,
+}
+
+impl Evidence {
+    /// What the loads themselves tell; the rest is as of no evidence. The shares are the largest
+    /// of any load, so that one disturbed load shows.
+    #[must_use]
+    pub fn of_loads<'a>(loads: impl Iterator<Item = &'a Load>, threads: usize) -> Self {
+        let mut evidence = Self { others_share: Some(0.0), ..Self::default() };
+        for load in loads {
+            let usage = &load.usage;
+            let others = usage.others_share();
+            evidence.others_share = evidence.others_share.zip(others).map(|(a, b)| a.max(b));
+            evidence.stolen_share =
+                evidence.stolen_share.max(usage.stolen_secs / usage.elapsed_secs / usage.processors as f64);
+            let share = usage.generator_cpu_secs / usage.elapsed_secs / threads.max(1) as f64;
+            evidence.generator_share = evidence.generator_share.max(share);
+            let failed: u64 = load.failures.iter().map(|failure| failure.count).sum();
+            evidence.failed.0 += failed;
+            evidence.failed.1 += failed + load.answered;
+            evidence.unsteady.0 += usize::from(!load.warmup.is_steady);
+            evidence.unsteady.1 += 1;
+            if let Some(due) = load.due {
+                let share = load.answered as f64 / due.max(1) as f64;
+                evidence.achieved_share =
+                    Some(evidence.achieved_share.map_or(share, |least| least.min(share)));
+            }
+        }
+        evidence
+    }
 }
 
 /// The judgement.

@@ -53,7 +53,8 @@ const OPEN_OUTSTANDING: usize = 4096;
 
 /// A store and a session on it.
 struct Scene {
-    cluster: Cluster,
+    /// Runs as long as the scene lives.
+    _cluster: Cluster,
     session: Session,
     target: Target,
     connections: usize,
@@ -90,7 +91,7 @@ impl Scene {
             length: flags.duration("duration")?.unwrap_or(Duration::from_secs(10)),
         };
         let threads = flags.or("threads", 1)?;
-        Ok(Self { cluster, session, target, connections, timing, flush_dir: dir, threads })
+        Ok(Self { _cluster: cluster, session, target, connections, timing, flush_dir: dir, threads })
     }
 
     /// Reports the loads and says how it ended.
@@ -104,12 +105,14 @@ impl Scene {
         let flush_after = machine::flush(&self.flush_dir)?;
         let violations = self.session.check.violations();
         let version = self.session.pool.status().await.map(|status| status.version);
-        let verdict = verdict::judge(&evidence(
-            &loads,
-            self.threads,
-            violations.count,
-            (flush_before, flush_after),
-        ));
+        let evidence = Evidence {
+            targets: 1,
+            repetitions: 1,
+            flushes: Some((flush_before, flush_after)),
+            violations: violations.count,
+            ..Evidence::of_loads(loads.iter(), self.threads)
+        };
+        let verdict = verdict::judge(&evidence);
         let run = Run {
             form: json::FORM,
             target: self.target.name.clone(),
@@ -132,38 +135,6 @@ impl Scene {
             html::write_run(Path::new(path), &run)?;
         }
         Ok(if run.violations.count == 0 { End::Good } else { End::Bad })
-    }
-}
-
-fn evidence(
-    loads: &[Load],
-    threads: usize,
-    violations: u64,
-    flushes: (machine::Flush, machine::Flush),
-) -> Evidence {
-    let share = |load: &Load| {
-        load.usage.generator_cpu_secs / load.usage.elapsed_secs / threads.max(1) as f64
-    };
-    let failed = loads.iter().flat_map(|load| &load.failures).map(|failure| failure.count).sum();
-    let answered: u64 = loads.iter().map(|load| load.answered).sum();
-    let achieved = |load: &Load| load.due.map(|due| load.answered as f64 / due.max(1) as f64);
-    Evidence {
-        targets: 1,
-        repetitions: 1,
-        others_share: loads
-            .iter()
-            .map(|load| load.usage.others_share())
-            .try_fold(0.0, |most: f64, share| Some(most.max(share?))),
-        stolen_share: loads
-            .iter()
-            .map(|load| load.usage.stolen_secs / load.usage.elapsed_secs)
-            .fold(0.0, f64::max),
-        flushes: Some(flushes),
-        generator_share: loads.iter().map(share).fold(0.0, f64::max),
-        failed: (failed, answered + failed),
-        violations,
-        unsteady: (loads.iter().filter(|load| !load.warmup.is_steady).count(), loads.len()),
-        achieved_share: loads.iter().filter_map(achieved).reduce(f64::min),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The commands of the program. Each reads its flags, does its work and prints its result.
 
+mod compare;
 mod load;
 
 use std::io::Write as _;
@@ -21,6 +22,8 @@ usage: flotilla-bench COMMAND [FLAGS]
   run WORKLOAD       load a store and report rates and latencies
   search WORKLOAD    find the highest rate within a latency limit (--limit p99=10ms)
   replay FILE        replay a recorded trace (--speed 1.0)
+  compare            two or more --target by turns; ratios, confidence, gates
+  rows               list the rows of the goals that compare knows
   workloads          list the workloads
 
 Every command takes a store as --target 'COMMAND' (started and stopped here), --target http://HOST:PORT
@@ -38,6 +41,17 @@ pub fn run(arguments: &[String]) -> anyhow::Result<End> {
         "run" => load::run(rest),
         "search" => load::search(rest),
         "replay" => load::replay(rest),
+        "compare" => compare::run(rest),
+        "rows" => {
+            for row in &crate::rows::ROWS {
+                let note = match row.experiment {
+                    crate::rows::Experiment::Refused(why) => format!(" (not built: {why})"),
+                    _ => String::new(),
+                };
+                writeln!(std::io::stdout(), "{:4} {}{note}", row.id, row.label)?;
+            }
+            Ok(End::Good)
+        }
         "workloads" => {
             for (name, about) in crate::workload::NAMES {
                 writeln!(std::io::stdout(), "{name:17} {about}")?;
