@@ -63,12 +63,10 @@ impl Profile {
     /// `count` equal steps from one rate to another.
     #[must_use]
     pub fn steps(from_rate: f64, to_rate: f64, count: u32, length: Duration) -> Self {
-        let rate = |n: u32| {
-            from_rate + (to_rate - from_rate) * f64::from(n) / f64::from(count.max(2) - 1)
-        };
+        let rate =
+            |n: u32| from_rate + (to_rate - from_rate) * f64::from(n) / f64::from(count.max(2) - 1);
         let piece = length / count.max(1);
-        let segment =
-            |n| Segment { length: piece, from_rate: rate(n), to_rate: rate(n) };
+        let segment = |n| Segment { length: piece, from_rate: rate(n), to_rate: rate(n) };
         Self { segments: (0..count.max(1)).map(segment).collect() }
     }
 
@@ -173,8 +171,7 @@ mod tests {
         let due = due(Profile::constant(1000.0, Duration::from_secs(50)), Spacing::Poisson);
         let gaps: Vec<f64> = due.windows(2).map(|pair| pair[1] - pair[0]).collect();
         let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
-        let variance =
-            gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
+        let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
         assert!((mean - 0.001).abs() < 5e-5, "{mean}");
         assert!((variance.sqrt() / mean - 1.0).abs() < 0.05, "{}", variance.sqrt() / mean);
     }

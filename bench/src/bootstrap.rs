@@ -31,8 +31,7 @@ pub fn ratio(target: &[f64], baseline: &[f64], random: &mut Random) -> Option<Ra
     }
     let mut ratios = Vec::with_capacity(RESAMPLES_COUNT);
     for _ in 0..RESAMPLES_COUNT {
-        let chosen: Vec<usize> =
-            (0..pairs).map(|_| random.below(pairs as u64) as usize).collect();
+        let chosen: Vec<usize> = (0..pairs).map(|_| random.below(pairs as u64) as usize).collect();
         let pick = |values: &[f64]| median(&chosen.iter().map(|n| values[*n]).collect::<Vec<_>>());
         let below = pick(baseline);
         if below != 0.0 {
@@ -77,7 +76,9 @@ mod tests {
         let baseline = [100.0, 101.0, 99.0, 100.5, 99.5];
         let calm = ratio(&[200.0, 202.0, 199.0, 201.0, 198.0], &baseline, &mut random).unwrap();
         let rough = ratio(&[200.0, 302.0, 120.0, 260.0, 150.0], &baseline, &mut random).unwrap();
-        assert!((calm.value - 2.0).abs() < 0.01 && calm.low <= calm.value && calm.value <= calm.high);
+        assert!(
+            (calm.value - 2.0).abs() < 0.01 && calm.low <= calm.value && calm.value <= calm.high
+        );
         assert!(calm.high - calm.low < 0.1, "{calm:?}");
         assert!(rough.high - rough.low > 0.5, "{rough:?}");
     }

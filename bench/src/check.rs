@@ -98,27 +98,41 @@ impl Check {
 
     /// A read of one key was answered; `found` is its mod revision and value. `floor` is what
     /// `floor` said before the read, or nothing if the read may be stale.
-    pub fn on_read(&self, key: &[u8], floor: Option<Floor>, found: Option<(i64, &[u8])>, revision: i64) {
+    pub fn on_read(
+        &self,
+        key: &[u8],
+        floor: Option<Floor>,
+        found: Option<(i64, &[u8])>,
+        revision: i64,
+    ) {
         let Some((mod_revision, value)) = found else {
             if let Some(floor) = floor {
-                self.wrong(|| format!("{} written at {} is gone at {revision}", show(key), floor.revision));
+                self.wrong(|| {
+                    format!("{} written at {} is gone at {revision}", show(key), floor.revision)
+                });
             }
             return;
         };
         if mod_revision > revision {
-            self.wrong(|| format!("{} has revision {mod_revision} in an answer at {revision}", show(key)));
+            self.wrong(|| {
+                format!("{} has revision {mod_revision} in an answer at {revision}", show(key))
+            });
         }
         let marked = mark(value);
         if let Some(floor) = floor {
             if mod_revision < floor.revision {
                 let newest = floor.revision;
-                self.wrong(|| format!("stale read of {}: {mod_revision} after {newest}", show(key)));
+                self.wrong(|| {
+                    format!("stale read of {}: {mod_revision} after {newest}", show(key))
+                });
             }
             if let Some((_, sequence)) = marked
                 && mod_revision == floor.revision
                 && sequence != floor.sequence
             {
-                self.wrong(|| format!("{} at {mod_revision} has another value than written", show(key)));
+                self.wrong(|| {
+                    format!("{} at {mod_revision} has another value than written", show(key))
+                });
             }
         }
         if let Some((of, _)) = marked
@@ -184,7 +198,9 @@ impl WatchCheck {
             Some(last) => {
                 if version != *last + 1 {
                     let last = *last;
-                    check.wrong(|| format!("watch of {}: version {version} after {last}", show(key)));
+                    check.wrong(|| {
+                        format!("watch of {}: version {version} after {last}", show(key))
+                    });
                 }
                 *last = version;
             }

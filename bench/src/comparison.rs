@@ -110,8 +110,7 @@ pub fn metrics(turns: &[Vec<BTreeMap<String, f64>>], random: &mut Random) -> Vec
             .map(|turns| turns.iter().filter_map(|turn| turn.get(name).copied()).collect())
             .collect();
         let medians = values.iter().map(|values| bootstrap::median(values)).collect();
-        let ratios =
-            values.iter().map(|of| bootstrap::ratio(of, &values[0], random)).collect();
+        let ratios = values.iter().map(|of| bootstrap::ratio(of, &values[0], random)).collect();
         Metric { name: name.clone(), values, medians, ratios }
     };
     names.into_iter().map(metric).collect()
@@ -150,8 +149,10 @@ mod tests {
     #[test]
     fn figures_are_compared_with_the_first_store_and_judged() {
         let turn = |rate: f64| BTreeMap::from([("throughput".to_owned(), rate)]);
-        let turns =
-            vec![vec![turn(100.0), turn(110.0), turn(90.0)], vec![turn(300.0), turn(310.0), turn(290.0)]];
+        let turns = vec![
+            vec![turn(100.0), turn(110.0), turn(90.0)],
+            vec![turn(300.0), turn(310.0), turn(290.0)],
+        ];
         let mut random = Random::new(1, 0);
         let metrics = metrics(&turns, &mut random);
         assert_eq!(metrics[0].medians, [100.0, 300.0]);

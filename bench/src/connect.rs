@@ -25,7 +25,11 @@ impl Pool {
     ///
     /// # Errors
     /// An endpoint cannot be reached or its URL is not understood.
-    pub async fn open(endpoints: &[String], count: usize, options: &Options) -> anyhow::Result<Self> {
+    pub async fn open(
+        endpoints: &[String],
+        count: usize,
+        options: &Options,
+    ) -> anyhow::Result<Self> {
         ensure!(!endpoints.is_empty(), "no endpoints");
         ensure!((1..=CONNECTIONS_MAX).contains(&count), "1 to {CONNECTIONS_MAX} connections");
         let mut channels = Vec::with_capacity(count);
@@ -76,7 +80,10 @@ pub fn address(endpoint: &str) -> anyhow::Result<String> {
     }
     let address = endpoint.strip_prefix("http://").unwrap_or(endpoint).trim_end_matches('/');
     let port = address.rsplit_once(':').map(|(_, port)| port);
-    ensure!(port.is_some_and(|port| port.parse::<u16>().is_ok()), "{endpoint}: host:port is needed");
+    ensure!(
+        port.is_some_and(|port| port.parse::<u16>().is_ok()),
+        "{endpoint}: host:port is needed"
+    );
     Ok(address.into())
 }
 
@@ -115,7 +122,9 @@ pub async fn wait_ready(endpoints: &[String], limit: Duration) -> anyhow::Result
             };
             match answered {
                 Ok(()) => break,
-                Err(status) if began.elapsed() > limit => bail!("{endpoint} is not ready: {status}"),
+                Err(status) if began.elapsed() > limit => {
+                    bail!("{endpoint} is not ready: {status}")
+                }
                 Err(_) => tokio::time::sleep(START_PAUSE).await,
             }
         }

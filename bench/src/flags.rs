@@ -46,7 +46,9 @@ impl Flags {
                 ensure!(is_known, "unknown flag: --{name}");
                 match value {
                     Some(value) => value,
-                    None => arguments.next().with_context(|| format!("--{name} needs a value"))?.clone(),
+                    None => {
+                        arguments.next().with_context(|| format!("--{name} needs a value"))?.clone()
+                    }
                 }
             };
             flags.values.entry(name.to_owned()).or_default().push(value);

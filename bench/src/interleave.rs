@@ -4,7 +4,7 @@
 #[must_use]
 pub fn order(repetition: usize, targets: usize) -> Vec<usize> {
     let forward = 0..targets;
-    if repetition % 2 == 0 { forward.collect() } else { forward.rev().collect() }
+    if repetition.is_multiple_of(2) { forward.collect() } else { forward.rev().collect() }
 }
 
 #[cfg(test)]

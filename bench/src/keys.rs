@@ -53,7 +53,9 @@ impl Choice {
             ["hot", keys, requests] => {
                 Self::Hot { keys: percent(keys)?, requests: percent(requests)? }
             }
-            _ => bail!("unknown key distribution {text:?}: uniform, zipf[:EXPONENT], sequential, hot:KEYS:REQUESTS"),
+            _ => bail!(
+                "unknown key distribution {text:?}: uniform, zipf[:EXPONENT], sequential, hot:KEYS:REQUESTS"
+            ),
         })
     }
 }
@@ -141,7 +143,8 @@ impl ValueLength {
     /// Anything else, or more than the limit.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         let bytes = |text: &str| -> anyhow::Result<usize> {
-            let bytes = text.parse().with_context(|| format!("{text:?} is not a number of bytes"))?;
+            let bytes =
+                text.parse().with_context(|| format!("{text:?} is not a number of bytes"))?;
             ensure!(bytes <= VALUE_BYTES_MAX, "values are at most {VALUE_BYTES_MAX} bytes");
             Ok(bytes)
         };

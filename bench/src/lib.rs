@@ -12,6 +12,7 @@ pub mod command;
 pub mod comparison;
 pub mod connect;
 pub mod decode;
+pub mod etcd_benchmark;
 pub mod fill;
 pub mod flags;
 pub mod gates;

@@ -206,7 +206,8 @@ pub async fn run(
             run.dropped.store(0, Ordering::Relaxed);
             match schedule.clone() {
                 Schedule::Profile { profile, spacing } => {
-                    let arrivals = Arrivals::new(profile, spacing, Random::new(scene.seed, u64::MAX));
+                    let arrivals =
+                        Arrivals::new(profile, spacing, Random::new(scene.seed, u64::MAX));
                     tasks.spawn(open_loop(run.clone(), free.clone(), arrivals));
                 }
                 Schedule::Recorded(due) => {

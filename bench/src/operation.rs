@@ -116,7 +116,11 @@ impl Span {
     /// All keys that begin with `prefix`.
     #[must_use]
     pub fn prefix(prefix: &str) -> Self {
-        Self { key: Bytes::copy_from_slice(prefix.as_bytes()), end: end_of(prefix), ..Self::default() }
+        Self {
+            key: Bytes::copy_from_slice(prefix.as_bytes()),
+            end: end_of(prefix),
+            ..Self::default()
+        }
     }
 }
 

@@ -26,7 +26,14 @@ impl Pacer {
     /// The kernel refuses.
     pub fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        Ok(Self { timer: AsyncFd::register(timerfd_create(TimerfdClockId::Monotonic, flags)?)? })
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        #[allow(
+            deprecated,
+            reason = "unsound only for types that change their descriptor, which an OwnedFd does \
+                      not; the replacement is an unsafe function"
+        )]
+        let timer = AsyncFd::new(timer)?;
+        Ok(Self { timer })
     }
 
     /// Sleeps until `due`; returns at once if that is past.
@@ -39,10 +46,8 @@ impl Pacer {
             return Ok(());
         }
         let wait = (due - now).max(QUANTUM);
-        let value = Timespec {
-            tv_sec: wait.as_secs() as i64,
-            tv_nsec: i64::from(wait.subsec_nanos()),
-        };
+        let value =
+            Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
         let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
         timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::empty(), &once)?;
         let mut guard = self.timer.readable().await?;

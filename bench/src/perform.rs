@@ -59,8 +59,10 @@ impl Performer {
                 Ok(Answer { keys: answer.deleted as u64, ..self.revised(answer.header) })
             }
             Op::Compact { keep } => {
-                let request =
-                    pb::CompactionRequest { revision: (self.newest - keep).max(1), physical: false };
+                let request = pb::CompactionRequest {
+                    revision: (self.newest - keep).max(1),
+                    physical: false,
+                };
                 let answer: pb::CompactionResponse = self.call(Method::Compact, &request).await?;
                 Ok(self.revised(answer.header))
             }
@@ -116,7 +118,8 @@ impl Performer {
     fn seen(&mut self, revision: i64) {
         if revision < self.newest {
             let newest = self.newest;
-            self.check.wrong(|| format!("an answer at revision {revision} after {newest} was seen"));
+            self.check
+                .wrong(|| format!("an answer at revision {revision} after {newest} was seen"));
         }
         self.newest = self.newest.max(revision);
     }
@@ -136,8 +139,11 @@ impl Performer {
 
     async fn get(&mut self, key: &Bytes, is_serializable: bool) -> Result<Answer, Status> {
         let floor = if is_serializable { None } else { self.check.floor(key) };
-        let request =
-            pb::RangeRequest { key: key.clone(), serializable: is_serializable, ..Default::default() };
+        let request = pb::RangeRequest {
+            key: key.clone(),
+            serializable: is_serializable,
+            ..Default::default()
+        };
         let (answer, bytes): (pb::RangeResponse, u64) =
             self.call_sized(Method::Range, &request).await?;
         let revision = answer.header.map_or(0, |header| header.revision);
@@ -266,7 +272,8 @@ impl Performer {
         for key in keys {
             let (value, sequence) = self.check.value(key, bytes);
             sequences.push(sequence);
-            let put = pb::PutRequest { key: key.clone(), value: value.into(), ..Default::default() };
+            let put =
+                pb::PutRequest { key: key.clone(), value: value.into(), ..Default::default() };
             success.push(pb::RequestOp { request: Some(Request::RequestPut(put)) });
         }
         let request = pb::TxnRequest { success, ..Default::default() };

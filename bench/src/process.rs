@@ -129,7 +129,9 @@ impl Meter {
         let machine = machine_cpu()?;
         let servers = total_cpu(&self.pids)?;
         Ok(Usage {
-            servers_cpu_secs: servers.zip(self.servers_before).map(|(after, before)| after - before),
+            servers_cpu_secs: servers
+                .zip(self.servers_before)
+                .map(|(after, before)| after - before),
             generator_cpu_secs: cpu_secs(std::process::id())? - self.generator_before,
             machine_cpu_secs: machine.0 - self.machine_before.0,
             stolen_secs: machine.1 - self.machine_before.1,

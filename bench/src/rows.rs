@@ -78,7 +78,12 @@ pub const ROWS: [Row; 22] = [
     row("P19", "noisy neighbour", 1, Experiment::Noisy),
     row("P20", "leader killed", 3, Experiment::LeaderKill),
     row("P21", "restart with 1 M keys", 1, Experiment::Restart),
-    row("P22", "split, merge, move under load", 3, Experiment::Refused("etcd's API cannot split, merge or move ranges")),
+    row(
+        "P22",
+        "split, merge, move under load",
+        3,
+        Experiment::Refused("etcd's API cannot split, merge or move ranges"),
+    ),
 ];
 
 const fn row(id: &'static str, label: &'static str, nodes: usize, experiment: Experiment) -> Row {
@@ -108,7 +113,9 @@ pub fn parameters(id: &str, slots: usize, scale: Scale) -> Parameters {
     let kib = ValueLength::Fixed(1024);
     match id {
         "P7" | "P8" | "P19" => Parameters { keys_count: scale.of(20_000), value: kib, ..base },
-        "P9" => Parameters { keys_count: scale.of(1_000_000), value: ValueLength::Fixed(16), ..base },
+        "P9" => {
+            Parameters { keys_count: scale.of(1_000_000), value: ValueLength::Fixed(16), ..base }
+        }
         "P14" | "P21" => Parameters {
             keys_count: scale.of(1_000_000),
             value: kib,

@@ -82,7 +82,12 @@ impl Session {
     ///
     /// # Errors
     /// A watch cannot be opened or a server has died. Failed requests are counted.
-    pub async fn load(&self, plan: &Plan, shape: &Shape, timing: Timing) -> anyhow::Result<Outcome> {
+    pub async fn load(
+        &self,
+        plan: &Plan,
+        shape: &Shape,
+        timing: Timing,
+    ) -> anyhow::Result<Outcome> {
         let spans: Vec<WatchSpan> = plan
             .watchers
             .iter()

@@ -55,7 +55,9 @@ impl Target {
             let name = name.unwrap_or(place).to_owned();
             return Ok(Self { name, place: Place::Endpoints(endpoints) });
         }
-        let program = Path::new(first).file_name().map_or(first.clone(), |name| name.to_string_lossy().into_owned());
+        let program = Path::new(first)
+            .file_name()
+            .map_or(first.clone(), |name| name.to_string_lossy().into_owned());
         Ok(Self { name: name.unwrap_or(&program).to_owned(), place: Place::Command(words) })
     }
 
@@ -268,7 +270,10 @@ mod tests {
     fn targets_are_commands_or_endpoints() {
         let target = Target::parse("new=/opt/store --quota 5").unwrap();
         assert_eq!(target.name, "new");
-        assert_eq!(target.place, Place::Command(vec!["/opt/store".into(), "--quota".into(), "5".into()]));
+        assert_eq!(
+            target.place,
+            Place::Command(vec!["/opt/store".into(), "--quota".into(), "5".into()])
+        );
         assert_eq!(Target::parse("/usr/bin/etcd --a=b").unwrap().name, "etcd");
         let running = Target::parse("x=http://a:1,http://b:2").unwrap();
         assert_eq!(running.place, Place::Endpoints(vec!["http://a:1".into(), "http://b:2".into()]));

@@ -57,8 +57,9 @@ impl Evidence {
             let usage = &load.usage;
             let others = usage.others_share();
             evidence.others_share = evidence.others_share.zip(others).map(|(a, b)| a.max(b));
-            evidence.stolen_share =
-                evidence.stolen_share.max(usage.stolen_secs / usage.elapsed_secs / usage.processors as f64);
+            evidence.stolen_share = evidence
+                .stolen_share
+                .max(usage.stolen_secs / usage.elapsed_secs / usage.processors as f64);
             let share = usage.generator_cpu_secs / usage.elapsed_secs / threads.max(1) as f64;
             evidence.generator_share = evidence.generator_share.max(share);
             let failed: u64 = load.failures.iter().map(|failure| failure.count).sum();
@@ -117,7 +118,10 @@ pub fn judge(evidence: &Evidence) -> Verdict {
             let (low, high) = (before.p50_ms.min(after.p50_ms), before.p50_ms.max(after.p50_ms));
             against(
                 high > FLUSH_MS_MIN && high > low * FLUSH_FACTOR_MAX,
-                format!("a flush took {:.2} ms before and {:.2} ms after", before.p50_ms, after.p50_ms),
+                format!(
+                    "a flush took {:.2} ms before and {:.2} ms after",
+                    before.p50_ms, after.p50_ms
+                ),
             );
         }
         None => against(true, "flush latency was not measured".into()),

@@ -22,8 +22,8 @@ pub fn is_steady(counts: &[u64]) -> bool {
     if all == 0.0 {
         return false;
     }
-    let variance = newest.iter().map(|count| (*count as f64 - all).powi(2)).sum::<f64>()
-        / newest.len() as f64;
+    let variance =
+        newest.iter().map(|count| (*count as f64 - all).powi(2)).sum::<f64>() / newest.len() as f64;
     let (older, newer) = newest.split_at(WINDOWS_COUNT / 2);
     variance.sqrt() / all <= SPREAD_MAX && (mean(newer) - mean(older)).abs() / all <= DRIFT_MAX
 }

@@ -1,8 +1,8 @@
 //! Watches that are held open and whose every event is checked.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
@@ -42,12 +42,20 @@ pub struct Seen {
     /// Watches or streams that ended by themselves.
     pub ended: AtomicU64,
     changed: Notify,
+    /// Revision and arrival of each event, if they are kept.
+    log: Option<Mutex<Vec<(i64, Instant)>>>,
 }
 
 impl Seen {
     /// Events delivered so far.
     pub fn events(&self) -> u64 {
         self.events.load(Ordering::Relaxed)
+    }
+
+    /// Revision and arrival of each event so far; empty unless the group was opened to keep them.
+    pub fn take_log(&self) -> Vec<(i64, Instant)> {
+        let log = self.log.as_ref().map(|log| log.lock().unwrap_or_else(PoisonError::into_inner));
+        log.map(|mut log| std::mem::take(&mut *log)).unwrap_or_default()
     }
 
     /// Waits until so many events were delivered.
@@ -88,7 +96,31 @@ impl WatchGroup {
         spans: &[WatchSpan],
         per_stream: usize,
     ) -> anyhow::Result<Self> {
-        let seen = Arc::new(Seen::default());
+        Self::open_with(Seen::default(), pool, check, spans, per_stream).await
+    }
+
+    /// As `open`, and keeps when each event arrived.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub async fn open_logged(
+        pool: &Pool,
+        check: &Arc<Check>,
+        spans: &[WatchSpan],
+        per_stream: usize,
+    ) -> anyhow::Result<Self> {
+        let seen = Seen { log: Some(Mutex::default()), ..Seen::default() };
+        Self::open_with(seen, pool, check, spans, per_stream).await
+    }
+
+    async fn open_with(
+        seen: Seen,
+        pool: &Pool,
+        check: &Arc<Check>,
+        spans: &[WatchSpan],
+        per_stream: usize,
+    ) -> anyhow::Result<Self> {
+        let seen = Arc::new(seen);
         let mut readers = JoinSet::new();
         for (n, spans) in spans.chunks(per_stream.max(1)).enumerate() {
             let stream = pool.channel(n).stream(Method::Watch).await?;
@@ -160,6 +192,12 @@ async fn read(mut stream: Stream, spans: Vec<WatchSpan>, check: Arc<Check>, seen
             } else {
                 watch.on_delete(&check, &pair.key, pair.mod_revision);
             }
+        }
+        if let Some(log) = &seen.log {
+            let now = Instant::now();
+            let revisions = response.events.iter().filter_map(|event| event.kv.as_ref());
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.extend(revisions.map(|pair| (pair.mod_revision, now)));
         }
         seen.events.fetch_add(response.events.len() as u64, Ordering::Relaxed);
         seen.changed.notify_waiters();

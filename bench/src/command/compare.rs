@@ -24,8 +24,10 @@ use crate::session::{Session, Timing};
 use crate::target::Target;
 use crate::verdict::{self, Evidence};
 
-const SPEC: Spec =
-    Spec { values: &["rows", "repetitions", "scale", "baseline", "gates"], switches: &["fail-on-gate"] };
+const SPEC: Spec = Spec {
+    values: &["rows", "repetitions", "scale", "baseline", "gates"],
+    switches: &["fail-on-gate"],
+};
 
 /// Repetitions unless told otherwise.
 const REPETITIONS: usize = verdict::REPETITIONS_MIN;
@@ -169,11 +171,14 @@ async fn compare(order: &Order) -> anyhow::Result<Comparison> {
         }
     }
     let flush_after = machine::flush(&order.dir)?;
-    let evidence = evidence(order, &reports, &expects_failures, &targets, (flush_before, flush_after));
+    let evidence =
+        evidence(order, &reports, &expects_failures, &targets, (flush_before, flush_after));
     let mut verdict = verdict::judge(&evidence);
     if order.settings.scale != Scale(1.0) {
         verdict.is_fit = false;
-        verdict.reasons.push(format!("sizes are {} times those of the goals", order.settings.scale.0));
+        verdict
+            .reasons
+            .push(format!("sizes are {} times those of the goals", order.settings.scale.0));
     }
     for report in &reports {
         if let Some(error) = &report.error {
@@ -204,7 +209,8 @@ async fn open(order: &Order, target: &Target, nodes: usize) -> anyhow::Result<Si
     let options = connect::log_in(&cluster.endpoints, order.user.as_deref()).await?;
     let (pids, seed) = (cluster.pids(), order.seed);
     let session =
-        Session::open(&cluster.endpoints, order.connections, &options, pids, seed, progress).await?;
+        Session::open(&cluster.endpoints, order.connections, &options, pids, seed, progress)
+            .await?;
     Ok(Side { cluster, session })
 }
 

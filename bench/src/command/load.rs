@@ -27,15 +27,39 @@ use crate::workload::{self, Parameters, Plan};
 /// Flags about the store, the connections and the report.
 pub(super) const COMMON: Spec = Spec {
     values: &[
-        "target", "endpoints", "user", "nodes", "dir", "connections", "streams", "outstanding",
-        "seed", "threads", "duration", "warmup", "json", "html",
+        "target",
+        "endpoints",
+        "user",
+        "nodes",
+        "dir",
+        "connections",
+        "streams",
+        "outstanding",
+        "seed",
+        "threads",
+        "duration",
+        "warmup",
+        "json",
+        "html",
     ],
     switches: &["quiet"],
 };
 const WORKLOAD: Spec = Spec {
     values: &[
-        "rate", "arrivals", "profile", "keys", "key-size", "key-prefix", "key-dist", "value-size",
-        "list-limit", "record", "limit", "tolerance", "speed", "start-rate",
+        "rate",
+        "arrivals",
+        "profile",
+        "keys",
+        "key-size",
+        "key-prefix",
+        "key-dist",
+        "value-size",
+        "list-limit",
+        "record",
+        "limit",
+        "tolerance",
+        "speed",
+        "start-rate",
     ],
     switches: &[],
 };
@@ -91,7 +115,15 @@ impl Scene {
             length: flags.duration("duration")?.unwrap_or(Duration::from_secs(10)),
         };
         let threads = flags.or("threads", 1)?;
-        Ok(Self { _cluster: cluster, session, target, connections, timing, flush_dir: dir, threads })
+        Ok(Self {
+            _cluster: cluster,
+            session,
+            target,
+            connections,
+            timing,
+            flush_dir: dir,
+            threads,
+        })
     }
 
     /// Reports the loads and says how it ended.
@@ -173,7 +205,10 @@ fn shape(flags: &Flags, length: Duration) -> anyhow::Result<Shape> {
         None => STREAMS * connections,
     };
     let outstanding = outstanding.unwrap_or(outstanding_default);
-    ensure!((1..=OUTSTANDING_MAX).contains(&outstanding), "1 to {OUTSTANDING_MAX} requests under way");
+    ensure!(
+        (1..=OUTSTANDING_MAX).contains(&outstanding),
+        "1 to {OUTSTANDING_MAX} requests under way"
+    );
     Ok(match profile {
         Some(profile) => {
             let schedule = Schedule::Profile { profile, spacing };
@@ -236,7 +271,8 @@ pub(super) fn search(arguments: &[String]) -> anyhow::Result<End> {
         let plan = workload::plan(name, &parameters(&flags, slots)?)?;
         let flush_before = machine::flush(&scene.flush_dir)?;
         scene.session.prepare(&plan.fill).await?;
-        let mut search = RateSearch::new(flags.or("start-rate", 1000.0)?, flags.or("tolerance", 0.05)?);
+        let mut search =
+            RateSearch::new(flags.or("start-rate", 1000.0)?, flags.or("tolerance", 0.05)?);
         let mut loads = Vec::new();
         while let Some(rate) = search.next() {
             let profile = Profile::constant(rate, scene.timing.length);

@@ -23,6 +23,8 @@ usage: flotilla-bench COMMAND [FLAGS]
   search WORKLOAD    find the highest rate within a latency limit (--limit p99=10ms)
   replay FILE        replay a recorded trace (--speed 1.0)
   compare            two or more --target by turns; ratios, confidence, gates
+  benchmark put|range|txn-put|txn-mixed|watch|watch-latency|lease-keepalive|stm
+                     takes the flags of etcd's benchmark and prints its summary
   rows               list the rows of the goals that compare knows
   workloads          list the workloads
 
@@ -42,6 +44,10 @@ pub fn run(arguments: &[String]) -> anyhow::Result<End> {
         "search" => load::search(rest),
         "replay" => load::replay(rest),
         "compare" => compare::run(rest),
+        "benchmark" => {
+            let is_right = crate::etcd_benchmark::run(rest)?;
+            Ok(if is_right { End::Good } else { End::Bad })
+        }
         "rows" => {
             for row in &crate::rows::ROWS {
                 let note = match row.experiment {

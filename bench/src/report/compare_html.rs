@@ -31,7 +31,11 @@ pub fn write(path: &Path, comparison: &Comparison) -> anyhow::Result<()> {
         if target.violations.count > 0 {
             let examples = escape(&target.violations.examples.join("; "));
             let name = escape(&target.name);
-            let _ = write!(body, "<p class='bad'>{} wrong answers of {name}: {examples}</p>", target.violations.count);
+            let _ = write!(
+                body,
+                "<p class='bad'>{} wrong answers of {name}: {examples}</p>",
+                target.violations.count
+            );
         }
     }
     body.push_str(&gates(comparison));
@@ -45,7 +49,8 @@ pub fn write(path: &Path, comparison: &Comparison) -> anyhow::Result<()> {
         .iter()
         .map(|target| format!("{} {}", target.name, target.version))
         .collect();
-    std::fs::write(path, page(&names.join(" and "), &body)).with_context(|| path.display().to_string())
+    std::fs::write(path, page(&names.join(" and "), &body))
+        .with_context(|| path.display().to_string())
 }
 
 fn gates(comparison: &Comparison) -> String {
@@ -59,15 +64,16 @@ fn gates(comparison: &Comparison) -> String {
                 Judgement::Fail => "fail",
                 Judgement::NotMeasured => "not measured",
             };
-            let doubt = if judged.is_certain || judged.figure.is_none() { "" } else { ", uncertain" };
+            let doubt =
+                if judged.is_certain || judged.figure.is_none() { "" } else { ", uncertain" };
             rows.push(vec![
                 format!("{} {}", row.id, row.label),
                 judged.gate.metric.clone(),
                 judged.target.clone(),
                 judged.figure.map_or("–".into(), |figure| format!("{:.2}", figure.value)),
-                judged
-                    .figure
-                    .map_or("–".into(), |figure| format!("{:.2} … {:.2}", figure.low, figure.high)),
+                judged.figure.map_or("–".into(), |figure| {
+                    format!("{:.2} … {:.2}", figure.low, figure.high)
+                }),
                 judged.gate.gate.to_string(),
                 judged.gate.stretch.map_or("–".into(), |stretch| stretch.to_string()),
                 format!("{result}{doubt}"),
@@ -128,7 +134,15 @@ fn section(comparison: &Comparison, row: &RowReport) -> String {
         })
         .collect();
     if !curves.is_empty() {
-        let ticks = [(0.0, "min"), (0.301, "p50"), (1.0, "p90"), (2.0, "p99"), (3.0, "p99.9"), (4.0, "p99.99"), (5.0, "max")];
+        let ticks = [
+            (0.0, "min"),
+            (0.301, "p50"),
+            (1.0, "p90"),
+            (2.0, "p99"),
+            (3.0, "p99.9"),
+            (4.0, "p99.99"),
+            (5.0, "max"),
+        ];
         let ticks = ticks.map(|(at, label)| (at, label.to_owned()));
         html.push_str(&lines("Latency of the last repetition", "ms", &curves, &ticks, true));
     }

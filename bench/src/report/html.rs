@@ -39,7 +39,9 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
 pub(super) fn circumstances(verdict: &Verdict, machine: &Machine) -> String {
     let judged = match verdict.is_fit {
         true => "<p class='good'>Fit to quote.</p>".to_owned(),
-        false => format!("<p class='bad'>Not fit to quote: {}.</p>", escape(&verdict.reasons.join("; "))),
+        false => {
+            format!("<p class='bad'>Not fit to quote: {}.</p>", escape(&verdict.reasons.join("; ")))
+        }
     };
     format!(
         "{judged}<p>{} processors ({}), {} MiB of memory, kernel {}</p>",
@@ -77,8 +79,18 @@ pub fn write_run(path: &Path, run: &Run) -> anyhow::Result<()> {
 
 fn load_rows(loads: &[Load]) -> Vec<Vec<String>> {
     let head = [
-        "workload", "loop", "outstanding", "ops/s", "p50 ms", "p99 ms", "p99.9 ms", "p99.99 ms",
-        "max ms", "servers µs/op", "generator µs/op", "failed",
+        "workload",
+        "loop",
+        "outstanding",
+        "ops/s",
+        "p50 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "p99.99 ms",
+        "max ms",
+        "servers µs/op",
+        "generator µs/op",
+        "failed",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for load in loads {
@@ -113,7 +125,15 @@ fn distribution(loads: &[Load]) -> String {
             points: load.latency.curve.iter().map(|(q, ms)| (nines(*q), *ms)).collect(),
         })
         .collect();
-    let ticks = [(0.0, "min"), (0.301, "p50"), (1.0, "p90"), (2.0, "p99"), (3.0, "p99.9"), (4.0, "p99.99"), (5.0, "max")];
+    let ticks = [
+        (0.0, "min"),
+        (0.301, "p50"),
+        (1.0, "p90"),
+        (2.0, "p99"),
+        (3.0, "p99.9"),
+        (4.0, "p99.99"),
+        (5.0, "max"),
+    ];
     let ticks = ticks.map(|(at, label)| (at, label.to_owned()));
     lines("Latency distribution", "ms", &curves, &ticks, true)
 }
@@ -129,7 +149,8 @@ fn timeline(load: &Load) -> String {
         line("p99", &|interval| interval.p99_ms),
         line("max", &|interval| interval.max_ms),
     ];
-    let title = |what: &str| format!("{} at {:.0} ops/s: {what} over time", load.workload, load.rate);
+    let title =
+        |what: &str| format!("{} at {:.0} ops/s: {what} over time", load.workload, load.rate);
     lines(&title("rate"), "ops/s", &rate, &[], false)
         + &lines(&title("latency"), "ms", &latency, &[], true)
 }

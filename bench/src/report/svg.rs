@@ -46,7 +46,10 @@ pub(super) fn lines(
         let _ = write!(
             svg,
             "<line x1='{LEFT}' x2='{:.0}' y1='{at:.1}' y2='{at:.1}' stroke='#d0d7de'/><text x='{:.0}' y='{:.1}' text-anchor='end'>{}</text>",
-            WIDTH - RIGHT, LEFT - 6.0, at + 4.0, number(value)
+            WIDTH - RIGHT,
+            LEFT - 6.0,
+            at + 4.0,
+            number(value)
         );
     }
     let by_value: Vec<(f64, String)> = (0..=5)
@@ -57,18 +60,26 @@ pub(super) fn lines(
         let _ = write!(
             svg,
             "<text x='{:.1}' y='{:.0}' text-anchor='middle'>{}</text>",
-            x(*value), HEIGHT - BOTTOM + 16.0, escape(label)
+            x(*value),
+            HEIGHT - BOTTOM + 16.0,
+            escape(label)
         );
     }
     let _ = write!(svg, "<text x='{LEFT}' y='{:.0}'>{}</text>", TOP - 10.0, escape(unit));
     for (n, line) in lines.iter().enumerate() {
         let colour = COLOURS[n % COLOURS.len()];
-        let path: Vec<String> =
-            line.points.iter().map(|point| format!("{:.1},{:.1}", x(point.0), y(point.1))).collect();
+        let path: Vec<String> = line
+            .points
+            .iter()
+            .map(|point| format!("{:.1},{:.1}", x(point.0), y(point.1)))
+            .collect();
         let _ = write!(
             svg,
             "<polyline fill='none' stroke='{colour}' stroke-width='1.6' points='{}'/><text x='{:.0}' y='{:.0}' fill='{colour}'>{}</text>",
-            path.join(" "), LEFT + 60.0 + 150.0 * n as f64, HEIGHT - 6.0, escape(&line.name)
+            path.join(" "),
+            LEFT + 60.0 + 150.0 * n as f64,
+            HEIGHT - 6.0,
+            escape(&line.name)
         );
     }
     svg + "</svg>"
@@ -92,18 +103,33 @@ pub(super) fn ratios(title: &str, bars: &[Bar]) -> String {
     let height = 40.0 + 22.0 * bars.len() as f64;
     let mut svg = open(title, height);
     let one = x(1.0);
-    let _ = write!(svg, "<line x1='{one:.1}' x2='{one:.1}' y1='20' y2='{height:.0}' stroke='#57606a' stroke-dasharray='4 3'/>");
+    let _ = write!(
+        svg,
+        "<line x1='{one:.1}' x2='{one:.1}' y1='20' y2='{height:.0}' stroke='#57606a' stroke-dasharray='4 3'/>"
+    );
     for (n, bar) in bars.iter().enumerate() {
         let y = 36.0 + 22.0 * n as f64;
         let _ = write!(
             svg,
             "<text x='{:.0}' y='{:.1}' text-anchor='end'>{}</text><line x1='{:.1}' x2='{:.1}' y1='{y:.1}' y2='{y:.1}' stroke='{2}' stroke-width='3'/><circle cx='{:.1}' cy='{y:.1}' r='4' fill='{2}'/><text x='{:.1}' y='{:.1}'>{:.2}</text>",
-            left - 8.0, y + 4.0, escape(&bar.name), x(bar.low), x(bar.high), x(bar.value),
-            x(bar.high) + 8.0, y + 4.0, bar.value
+            left - 8.0,
+            y + 4.0,
+            escape(&bar.name),
+            x(bar.low),
+            x(bar.high),
+            x(bar.value),
+            x(bar.high) + 8.0,
+            y + 4.0,
+            bar.value
         );
         if let Some(gate) = bar.gate {
             let at = x(gate);
-            let _ = write!(svg, "<line x1='{at:.1}' x2='{at:.1}' y1='{:.1}' y2='{:.1}' stroke='#d1242f' stroke-width='2'/>", y - 8.0, y + 8.0);
+            let _ = write!(
+                svg,
+                "<line x1='{at:.1}' x2='{at:.1}' y1='{:.1}' y2='{:.1}' stroke='#d1242f' stroke-width='2'/>",
+                y - 8.0,
+                y + 8.0
+            );
         }
     }
     svg + "</svg>"

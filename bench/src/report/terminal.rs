@@ -14,7 +14,11 @@ use crate::verdict::Verdict;
 /// Standard output is closed.
 pub fn print_run(run: &Run) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{} {} with {} connections, seed {}", run.target, run.version, run.connections, run.seed)?;
+    writeln!(
+        out,
+        "{} {} with {} connections, seed {}",
+        run.target, run.version, run.connections, run.seed
+    )?;
     for load in &run.loads {
         print_load(&mut out, load)?;
     }
@@ -22,7 +26,11 @@ pub fn print_run(run: &Run) -> anyhow::Result<()> {
         writeln!(out, "highest rate within the limit: {rate:.0} ops/s")?;
     }
     if let (Some(before), Some(after)) = (run.flush_before, run.flush_after) {
-        writeln!(out, "  a flush of the disk: {:.3} ms before, {:.3} ms after", before.p50_ms, after.p50_ms)?;
+        writeln!(
+            out,
+            "  a flush of the disk: {:.3} ms before, {:.3} ms after",
+            before.p50_ms, after.p50_ms
+        )?;
     }
     if run.violations.count > 0 {
         writeln!(out, "WRONG ANSWERS: {}", run.violations.count)?;
@@ -43,7 +51,12 @@ fn print_load(out: &mut impl std::io::Write, load: &Load) -> anyhow::Result<()> 
     writeln!(
         out,
         "  latency ms: p50 {:.3}  p90 {:.3}  p99 {:.3}  p99.9 {:.3}  p99.99 {:.3}  max {:.3}",
-        latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.p999_ms, latency.p9999_ms, latency.max_ms
+        latency.p50_ms,
+        latency.p90_ms,
+        latency.p99_ms,
+        latency.p999_ms,
+        latency.p9999_ms,
+        latency.max_ms
     )?;
     if load.by_operation.len() > 1 {
         for (operation, latency) in &load.by_operation {

@@ -35,8 +35,10 @@ pub(super) async fn turn(side: &mut Side, settings: Settings) -> anyhow::Result<
     let request = pb::CompactionRequest { revision: newest, physical: false }.encode_to_vec();
     // The load measures at once, without a warm-up, so that the compaction falls into it.
     let timing = crate::session::Timing { warmup_max: Duration::ZERO, ..settings.timing };
-    let (busy, compacted) =
-        tokio::join!(side.session.load(&probes, &shape, timing), channel.unary(Method::Compact, &request));
+    let (busy, compacted) = tokio::join!(
+        side.session.load(&probes, &shape, timing),
+        channel.unary(Method::Compact, &request)
+    );
     compacted?;
     let busy = turn.keep(&probes, &shape, &busy?);
     turn.set("half_rate", rate / 2.0);

@@ -45,7 +45,8 @@ pub(super) async fn turn(side: &mut Side, _settings: Settings) -> anyhow::Result
         tokio::time::sleep(Duration::from_millis(10)).await;
         let successes = successes.lock().unwrap_or_else(PoisonError::into_inner);
         // A put acknowledged just before the kill may still be on its way; a later one counts.
-        let later: Vec<Instant> = successes.iter().copied().filter(|at| *at > killed + ATTEMPT_TIMEOUT / 10).collect();
+        let later: Vec<Instant> =
+            successes.iter().copied().filter(|at| *at > killed + ATTEMPT_TIMEOUT / 10).collect();
         if let Some(first) = first_after(&later) {
             let last_before = successes.iter().rfind(|at| **at < first).copied();
             break Some(first - last_before.unwrap_or(killed));

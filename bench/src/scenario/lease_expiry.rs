@@ -104,7 +104,10 @@ async fn wait_gone(side: &Side, due: Instant) -> anyhow::Result<f64> {
         if left == 0 {
             return Ok(Instant::now().saturating_duration_since(due).as_secs_f64());
         }
-        ensure!(Instant::now() < due + GRACE, "{left} leased keys are left {GRACE:?} after their time");
+        ensure!(
+            Instant::now() < due + GRACE,
+            "{left} leased keys are left {GRACE:?} after their time"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -22,9 +22,12 @@ pub(super) async fn turn(side: &mut Side, settings: Settings) -> anyhow::Result<
         turn.set(&format!("{name}_throughput"), load.rate);
         let cpu = load.servers_cpu_us_per_op.unwrap_or(f64::NAN);
         turn.set(&format!("{name}_cpu_us_per_op"), cpu);
-        if let (Some(before), Some(most)) = (load.usage.memory_before, load.usage.resident_bytes_max) {
+        if let (Some(before), Some(most)) =
+            (load.usage.memory_before, load.usage.resident_bytes_max)
+        {
             let growth = most.saturating_sub(before.resident_bytes) as f64 / f64::from(1 << 20);
-            turn.set(&format!("{name}_memory_growth_mib"), growth);
+            // No growth at all would make ratios meaningless.
+            turn.set(&format!("{name}_memory_growth_mib"), growth.max(0.1));
         }
     }
     Ok(turn)

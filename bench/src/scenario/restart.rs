@@ -20,7 +20,11 @@ async fn fill(id: &str, side: &mut Side, settings: Settings) -> anyhow::Result<(
 }
 
 /// Memory with the keys loaded.
-pub(super) async fn resident(id: &str, side: &mut Side, settings: Settings) -> anyhow::Result<Turn> {
+pub(super) async fn resident(
+    id: &str,
+    side: &mut Side,
+    settings: Settings,
+) -> anyhow::Result<Turn> {
     fill(id, side, settings).await?;
     let mut turn = Turn::default();
     let memory = process::total_memory(&side.session.pids)?;

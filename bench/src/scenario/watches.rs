@@ -39,11 +39,15 @@ pub(super) async fn turn(side: &mut Side, settings: Settings) -> anyhow::Result<
     let spans: Vec<WatchSpan> = (0..watches)
         .map(|n| WatchSpan { key: Bytes::from(format!("/idle/{n:09}")), end: Bytes::new() })
         .collect();
-    let group = WatchGroup::open(&side.session.pool, &side.session.check, &spans, PER_STREAM).await?;
+    let group =
+        WatchGroup::open(&side.session.pool, &side.session.check, &spans, PER_STREAM).await?;
     let with = resident_mib(side).await?;
     drop(group);
     turn.set("idle_memory_growth_mib", (with - before).max(0.1));
-    turn.set("idle_memory_bytes_per_watch", (with - before).max(0.0) * f64::from(1 << 20) / watches as f64);
+    turn.set(
+        "idle_memory_bytes_per_watch",
+        (with - before).max(0.0) * f64::from(1 << 20) / watches as f64,
+    );
 
     // The same puts without and with the stalled watcher; the difference is what it holds.
     let puts = settings.scale.of(MISSED_BYTES / VALUE_BYTES as u64);

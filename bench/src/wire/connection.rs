@@ -189,8 +189,7 @@ impl State {
             let mut sent = 0;
             while sent < call.unsent.len() {
                 let window = self.send_window.min(call.send_window).max(0) as usize;
-                let length =
-                    (call.unsent.len() - sent).min(frame::PAYLOAD_BYTES_MAX).min(window);
+                let length = (call.unsent.len() - sent).min(frame::PAYLOAD_BYTES_MAX).min(window);
                 if length == 0 {
                     break;
                 }
@@ -234,7 +233,8 @@ impl Connection {
         stream.set_nodelay(true).map_err(|error| lost(&error))?;
         let greeted = driver::greet(stream, &options);
         let greeted = tokio::time::timeout(CONNECT_TIMEOUT, greeted).await;
-        let (io, peer, rest) = greeted.map_err(|error| lost(&error))?.map_err(|error| lost(&error))?;
+        let (io, peer, rest) =
+            greeted.map_err(|error| lost(&error))?.map_err(|error| lost(&error))?;
         let state = State {
             out: Vec::new(),
             calls: HashMap::default(),

@@ -333,13 +333,7 @@ fn read_u32(payload: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(payload.get(..4)?.try_into().ok()?))
 }
 
-fn on_headers(
-    state: &mut State,
-    id: u32,
-    flags: u8,
-    fields: Fields,
-    wakers: &mut Vec<Waker>,
-) {
+fn on_headers(state: &mut State, id: u32, flags: u8, fields: Fields, wakers: &mut Vec<Waker>) {
     let Some(call) = state.calls.get_mut(&id) else { return };
     if let Some(status) = fields.http_status {
         call.http_status = status;

@@ -76,7 +76,13 @@ impl Encoder {
     }
 
     /// A literal field, put in the table if that is used; its ordinal there.
-    fn literal(&mut self, index: usize, name: &str, value: &str, out: &mut Vec<u8>) -> Option<usize> {
+    fn literal(
+        &mut self,
+        index: usize,
+        name: &str,
+        value: &str,
+        out: &mut Vec<u8>,
+    ) -> Option<usize> {
         if self.is_indexing {
             write_integer(out, 0x40, 6, index);
         } else {

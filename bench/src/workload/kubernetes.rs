@@ -63,13 +63,18 @@ impl Node {
 impl Source for Node {
     fn next(&mut self, random: &mut Random) -> Op {
         self.steps += 1;
-        if self.slot == 0 && self.steps % COMPACT_STEPS == 0 {
+        if self.slot == 0 && self.steps.is_multiple_of(COMPACT_STEPS) {
             return Op::Compact { keep: COMPACT_KEEP };
         }
         let draw = random.below(100);
         if draw < RENEWALS {
             let mod_revision = self.lease_revision;
-            return Op::Cas { key: self.lease_key(), mod_revision, value_bytes: LEASE_BYTES, lease: 0 };
+            return Op::Cas {
+                key: self.lease_key(),
+                mod_revision,
+                value_bytes: LEASE_BYTES,
+                lease: 0,
+            };
         }
         if draw < RENEWALS + POD_STEPS {
             return self.pod_step(random);

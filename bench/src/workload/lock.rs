@@ -59,8 +59,7 @@ impl Source for Contender {
                 self.held = Held::Lease;
             }
             Op::Lock { .. } | Op::Campaign { .. } => {
-                self.held =
-                    Held::Key { key: answer.key.clone(), revision: answer.create_revision };
+                self.held = Held::Key { key: answer.key.clone(), revision: answer.create_revision };
             }
             _ => self.held = Held::Lease,
         }

@@ -6,8 +6,8 @@ mod kubernetes;
 mod large;
 mod lease;
 mod lock;
-mod read;
 mod put;
+mod read;
 mod ycsb;
 
 use anyhow::bail;

@@ -59,7 +59,12 @@ impl Source for Ycsb {
         }
         if draw < reads + updates + scans {
             let limit = 1 + random.below(SCAN_KEYS_MAX) as i64;
-            return Op::List(Span { key, end: end_of(&self.keyspace.prefix), limit, ..Span::default() });
+            return Op::List(Span {
+                key,
+                end: end_of(&self.keyspace.prefix),
+                limit,
+                ..Span::default()
+            });
         }
         if draw < reads + updates + scans + modifies {
             return Op::Update { key, value_bytes };
