@@ -48,8 +48,9 @@ impl Etcd {
         let endpoint = client.trim_start_matches("http://").to_owned();
         let etcd = Self { child, endpoint, dir };
         let deadline = Instant::now() + START_TIMEOUT;
-        while std::net::TcpStream::connect(&etcd.endpoint).is_err() {
-            assert!(Instant::now() < deadline, "etcd does not listen");
+        let probe = ["benchmark", "put", "--total=1", "--endpoints", &etcd.endpoint];
+        while !bench(&probe).status.success() {
+            assert!(Instant::now() < deadline, "etcd does not answer");
             std::thread::sleep(Duration::from_millis(50));
         }
         Some(etcd)
@@ -111,7 +112,6 @@ fn loads_and_replay() {
     let Some(etcd) = Etcd::start() else { return };
     let trace = etcd.dir.path().join("trace");
     let trace = trace.to_str().unwrap();
-    // The first load also waits for etcd to elect itself.
     check_load(&etcd.load(&["run", "put", "--keys", "100", "--record", trace]), "put");
     check_load(&etcd.load(&["run", "get", "--keys", "100"]), "get");
     check_load(&etcd.load(&["run", "list", "--keys", "50", "--list-limit", "20"]), "list");
