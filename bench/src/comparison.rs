@@ -10,6 +10,7 @@ use crate::gates::{Gate, Judgement, Kind};
 use crate::machine::{Flush, Machine};
 use crate::random::Random;
 use crate::report::json::Load;
+use crate::scenario::Side;
 use crate::verdict::Verdict;
 
 /// A store that took part.
@@ -21,6 +22,15 @@ pub struct Contestant {
     pub version: String,
     /// Its wrong answers.
     pub violations: Violations,
+}
+
+impl Contestant {
+    /// Adds the wrong answers of a store that is done with.
+    pub fn learn(&mut self, side: &Side) {
+        let seen = side.session.check.violations();
+        self.violations.count += seen.count;
+        self.violations.examples.extend(seen.examples);
+    }
 }
 
 /// A figure of all stores.

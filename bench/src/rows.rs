@@ -52,6 +52,15 @@ pub enum Experiment {
     Refused(&'static str),
 }
 
+impl Experiment {
+    /// Memory once freed is often kept by the process and used again, so that growth shows in a
+    /// new process only.
+    #[must_use]
+    pub fn needs_fresh_store(self) -> bool {
+        matches!(self, Self::Watches)
+    }
+}
+
 /// Requests under way of a full load.
 const FULL: usize = 1000;
 

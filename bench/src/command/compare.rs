@@ -160,14 +160,12 @@ async fn compare(order: &Order) -> anyhow::Result<Comparison> {
             sides.push(side);
         }
         for row in order.rows.iter().filter(|row| row.nodes == nodes) {
-            let (report, is_expected) = run_row(order, row, &mut sides).await;
+            let (report, is_expected) = run_row(order, row, &mut sides, &mut targets).await;
             expects_failures.push(is_expected);
             reports.push(report);
         }
         for (target, side) in targets.iter_mut().zip(&sides) {
-            let seen = side.session.check.violations();
-            target.violations.count += seen.count;
-            target.violations.examples.extend(seen.examples);
+            target.learn(side);
         }
     }
     let flush_after = machine::flush(&order.dir)?;
@@ -215,7 +213,12 @@ async fn open(order: &Order, target: &Target, nodes: usize) -> anyhow::Result<Si
 }
 
 /// All turns of a row. An error ends the row, not the run.
-async fn run_row(order: &Order, row: &Row, sides: &mut [Side]) -> (RowReport, bool) {
+async fn run_row(
+    order: &Order,
+    row: &Row,
+    sides: &mut [Side],
+    targets: &mut [Contestant],
+) -> (RowReport, bool) {
     let mut turns: Vec<Vec<BTreeMap<String, f64>>> = vec![Vec::new(); sides.len()];
     let mut loads: Vec<Vec<Load>> = vec![Vec::new(); sides.len()];
     let mut error = None;
@@ -224,6 +227,18 @@ async fn run_row(order: &Order, row: &Row, sides: &mut [Side]) -> (RowReport, bo
         for n in interleave::order(repetition, sides.len()) {
             let name = &order.targets[n].name;
             let label = format!("{} {}/{} {name}", row.id, repetition + 1, order.repetitions);
+            if row.experiment.needs_fresh_store() {
+                match open(order, &order.targets[n], row.nodes).await {
+                    Ok(fresh) => {
+                        targets[n].learn(&sides[n]);
+                        sides[n] = fresh;
+                    }
+                    Err(failure) => {
+                        error = Some(format!("{name}: {failure:#}"));
+                        break 'turns;
+                    }
+                }
+            }
             sides[n].session.progress = Progress::new(&label, order.is_quiet);
             match scenario::turn(row, &mut sides[n], order.settings).await {
                 Ok(turn) => {
