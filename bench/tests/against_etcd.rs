@@ -116,6 +116,10 @@ fn loads_and_replay() {
     check_load(&etcd.load(&["run", "get", "--keys", "100"]), "get");
     check_load(&etcd.load(&["run", "list", "--keys", "50", "--list-limit", "20"]), "list");
 
+    // An answer larger than the window of its stream.
+    let large = ["run", "list-all", "--keys", "300", "--value-size", "10000", "--outstanding", "2"];
+    check_load(&etcd.load(&large), "list");
+
     let open =
         etcd.load(&["run", "put", "--keys", "100", "--rate", "200", "--arrivals", "poisson"]);
     check_load(&open, "put");

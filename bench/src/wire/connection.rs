@@ -87,6 +87,8 @@ pub(super) struct State {
     pub(super) streams_max: usize,
     pub(super) send_window: i64,
     pub(super) stream_send_window: i64,
+    /// Window of each stream in the other direction.
+    pub(super) stream_window_bytes: u32,
     /// Calls whose request waits for a window.
     pub(super) blocked: VecDeque<u32>,
     pub(super) encoder: hpack::Encoder,
@@ -109,9 +111,23 @@ pub(super) struct Call {
     pub(super) http_status: u16,
     pub(super) waker: Option<Waker>,
     pub(super) deadline: Option<Instant>,
-    /// Bytes taken, not yet given back to the server's window.
-    taken_bytes: u32,
+    /// Bytes received, not yet given back to the server's window.
+    pub(super) unreturned_bytes: u32,
     pub(super) is_unary: bool,
+}
+
+impl Call {
+    /// Gives received bytes back to the server's window, unless messages wait to be taken: a
+    /// caller who does not take them holds the server up. True if there is something to write.
+    pub(super) fn return_window(&mut self, id: u32, window: u32, out: &mut Vec<u8>) -> bool {
+        let is_due =
+            self.end.is_none() && self.ready.is_empty() && self.unreturned_bytes >= window / 2;
+        if is_due {
+            frame::write_window_update(out, id, self.unreturned_bytes);
+            self.unreturned_bytes = 0;
+        }
+        is_due
+    }
 }
 
 impl State {
@@ -134,7 +150,7 @@ impl State {
             http_status: 200,
             waker: None,
             deadline,
-            taken_bytes: 0,
+            unreturned_bytes: 0,
             is_unary,
         };
         self.calls.insert(id, call);
@@ -242,6 +258,7 @@ impl Connection {
             streams_max: peer.streams_max,
             send_window: i64::from(frame::WINDOW_BYTES_DEFAULT),
             stream_send_window: i64::from(peer.stream_window),
+            stream_window_bytes: options.stream_window_bytes,
             blocked: VecDeque::new(),
             encoder: hpack::Encoder::new(address.into(), options.token.clone(), peer.table_bytes),
             closed: None,
@@ -340,13 +357,12 @@ impl Stream {
             // A unary answer counts once its status is known, and only if that is good.
             let is_due = !call.is_unary || call.end == Some(Ok(()));
             if is_due && let Some(message) = call.ready.pop_front() {
-                if !call.is_unary {
-                    call.taken_bytes += (message.len() + PREFIX_BYTES) as u32;
-                    if call.taken_bytes >= self.connection.shared.options.stream_window_bytes / 2 {
-                        frame::write_window_update(out, self.id, call.taken_bytes);
-                        call.taken_bytes = 0;
-                        self.connection.shared.writable.notify_one();
-                    }
+                if call.return_window(
+                    self.id,
+                    self.connection.shared.options.stream_window_bytes,
+                    out,
+                ) {
+                    self.connection.shared.writable.notify_one();
                 }
                 return Poll::Ready(Ok(Some(message)));
             }

@@ -252,8 +252,11 @@ fn on_frame(
     match head.kind {
         frame::DATA => {
             let content = frame::content(head, payload).ok_or_else(malformed)?;
-            if let Some(call) = state.calls.get_mut(&head.stream) {
+            let State { calls, out, stream_window_bytes, .. } = state;
+            if let Some(call) = calls.get_mut(&head.stream) {
                 on_data(call, content);
+                call.unreturned_bytes += head.length as u32;
+                call.return_window(head.stream, *stream_window_bytes, out);
                 if head.has(frame::END_STREAM) {
                     finish(call, &Fields::default());
                 }

@@ -239,9 +239,30 @@ fn classify(name: &[u8], value: &[u8]) -> Field {
         b"grpc-status" => {
             Field::GrpcStatus(number().and_then(|code| u8::try_from(code).ok()).unwrap_or(2))
         }
-        b"grpc-message" => Field::Message(String::from_utf8_lossy(value).into_owned()),
+        b"grpc-message" => Field::Message(percent_decode(value)),
         _ => Field::Other,
     }
+}
+
+/// gRPC writes what is not plain ASCII, and some writers more, as `%XX`.
+fn percent_decode(text: &[u8]) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match escaped {
+            Some(byte) if *first == b'%' => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn keep(field: &Field, fields: &mut Fields) {
@@ -290,6 +311,12 @@ mod tests {
         assert_eq!(second, [0x83, 0x86, 0x80 | 66, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62]);
         // Another path was inserted, and the older entries moved up by one.
         assert_eq!(other[other.len() - 4..], [0x80 | 66, 0x80 | 65, 0x80 | 64, 0x80 | 63]);
+    }
+
+    #[test]
+    fn messages_are_unescaped() {
+        assert_eq!(percent_decode(b"no%20key 100%"), "no key 100%");
+        assert_eq!(percent_decode(b"%zz%e2%82%ac"), "%zz€");
     }
 
     #[test]
