@@ -79,7 +79,10 @@ impl Progress {
 
     /// Later pieces show the revision of the first one, for as long as it is readable.
     async fn following(&self, cursor: Cursor) -> Result<Page, Error> {
+        let replacements = read::until_whole(&self.context).await?;
         match self.page(self.context.board().head(), Some(cursor)).await {
+            // A part of the store was replaced meanwhile, which happens seldom enough.
+            _ if self.context.board().replacements() != replacements => Err(Error::Timeout),
             Ok(page) => Ok(page),
             Err(Failure::Client(error)) => Err(error),
             Err(Failure::Overtaken) => Err(Error::Compacted),

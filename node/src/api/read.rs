@@ -2,6 +2,7 @@
 //! done in pieces or on another thread, so that the worker's other clients do not wait for it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use flotilla_core::Error;
 use flotilla_core::mvcc::{self, Failure, Head, Page};
@@ -19,8 +20,11 @@ const PIECE_BYTES: usize = 256 << 10;
 /// A span with more bytes of keys than this is large: what must look at all of it leaves the
 /// worker. One key with its numbers has about 50.
 const LARGE_SPAN_BYTES: usize = 16 << 10;
-/// Times a read is done again because compaction overtook it.
+/// Times a read is done again because compaction overtook it, or a part of the store was replaced.
 const ATTEMPTS_MAX: u32 = 8;
+/// How long a read waits for a part of the store that is being replaced, and how often it looks.
+const WHOLE_WITHIN: Duration = Duration::from_secs(5);
+const WHOLE_POLL: Duration = Duration::from_millis(10);
 
 /// Answers a checked KV.Range at a head or a later one.
 pub(super) async fn range(
@@ -98,15 +102,35 @@ where
     F: Future<Output = Result<T, Failure>>,
 {
     for _ in 0..ATTEMPTS_MAX {
-        match read(head).await {
-            Ok(answer) => return Ok(answer),
-            Err(Failure::Client(error)) => return Err(error),
-            Err(Failure::View(error)) => fatal(&error.to_string()),
-            Err(Failure::Overtaken) => head = context.board().head(),
+        let replacements = until_whole(context).await?;
+        let result = read(head).await;
+        // A part of the store was replaced meanwhile: nothing of it counts.
+        if context.board().replacements() == replacements {
+            match result {
+                Ok(answer) => return Ok(answer),
+                Err(Failure::Client(error)) => return Err(error),
+                Err(Failure::View(error)) => fatal(&error.to_string()),
+                Err(Failure::Overtaken) => head = context.board().head(),
+            }
         }
         task::yield_now().await;
     }
     Err(Error::Timeout)
+}
+
+/// Waits while a part of the store is being replaced. Answers how often that has begun.
+pub(super) async fn until_whole(context: &Context) -> Result<u64, Error> {
+    let deadline = Instant::now() + WHOLE_WITHIN;
+    loop {
+        let replacements = context.board().replacements();
+        if context.board().is_whole() {
+            return Ok(replacements);
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::Timeout);
+        }
+        tokio::time::sleep(WHOLE_POLL).await;
+    }
 }
 
 /// Runs work that takes long on a thread that may block.

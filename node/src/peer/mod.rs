@@ -14,11 +14,11 @@ mod snapshot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flotilla_core::NodeId;
 use flotilla_core::proto::internal::{
     Forward, Member, PeerFrame, PeerHello, RaftMessage, SnapshotMark,
 };
 use flotilla_core::spine::Parcel;
+use flotilla_core::{GroupId, NodeId};
 use tokio::sync::mpsc;
 
 pub use frame::FRAME_BYTES_MAX;
@@ -58,7 +58,7 @@ pub enum Event {
     /// A snapshot has arrived.
     SnapshotReceived(RaftMessage, SnapshotMark, Sealed),
     /// A peer has taken a snapshot, or not.
-    SnapshotSent(NodeId, bool),
+    SnapshotSent(GroupId, NodeId, bool),
 }
 
 /// How this node introduces itself.
@@ -196,6 +196,7 @@ impl Peers {
         let (board, store) = (self.board.clone(), self.store.clone());
         let events = self.events.clone();
         tracing::info!(%to, "sending a snapshot");
+        let group = GroupId(message.group);
         actix::spawn(async move {
             let result = snapshot::send(id, to, &urls, &board, store, message).await;
             match &result {
@@ -203,7 +204,7 @@ impl Peers {
                 Err(error) => tracing::warn!(%to, %error, "a snapshot was not sent"),
             }
             // The actor ends only with the process.
-            let _ = events.send(Event::SnapshotSent(to, result.is_ok())).await;
+            let _ = events.send(Event::SnapshotSent(group, to, result.is_ok())).await;
         });
     }
 }

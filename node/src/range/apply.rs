@@ -7,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use flotilla_core::NodeId;
 use flotilla_core::mvcc;
 use flotilla_core::range::replica::Input;
 use flotilla_core::spine::Shown;
@@ -30,8 +29,8 @@ const BATCH_TASKS_MAX: usize = 64;
 pub enum ApplyMessage {
     /// Apply a folded entry of the spine, or a joined one of a range.
     Work(Work),
-    /// Put a received snapshot in the place of the store.
-    Install(Sealed),
+    /// Put the received snapshot of a group in the place of what the store has of it.
+    Install(GroupId, Sealed),
 }
 
 /// What the thread works with.
@@ -101,7 +100,7 @@ impl Applier {
                 },
             };
             match message {
-                ApplyMessage::Install(sealed) => self.install(sealed),
+                ApplyMessage::Install(group, sealed) => self.install(group, sealed),
                 ApplyMessage::Work(first) => {
                     let mut works = vec![first];
                     while works.len() < BATCH_TASKS_MAX {
@@ -171,19 +170,29 @@ impl Applier {
         }
     }
 
-    fn install(&mut self, sealed: Sealed) {
-        if let Err(error) = self.store.install(GroupId::SPINE, sealed) {
+    fn install(&mut self, group: GroupId, sealed: Sealed) {
+        let before = self.stage.shown().head.revision;
+        self.board.begin_replacement();
+        if let Err(error) = self.store.install(group, sealed) {
             fatal(&format!("the received snapshot cannot be installed: {error}"));
         }
-        let before = self.stage.shown().head.revision;
-        self.stage.take_over(&self.store).unwrap_or_else(|error| fatal(&error.to_string()));
+        let taken = match group {
+            GroupId::SPINE => self.stage.take_over(&self.store),
+            range => self.stage.replaced(&self.store, range),
+        };
+        taken.unwrap_or_else(|error| fatal(&error.to_string()));
         self.announce();
         let shown = self.stage.shown();
         // Watchers read what they missed from the history.
         self.publish(before.max(shown.head.revision), Vec::new());
-        self.report(Completion::SnapshotInstalled);
+        match (group, self.ranges.get(group)) {
+            (GroupId::SPINE, _) => self.report(Completion::SnapshotInstalled),
+            (_, Some(actor)) => actor.do_send(Mail(Input::SnapshotInstalled)),
+            (_, None) => {}
+        }
         let (remote, answered) = (Vec::new(), Vec::new());
-        self.report(Completion::Applied { spine: None, shown: Some(shown), remote, answered });
+        let shown = Some(shown).filter(|shown| shown.index > 0);
+        self.report(Completion::Applied { spine: None, shown, remote, answered });
     }
 
     /// Hands watchers all events after a revision.
@@ -215,6 +224,7 @@ impl Applier {
 
     fn announce(&self) {
         let Shown { index, head } = self.stage.shown();
+        self.board.set_whole(self.stage.is_whole());
         if index > 0 {
             self.board.set_head(head, index);
         }

@@ -29,7 +29,7 @@ impl SpineActor {
             Effect::Install(mark) => {
                 let staged = self.staged.take().expect("a snapshot is staged before its install");
                 tracing::info!(index = mark.index, "installing a snapshot from the leader");
-                self.parts.outbox.apply(ApplyMessage::Install(staged));
+                self.parts.outbox.apply(ApplyMessage::Install(GroupId::SPINE, staged));
             }
             Effect::SnapshotRefused(reason) => {
                 tracing::info!(%reason, "a received snapshot is not needed");

@@ -30,7 +30,7 @@ use tokio_stream::wrappers::ReceiverStream;
 pub use apply::{Applier, ApplyMessage};
 pub use entry::{from_wal, to_wal};
 pub use outbox::Outbox;
-pub use replica::{HandOverRange, Mail, RangeActor, Said};
+pub use replica::{HandOverRange, Mail, RangeActor, Received, Said};
 
 use crate::peer::{self, Peers};
 use crate::router::{Board, Pending, Request};
@@ -222,10 +222,20 @@ impl SpineActor {
             peer::Event::Greeted(peer, urls) => self.parts.peers.greeted(peer, urls),
             peer::Event::Removed => self.on_removed(),
             peer::Event::SnapshotReceived(message, mark, sealed) => {
-                self.staged = Some(sealed);
-                self.step(Input::SnapshotReceived(message, mark));
+                let group = GroupId(message.group);
+                if group == GroupId::SPINE {
+                    self.staged = Some(sealed);
+                    self.step(Input::SnapshotReceived(message, mark));
+                } else if let Some(actor) = self.parts.ranges.get(group) {
+                    actor.do_send(Received { message, mark, sealed });
+                }
             }
-            peer::Event::SnapshotSent(to, is_ok) => self.step(Input::SnapshotSent(to, is_ok)),
+            peer::Event::SnapshotSent(GroupId::SPINE, to, is_ok) => {
+                self.step(Input::SnapshotSent(to, is_ok));
+            }
+            peer::Event::SnapshotSent(range, to, is_ok) => {
+                self.mail(range, flotilla_core::range::replica::Input::SnapshotSent(to, is_ok));
+            }
         }
     }
 
@@ -349,6 +359,9 @@ impl Handler<Said> for SpineActor {
     fn handle(&mut self, said: Said, _: &mut Self::Context) {
         for message in said.messages {
             self.parts.peers.gather(NodeId(message.to), spine::Parcel::Raft(message));
+        }
+        for (to, message) in said.snapshots {
+            self.parts.peers.send_snapshot(to, message);
         }
         for tell in said.tells {
             let is_role = matches!(tell, Tell::Role(_));

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use flotilla_core::group::{self, Ignored};
-use flotilla_core::proto::internal::RaftMessage;
+use flotilla_core::proto::internal::{RaftMessage, SnapshotMark};
 use flotilla_core::range::Tell;
 use flotilla_core::range::replica::{Effect, Input, Replica};
 use flotilla_core::stage::Work;
@@ -17,7 +17,7 @@ use flotilla_core::{GroupId, NodeId};
 
 use super::outbox::Outbox;
 use super::{ApplyMessage, SpineActor};
-use crate::store::Store;
+use crate::store::{Sealed, Store};
 use crate::supervise::fatal;
 
 /// At the level `debug` a replica tells where it stands once in so many ticks.
@@ -43,6 +43,20 @@ pub struct Said {
     pub tells: Vec<Tell>,
     /// For peers.
     pub messages: Vec<RaftMessage>,
+    /// Snapshots that peers need.
+    pub snapshots: Vec<(NodeId, RaftMessage)>,
+}
+
+/// All of a snapshot has arrived and is on disk.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Received {
+    /// The leader's message.
+    pub message: RaftMessage,
+    /// Where the snapshot stands.
+    pub mark: SnapshotMark,
+    /// Its rows.
+    pub sealed: Sealed,
 }
 
 /// A range's replica on this node.
@@ -54,6 +68,7 @@ pub struct RangeActor {
     /// When the machine's time began.
     started: Instant,
     ticks_count: u64,
+    staged: Option<Sealed>,
     out: Vec<Effect>,
 }
 
@@ -66,7 +81,16 @@ impl RangeActor {
         spine: Addr<SpineActor>,
         started: Instant,
     ) -> Self {
-        Self { replica, store, outbox, spine, started, ticks_count: 0, out: Vec::new() }
+        Self {
+            replica,
+            store,
+            outbox,
+            spine,
+            started,
+            ticks_count: 0,
+            staged: None,
+            out: Vec::new(),
+        }
     }
 
     fn now(&self) -> Time {
@@ -90,17 +114,19 @@ impl RangeActor {
         if let Err(error) = self.replica.step(now, &self.store, input, &mut out) {
             fatal(&format!("{error}"));
         }
-        let (mut tells, mut messages) = (Vec::new(), Vec::new());
+        let (mut tells, mut messages, mut snapshots) = (Vec::new(), Vec::new(), Vec::new());
         for effect in out.drain(..) {
             match Tell::from_effect(effect, &self.replica) {
                 Ok(tell) => tells.push(tell),
                 Err(Effect::Send(message)) => messages.push(message),
+                Err(Effect::SendSnapshot(to, message)) => snapshots.push((to, message)),
                 Err(effect) => self.carry_out(effect, ctx),
             }
         }
         self.out = out;
-        if !tells.is_empty() || !messages.is_empty() {
-            self.spine.do_send(Said { range: self.replica.range(), tells, messages });
+        if !(tells.is_empty() && messages.is_empty() && snapshots.is_empty()) {
+            let range = self.replica.range();
+            self.spine.do_send(Said { range, tells, messages, snapshots });
         }
     }
 
@@ -110,6 +136,19 @@ impl RangeActor {
             Effect::Append(append) => self.outbox.append(append),
             Effect::Truncate(position) => self.outbox.truncate(position),
             Effect::Apply(task) => self.outbox.apply(ApplyMessage::Work(Work::Range(task))),
+            Effect::CatchingUp => self.outbox.apply(ApplyMessage::Work(Work::CatchingUp(range))),
+            Effect::CaughtUp => self.outbox.apply(ApplyMessage::Work(Work::CaughtUp(range))),
+            Effect::Install(mark) => {
+                let staged = self.staged.take().expect("a snapshot is staged before its install");
+                tracing::info!(%range, index = mark.index, "installing a snapshot from the leader");
+                self.outbox.apply(ApplyMessage::Install(range, staged));
+            }
+            Effect::SnapshotRefused(reason) => {
+                tracing::info!(%range, %reason, "a received snapshot is not needed");
+                // Its files are removed from the disk.
+                let staged = self.staged.take();
+                tokio::task::spawn_blocking(move || drop(staged));
+            }
             Effect::FlushStore => self.flush_store(ctx),
             Effect::Ignored(from, _, Ignored::LostEntries) => fatal(&format!(
                 "member {from} leads range {range} and expects entries that this member \
@@ -163,6 +202,16 @@ impl Handler<Mail> for RangeActor {
 
     fn handle(&mut self, Mail(input): Mail, ctx: &mut Self::Context) {
         self.step(input, ctx);
+    }
+}
+
+impl Handler<Received> for RangeActor {
+    type Result = ();
+
+    fn handle(&mut self, received: Received, ctx: &mut Self::Context) {
+        let Received { message, mark, sealed } = received;
+        self.staged = Some(sealed);
+        self.step(Input::SnapshotReceived(message, mark), ctx);
     }
 }
 

@@ -40,6 +40,10 @@ pub struct Board {
     leader: AtomicU64,
     is_learner: AtomicBool,
     leaderless_ranges: AtomicUsize,
+    /// The store may be read.
+    is_whole: AtomicBool,
+    /// Parts of the store whose replacement has begun.
+    replacements: AtomicU64,
     notice: RwLock<Notice>,
 }
 
@@ -58,6 +62,8 @@ impl Board {
             leader: AtomicU64::new(0),
             is_learner: AtomicBool::new(false),
             leaderless_ranges: AtomicUsize::new(0),
+            is_whole: AtomicBool::new(true),
+            replacements: AtomicU64::new(0),
             notice: RwLock::new(Notice::default()),
         }
     }
@@ -111,6 +117,29 @@ impl Board {
     /// Whether this member is a learner.
     pub fn is_learner(&self) -> bool {
         self.is_learner.load(Ordering::Relaxed)
+    }
+
+    /// Whether the store has everything that is shown. Not while a part of it is being replaced by a
+    /// snapshot, or is newer than the rest.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole.load(Ordering::Acquire)
+    }
+
+    /// The apply thread has looked.
+    pub fn set_whole(&self, is_whole: bool) {
+        self.is_whole.store(is_whole, Ordering::Release);
+    }
+
+    /// How often a part of the store has begun to be replaced: what was read before and after a
+    /// change of this was not read from one state.
+    pub fn replacements(&self) -> u64 {
+        self.replacements.load(Ordering::Acquire)
+    }
+
+    /// The apply thread is about to replace a part of the store.
+    pub fn begin_replacement(&self) {
+        self.set_whole(false);
+        self.replacements.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Other ranges with a replica here whose leader is not known.

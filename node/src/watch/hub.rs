@@ -25,6 +25,8 @@ const BATCHES_TOGETHER_MAX: usize = 32;
 /// Events looked at in one slice of history: a few milliseconds at most when each of them needs a
 /// previous value.
 const SLICE_ROWS_MAX: usize = 1_000;
+/// How often it is looked whether a part of the store is still being replaced.
+const WHOLE_POLL: Duration = Duration::from_millis(10);
 /// How often a worker with streams looks whether there is a leader.
 const LEADER_LOOK: Duration = Duration::from_millis(100);
 /// Sleeps never end for a worker that waits for nothing but events.
@@ -174,7 +176,8 @@ impl Hub {
         if machine.hub.next_deadline().is_some_and(|at| at <= now) {
             effects.extend(machine.hub.step(now, Input::Tick));
         }
-        if machine.hub.is_behind() {
+        let is_whole = router.board().is_whole();
+        if machine.hub.is_behind() && is_whole {
             let caught_up = machine.hub.catch_up(router.store(), router.board().head());
             effects.extend(caught_up.unwrap_or_else(|error| fatal(&error.to_string())));
             turn.is_busy |= machine.hub.is_behind();
@@ -184,6 +187,9 @@ impl Hub {
         let tick = machine.hub.next_deadline();
         let tick = tick.map(|at| Duration::from_micros(at.since(self.now()).0));
         turn.patience = tick.map_or(LEADER_LOOK, |tick| tick.min(LEADER_LOOK));
+        if !is_whole {
+            turn.patience = turn.patience.min(WHOLE_POLL);
+        }
         turn
     }
 
