@@ -126,9 +126,7 @@ impl World {
     /// The store is to be replaced; meanwhile the range is not shown.
     pub(super) fn install(&mut self, id: u64, range: GroupId) {
         self.see("snapshot taken");
-        if self.mutant != "shown while it is replaced" {
-            self.join(id, range);
-        }
+        self.join(id, range);
         let node = self.nodes.get_mut(&id).expect("it exists");
         let rows = node.staged.remove(&range).expect("it was received");
         node.work.push_back(Work::Install(range, rows));
@@ -141,6 +139,9 @@ impl World {
         node.frontier.join(range, open.collect());
         if let Some(stored) = Stored::load(&node.store, range).expect("readable") {
             node.frontier.set_stored(range, &stored);
+        }
+        if self.mutant == "shown before it has everything" {
+            node.frontier.set_caught_up(range);
         }
     }
 
@@ -197,11 +198,7 @@ impl World {
                 node.unfinished = None;
                 node.installing = None;
                 let stored = Stored::load(&node.store, range).expect("readable").expect("just put");
-                if mutant != "shares are forgotten" {
-                    node.frontier.set_stored(range, &stored);
-                } else {
-                    node.frontier.set_applied(range, stored.position.seq);
-                }
+                node.frontier.set_stored(range, &stored);
                 self.see("snapshot installed");
                 self.step(id, range, Input::SnapshotInstalled);
             }

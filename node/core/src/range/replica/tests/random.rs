@@ -390,8 +390,8 @@ fn a_snapshot_without_the_locks_is_noticed() {
 }
 
 #[test]
-fn a_range_that_is_shown_while_it_is_replaced_is_noticed() {
-    assert!(is_noticed_from(2_100, "shown while it is replaced"));
+fn a_range_that_is_shown_before_it_has_everything_is_noticed() {
+    assert!(is_noticed("shown before it has everything"));
 }
 
 #[test]
@@ -407,9 +407,4 @@ fn a_cursor_that_knows_nothing_of_what_was_installed_is_noticed() {
 #[test]
 fn half_an_install_that_is_kept_after_a_crash_is_noticed() {
     assert!(is_noticed("half an install is kept"));
-}
-
-#[test]
-fn shares_that_a_snapshot_tells_of_and_are_waited_for_are_noticed() {
-    assert!(is_noticed("shares are forgotten"));
 }
