@@ -258,7 +258,7 @@ fn range_replicas(
 ) -> anyhow::Result<Vec<range_core::Replica>> {
     let spine = replica_config(config, node);
     let mut replicas = Vec::new();
-    for (range, known) in state.ranges().iter() {
+    for (range, _) in state.ranges().iter() {
         let Some(stored) = Stored::load(store, range)? else { continue };
         let log = logs.groups.remove(&range).unwrap_or_default();
         let mut recovered = range::from_wal(log).map_err(anyhow::Error::msg)?;
@@ -268,7 +268,6 @@ fn range_replicas(
         let config = range_core::replica::Config {
             node,
             range,
-            span: known.span.clone(),
             group: group::Config { group: range, ..spine.group.clone() },
             report_again_after: Length(spine.tick.0 * REPORT_AGAIN_TICKS),
             abort_after: spine.request_timeout,

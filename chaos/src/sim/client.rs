@@ -309,7 +309,8 @@ impl World {
             | CommandAnswer::MemberPromote(_)
             | CommandAnswer::MemberAttributes(_)
             | CommandAnswer::Alarm(_)
-            | CommandAnswer::MoveLeader(_) => {
+            | CommandAnswer::MoveLeader(_)
+            | CommandAnswer::Split(_) => {
                 self.invariants.break_with(format!("call {operation} has another's answer"));
                 return;
             }

@@ -74,6 +74,7 @@ impl World {
                 for range in ranges {
                     self.step_range(id, range, range::replica::Input::Tick);
                 }
+                self.campaign_for_children(id);
             }
         }
         // The timer runs by the node's own clock.
@@ -139,7 +140,7 @@ impl World {
                 }
                 self.step(id, Input::Persisted(token));
             }
-            Report::Applied { spine, shown, remote, answered } => {
+            Report::Applied { spine, shown, remote, answered, begun } => {
                 for (to, outcome) in remote {
                     let answer = spine::encode_answer(to.id, &outcome);
                     self.gather(id, to.node.0, Parcel::Answer(answer));
@@ -153,6 +154,9 @@ impl World {
                 }
                 if let Some(shown) = shown {
                     self.step(id, Input::Shown(shown));
+                }
+                for range in begun {
+                    self.begin_range(id, range);
                 }
             }
             Report::Tell(range, tell) => self.step(id, Input::Range(range, tell)),
@@ -234,6 +238,7 @@ impl World {
             Effect::Removed => self.on_removed(id),
             Effect::Status(status) => self.on_status(id, status),
             Effect::Range(range, input) => self.mail(id, range, input),
+            Effect::Begin(range) => self.begin_empty(id, range),
         }
     }
 
@@ -363,6 +368,7 @@ impl World {
     fn on_own_answer(&mut self, own: OwnCommand, outcome: &Outcome) {
         self.say(|| format!("{own:?} is answered: {outcome:?}"));
         match (own, outcome) {
+            (OwnCommand::Split, Ok(_)) => self.see("range cut"),
             (OwnCommand::MoveLeader, Ok(Answer::MoveLeader(_))) => self.see("leader moved"),
             (OwnCommand::AddMember(_), Ok(_)) => self.see("member added"),
             (OwnCommand::PromoteMember(_), Ok(_)) => self.see("member promoted"),

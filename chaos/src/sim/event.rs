@@ -69,6 +69,8 @@ pub(super) enum Report {
         shown: Option<Shown>,
         remote: Vec<(Requester, CommandOutcome)>,
         answered: Vec<u64>,
+        /// Ranges whose replica begins here.
+        begun: Vec<GroupId>,
     },
     /// The machine of another range tells something.
     Tell(GroupId, range::Tell),

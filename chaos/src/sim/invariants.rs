@@ -151,7 +151,7 @@ impl World {
                 "node {id} stands at {position:?}, another stood at {first:?}"
             ));
         }
-        if index.is_multiple_of(COMPARE_EVERY) && self.plan.cuts.is_empty() {
+        if index.is_multiple_of(COMPARE_EVERY) && !self.plan.is_split {
             self.compare_rows(id, index);
         }
     }
@@ -160,7 +160,7 @@ impl World {
     /// compared.
     pub(super) fn check_shown(&mut self, id: u64, shown: Option<Shown>) {
         let Some(Shown { index, head }) = shown else { return };
-        if self.plan.cuts.is_empty() || !index.is_multiple_of(COMPARE_EVERY / 8) {
+        if !self.plan.is_split || !index.is_multiple_of(COMPARE_EVERY / 8) {
             return;
         }
         match mvcc::hash_kv(&self.nodes[&id].store.view, head, head.revision) {

@@ -69,6 +69,9 @@ pub(super) struct Running {
     pub(super) replica: Replica,
     /// Replicas of other ranges.
     pub(super) ranges: BTreeMap<GroupId, range::Replica>,
+    /// Ranges that were split off here and whose leader is not known yet, and how often this node
+    /// is still to campaign for them.
+    pub(super) campaigns: BTreeMap<GroupId, u32>,
     /// Messages to each of them stay in order.
     pub(super) last_mail: BTreeMap<GroupId, u64>,
     /// Names the requests of this life.
@@ -150,6 +153,7 @@ pub(super) enum Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OwnCommand {
     MoveLeader,
+    Split,
     AddMember(u64),
     PromoteMember(u64),
     RemoveMember(u64),

@@ -57,6 +57,8 @@ pub enum Fault {
     MoveLeader,
     /// A node is added as a learner, promoted, later removed.
     Members,
+    /// A range is cut; no trouble, but it must not become any.
+    Split,
 }
 
 impl Fault {
@@ -155,6 +157,8 @@ pub struct Plan {
     pub snapshot_limits: snapshot::Limits,
     /// Once in so many chunks a transfer fails.
     pub snapshot_fails_one_in: u64,
+    /// Whether there are, or come to be, several ranges.
+    pub is_split: bool,
     /// Keys at which the keyspace is cut when the cluster is founded.
     pub cuts: Vec<Bytes>,
 }
@@ -200,6 +204,7 @@ impl Plan {
                 ..snapshot::Limits::default()
             },
             snapshot_fails_one_in: *chance.pick(&[10, 100, 1_000_000]),
+            is_split: false,
             cuts: Vec::new(),
         };
         plan.draw_cuts(chance, options);
@@ -212,6 +217,7 @@ impl Plan {
             Some(is_split) => is_split,
             None => options.mutant.is_none() && chance.one_in(2),
         };
+        self.is_split = is_split;
         if !is_split {
             return;
         }
@@ -220,6 +226,9 @@ impl Plan {
         self.cuts = cuts.filter(|_| chance.one_in(rate)).collect();
         // Ranges stay where the founders are.
         self.faults.retain(|fault| *fault != Fault::Members);
+        if chance.one_in(2) {
+            self.faults.push(Fault::Split);
+        }
     }
 
     /// The election timeout.

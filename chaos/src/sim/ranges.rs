@@ -16,53 +16,115 @@ use super::log_disk::Record;
 use super::node::Job;
 use super::world::World;
 
+/// How often a node tries to lead a range that was split off one that it leads.
+const CAMPAIGNS_MAX: u32 = 50;
 /// Mean time a message takes from one machine of a node to another, in microseconds.
 const MAIL_MEAN: u64 = 30;
 
 impl World {
     /// The machines of all replicas that are on the disk of a node.
     pub(super) fn start_ranges(&mut self, id: u64, state: &State) -> Result<(), String> {
-        let ranges: Vec<_> =
-            state.ranges().iter().map(|(range, known)| (range, known.span.clone())).collect();
-        for (range, span) in ranges {
-            let node = &self.nodes[&id];
-            let stored = Stored::load(&node.store.view, range).map_err(|it| it.to_string())?;
-            let Some(stored) = stored else { continue };
-            let position = stored.position;
-            let recovered = Recovered {
-                applied: group::Position { index: position.index, term: position.term },
-                conf: stored.conf.clone(),
-                ..node.log.recovered(range)
-            };
-            let plan = &self.plan;
-            let group = group::Config {
-                election_ticks: usize::try_from(plan.election_ticks).expect("few ticks"),
-                message_bytes_max: plan.message_bytes_max,
-                inflight_messages_max: plan.inflight_messages_max,
-                ..group::Config::new(NodeId(id), range)
-            };
-            let retention = plan.limits.retention.clone();
-            let config = Config {
-                node: NodeId(id),
-                range,
-                span,
-                group,
-                report_again_after: Length(plan.tick * 5),
-                abort_after: Length(plan.request_timeout * 2),
-                note_after: Length(plan.tick * 10),
-                limits: Limits {
-                    entry_bytes_max: plan.limits.entry_bytes_max,
-                    entry_writes_max: plan.limits.entry_records_max,
-                    retention,
-                    ..Limits::default()
-                },
-            };
-            let (time, chance) = (self.clock_of(id), self.chance.fork(range.0));
-            let replica = Replica::new(config, time, stored, recovered, Box::new(chance))
-                .map_err(|error| format!("range {range}: {error}"))?;
-            self.up(id).ranges.insert(range, replica);
+        for (range, _) in state.ranges().iter() {
+            self.start_range(id, range)?;
         }
         Ok(())
+    }
+
+    /// The machine of a replica, if it is on the disk of a node.
+    fn start_range(&mut self, id: u64, range: GroupId) -> Result<(), String> {
+        let node = &self.nodes[&id];
+        let stored = Stored::load(&node.store.view, range).map_err(|it| it.to_string())?;
+        let recovered = node.log.recovered(range);
+        match stored {
+            Some(stored) => self.start_replica(id, range, stored, recovered),
+            None => Ok(()),
+        }
+    }
+
+    /// A replica that has nothing, of which somebody else will send a snapshot.
+    pub(super) fn begin_empty(&mut self, id: u64, range: GroupId) {
+        self.see("empty replica begun");
+        let Recovered { hard_state, .. } = self.nodes[&id].log.recovered(range);
+        let hard_state = group::HardState { commit: 0, ..hard_state };
+        let recovered = Recovered { hard_state, ..Recovered::joining() };
+        if let Err(error) = self.start_replica(id, range, Stored::default(), recovered) {
+            self.invariants.break_with(format!("node {id}, range {range}: {error}"));
+        }
+    }
+
+    fn start_replica(
+        &mut self,
+        id: u64,
+        range: GroupId,
+        stored: Stored,
+        recovered: Recovered,
+    ) -> Result<(), String> {
+        let position = stored.position;
+        let recovered = Recovered {
+            applied: group::Position { index: position.index, term: position.term },
+            conf: stored.conf.clone(),
+            ..recovered
+        };
+        let plan = &self.plan;
+        let group = group::Config {
+            election_ticks: usize::try_from(plan.election_ticks).expect("few ticks"),
+            message_bytes_max: plan.message_bytes_max,
+            inflight_messages_max: plan.inflight_messages_max,
+            ..group::Config::new(NodeId(id), range)
+        };
+        let retention = plan.limits.retention.clone();
+        let config = Config {
+            node: NodeId(id),
+            range,
+            group,
+            report_again_after: Length(plan.tick * 5),
+            abort_after: Length(plan.request_timeout * 2),
+            note_after: Length(plan.tick * 10),
+            limits: Limits {
+                entry_bytes_max: plan.limits.entry_bytes_max,
+                entry_writes_max: plan.limits.entry_records_max,
+                retention,
+                ..Limits::default()
+            },
+        };
+        let (time, chance) = (self.clock_of(id), self.chance.fork(range.0));
+        let replica = Replica::new(config, time, stored, recovered, Box::new(chance))
+            .map_err(|error| format!("range {range}: {error}"))?;
+        self.up(id).ranges.insert(range, replica);
+        Ok(())
+    }
+
+    /// A range was split off, and its replica begins here. Where its parent is led, it is led at
+    /// once.
+    pub(super) fn begin_range(&mut self, id: u64, range: GroupId) {
+        if self.up(id).ranges.contains_key(&range) {
+            self.invariants.break_with(format!("node {id} begins range {range} twice"));
+            return;
+        }
+        self.see("range begun");
+        if let Err(error) = self.start_range(id, range) {
+            self.invariants.break_with(format!("node {id}, range {range}: {error}"));
+            return;
+        }
+        let running = self.up(id);
+        if running.replica.leads_parent_of(range) {
+            running.campaigns.insert(range, CAMPAIGNS_MAX);
+        }
+    }
+
+    pub(super) fn campaign_for_children(&mut self, id: u64) {
+        let due: Vec<GroupId> = self.up(id).campaigns.keys().copied().collect();
+        for range in due {
+            let running = self.up(id);
+            let left = running.campaigns[&range];
+            let has_leader = running.ranges.get(&range).is_none_or(|it| it.role().leader.is_some());
+            if has_leader || left == 0 {
+                running.campaigns.remove(&range);
+            } else {
+                running.campaigns.insert(range, left - 1);
+                self.step_range(id, range, Input::Campaign);
+            }
+        }
     }
 
     /// Something for the machine of a range, after what was sent to it before.

@@ -7,7 +7,7 @@ use flotilla_core::command::Command;
 use flotilla_core::proto::etcdserverpb::{
     MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest,
 };
-use flotilla_core::proto::internal::Member;
+use flotilla_core::proto::internal::{Member, SplitRequest};
 use flotilla_core::spine::Input;
 
 use super::event::Event;
@@ -57,6 +57,7 @@ impl World {
             Fault::StuckDisk => self.stick_disk(),
             Fault::MoveLeader => self.move_leader(),
             Fault::Members => {}
+            Fault::Split => self.split(),
         }
         let wait = 1 + self.chance.wait(self.plan.fault_every);
         self.after(wait, Event::Trouble);
@@ -223,6 +224,17 @@ impl World {
         let target_id = *self.chance.pick(&ids);
         let command = Command::MoveLeader(MoveLeaderRequest { target_id });
         self.ask(leader, command, OwnCommand::MoveLeader);
+    }
+
+    /// Somebody asks some node to cut a range at one of the keys in use.
+    fn split(&mut self) {
+        let up = self.up_ids();
+        let Some(id) = (!up.is_empty()).then(|| *self.chance.pick(&up)) else { return };
+        if self.nodes[&id].paused_until > self.now || self.up(id).stage.shown().index == 0 {
+            return;
+        }
+        let key = format!("k{}", self.chance.below(self.plan.traffic.keys_count)).into();
+        self.ask(id, Command::Split(SplitRequest { key }), OwnCommand::Split);
     }
 
     /// A spare node is added as a learner, started, promoted, and removed again later; or, once,

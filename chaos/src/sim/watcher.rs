@@ -459,7 +459,7 @@ impl World {
     /// What a node has applied is evidence, told once for each node.
     /// What was applied before a node went down is evidence once it shows it.
     pub(super) fn tell_missed(&mut self, id: u64, after: i64, upto: i64) {
-        if upto <= after || self.plan.cuts.is_empty() {
+        if upto <= after || !self.plan.is_split {
             return;
         }
         let node = &self.nodes[&id];

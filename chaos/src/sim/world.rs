@@ -254,8 +254,8 @@ impl World {
             let mut node = self.new_node();
             let mut batch = Batch::default();
             state.write_all(&mut batch);
-            for (range, _) in state.ranges().iter() {
-                Stored::first(state.conf().clone()).write(range, &mut batch);
+            for (range, known) in state.ranges().iter() {
+                Stored::first(state.conf().clone(), known.span.clone()).write(range, &mut batch);
             }
             node.store.apply_durably(&batch);
             self.nodes.insert(id, node);
@@ -359,6 +359,7 @@ impl World {
             position,
             stage,
             ranges: Default::default(),
+            campaigns: Default::default(),
             last_mail: Default::default(),
             work: Default::default(),
             is_applying: false,
@@ -400,7 +401,10 @@ impl World {
         let shown = Some(self.up(id).stage.shown());
         if position.index != 0 {
             let (remote, answered) = (Vec::new(), Vec::new());
-            self.report(id, Report::Applied { spine: None, shown, remote, answered });
+            self.report(
+                id,
+                Report::Applied { spine: None, shown, remote, answered, begun: Vec::new() },
+            );
         }
         self.on_node(id, 0, NodeEvent::Timer);
         self.plan_compaction(id);

@@ -103,6 +103,8 @@ commands! {
     Alarm = 14, pb::AlarmRequest, pb::AlarmResponse;
     /// Maintenance.MoveLeader; must be sent to the leader itself.
     MoveLeader = 15, pb::MoveLeaderRequest, pb::MoveLeaderResponse;
+    /// A range is cut in two.
+    Split = 16, internal::SplitRequest, internal::SplitAnswer;
 }
 
 /// What became of a request.

@@ -41,6 +41,8 @@ pub struct Applied {
     pub batch: Batch,
     /// Where the spine's state stands in it, if it has moved.
     pub spine: Option<Position>,
+    /// Ranges whose replica here begins with it.
+    pub begun: Vec<GroupId>,
     /// Where ranges stand in it.
     pub ranges: BTreeMap<GroupId, stored::Position>,
     /// Answers to give once the batch is in the store.
@@ -63,6 +65,9 @@ pub struct Stage {
     position: Position,
     /// Applied, and not shown yet.
     ahead: BTreeMap<i64, Vec<Event>>,
+    /// Ranges that there are and of which no replica is here yet. A node without a replica of a
+    /// range could show nothing of its keys.
+    absent: BTreeSet<GroupId>,
     /// Replicas that have not heard yet that the spine's state was replaced.
     unaware: BTreeSet<GroupId>,
     /// Some of the history before this is gone.
@@ -90,8 +95,8 @@ impl Stage {
         let shown = Shown { index: 0, head: mvcc::NO_HEAD };
         let frontier = Frontier::new(shown.index, shown.head);
         let (position, ahead) = (Position::default(), BTreeMap::new());
-        let unaware = BTreeSet::new();
-        Self { frontier, shown, position, ahead, unaware, floor: -1, incomplete: 0 }
+        let (unaware, absent) = (BTreeSet::new(), BTreeSet::new());
+        Self { frontier, shown, position, ahead, absent, unaware, floor: -1, incomplete: 0 }
     }
 
     /// The spine's part of the store was replaced by a newer one. What is shown stays until
@@ -103,8 +108,12 @@ impl Stage {
         let state = State::load(view)?.ok_or_else(|| ViewError("the store is empty".into()))?;
         self.position = state.position();
         self.frontier = Frontier::new(self.position.index, head_of(self.position));
+        self.absent.clear();
         for (range, _) in state.ranges().iter() {
-            let Some(stored) = Stored::load(view, range)? else { continue };
+            let Some(stored) = Stored::load(view, range)? else {
+                self.absent.insert(range);
+                continue;
+            };
             let open = state.txns().open(range).map(|(id, share)| (id, share.prepared_at));
             self.frontier.join(range, open.collect());
             self.frontier.set_stored(range, &stored);
@@ -130,6 +139,7 @@ impl Stage {
         let open = state.txns().open(range).map(|(id, share)| (id, share.prepared_at));
         self.frontier.join(range, open.collect());
         self.frontier.set_stored(range, &stored);
+        self.absent.remove(&range);
         // Where it comes from, more may have been compacted than is shown here.
         self.floor = mvcc::compaction_floor(view)?;
         // Its events are not among those that are held back.
@@ -146,6 +156,7 @@ impl Stage {
     /// newer than the rest.
     pub fn is_whole(&self) -> bool {
         self.unaware.is_empty()
+            && self.absent.is_empty()
             && self.frontier.shows_all()
             && self.frontier.head().compact_revision >= self.floor
     }
@@ -192,6 +203,11 @@ impl Stage {
                     writes.batch.writes.extend(task.rows.writes);
                     self.position = task.position;
                     applied.spine = Some(task.position);
+                    for range in task.expected {
+                        self.frontier.begin(range);
+                    }
+                    applied.begun.extend(task.begun);
+                    self.absent.extend(task.elsewhere);
                     let mut txns = Vec::new();
                     for (range, id, prepared_at) in task.committed {
                         let is_told = resolved.contains(&(range, id))
@@ -210,6 +226,10 @@ impl Stage {
                     }
                     writes.batch.writes.extend(task.rows.writes);
                     applied.ranges.insert(task.range, task.position);
+                    for child in task.begun {
+                        self.begin(view, child)?;
+                        applied.begun.push(child);
+                    }
                     self.frontier.set_applied(task.range, task.position.seq);
                     for id in task.resolved {
                         self.frontier.set_resolved(task.range, id);
@@ -237,6 +257,17 @@ impl Stage {
         applied.batch = writes.batch;
         applied.replies = writes.replies;
         Ok(applied)
+    }
+
+    /// The replica of a range begins. Unless the spine has just said so, it may lack anything.
+    fn begin(&mut self, view: &dyn View, range: GroupId) -> Result<(), ViewError> {
+        if !self.frontier.knows(range) {
+            let state = State::load(view)?.ok_or_else(|| ViewError("the store is empty".into()))?;
+            let open = state.txns().open(range).map(|(id, share)| (id, share.prepared_at));
+            self.frontier.join(range, open.collect());
+        }
+        self.absent.remove(&range);
+        Ok(())
     }
 
     /// Of these and those held back: what is up to the revision, in order.

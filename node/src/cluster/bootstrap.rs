@@ -184,8 +184,8 @@ async fn found(config: &Config, store: &Store) -> Result<Bootstrapped, Error> {
     state.pre_split(&keys, &ids);
     let mut batch = Batch::default();
     state.write_all(&mut batch);
-    for (range, _) in state.ranges().iter() {
-        Stored::first(state.conf().clone()).write(range, &mut batch);
+    for (range, known) in state.ranges().iter() {
+        Stored::first(state.conf().clone(), known.span.clone()).write(range, &mut batch);
     }
     write_identity(&mut batch, node, cluster_id);
     store.apply(&batch)?;

@@ -19,6 +19,13 @@ pub struct Span {
     pub end: Option<Bytes>,
 }
 
+impl Default for Span {
+    /// No key at all.
+    fn default() -> Self {
+        Self { start: Bytes::new(), end: Some(Bytes::new()) }
+    }
+}
+
 impl Span {
     /// The keys a request means by `key` and `range_end`: with an empty `range_end` the one key,
     /// with a single zero byte every key from `key` on, otherwise `[key, range_end)`, which is

@@ -58,7 +58,8 @@ pub fn footprint(command: &Command) -> Footprint {
         | Command::MemberPromote(_)
         | Command::MemberAttributes(_)
         | Command::Alarm(_)
-        | Command::MoveLeader(_) => {}
+        | Command::MoveLeader(_)
+        | Command::Split(_) => {}
     }
     Footprint {
         keys: uses.keys.into_iter().collect(),

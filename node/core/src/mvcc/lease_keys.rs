@@ -1,11 +1,13 @@
 //! The keys attached to a lease.
 
+use std::collections::BTreeSet;
 use std::ops::{Bound, ControlFlow};
 
 use bytes::{Bytes, BytesMut};
 
 use super::layout;
 use crate::LeaseId;
+use crate::proto::Span;
 use crate::view::{Column, View, ViewError};
 
 /// The keys attached to a lease now, in ascending order.
@@ -31,4 +33,27 @@ pub fn lease_keys(view: &dyn View, lease: LeaseId) -> Result<Vec<Bytes>, ViewErr
         }
     })?;
     damage.map_or(Ok(keys), Err)
+}
+
+/// The leases to which keys of a span are attached now.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn leases_within(view: &dyn View, span: &Span) -> Result<BTreeSet<i64>, ViewError> {
+    let mut leases = BTreeSet::new();
+    let mut damage = None;
+    view.scan(Column::LeaseKey, Bound::Unbounded, Bound::Unbounded, &mut |row, _| {
+        match layout::decode_lease_key(row) {
+            Ok((lease, key)) if span.contains(key) => {
+                leases.insert(lease);
+                ControlFlow::Continue(())
+            }
+            Ok(_) => ControlFlow::Continue(()),
+            Err(error) => {
+                damage = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    damage.map_or(Ok(leases), Err)
 }

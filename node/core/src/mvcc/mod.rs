@@ -49,7 +49,7 @@ pub use evaluate::{
 pub use event::Event;
 pub use footprint::{Footprint, Mode, footprint};
 pub use hash::hash_kv;
-pub use lease_keys::lease_keys;
+pub use lease_keys::{lease_keys, leases_within};
 pub use page::{Cursor, Page, read_page};
 pub use quota::quota_cost;
 pub use read::{read, read_txn};

@@ -26,7 +26,8 @@ pub fn quota_cost(command: &Command) -> u64 {
         | Command::MemberPromote(_)
         | Command::MemberAttributes(_)
         | Command::Alarm(_)
-        | Command::MoveLeader(_) => 0,
+        | Command::MoveLeader(_)
+        | Command::Split(_) => 0,
     }
 }
 

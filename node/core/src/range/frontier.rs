@@ -70,6 +70,17 @@ impl Frontier {
         self.advance();
     }
 
+    /// A replica of a range that begins with the spine's next entry is here, or will be: what it
+    /// has to have by then, others have applied here.
+    pub fn begin(&mut self, range: GroupId) {
+        self.replicas.entry(range).or_default();
+    }
+
+    /// Whether there is a replica of the range here, or will be.
+    pub fn knows(&self, range: GroupId) -> bool {
+        self.replicas.contains_key(&range)
+    }
+
     /// The replica of a range finds out anew whether it has everything.
     pub fn rejoin(&mut self, range: GroupId) {
         let standing = self.replicas.entry(range).or_default();

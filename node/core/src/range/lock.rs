@@ -27,6 +27,23 @@ pub fn footprint(locks: &[Lock]) -> Footprint {
     footprint
 }
 
+/// Whether a range with these keys can grant them.
+pub fn are_within(locks: &[Lock], span: &Span) -> bool {
+    locks.iter().all(|Lock { key, range_end, lease, .. }| {
+        *lease != 0 || is_within(&Span::from_request(key.clone(), range_end.clone()), span)
+    })
+}
+
+/// Whether a span is a part of another.
+pub fn is_within(inner: &Span, outer: &Span) -> bool {
+    outer.contains(&inner.start)
+        && match (&inner.end, &outer.end) {
+            (_, None) => true,
+            (Some(inner), Some(outer)) => inner <= outer,
+            (None, Some(_)) => false,
+        }
+}
+
 /// To end a lease is to delete its keys: those that are attached to it now are locked as well, as
 /// far as the range owns them. Once the lease is latched nobody attaches another.
 ///

@@ -6,6 +6,7 @@ use prost::Message;
 use crate::GroupId;
 use crate::command::RequestId;
 use crate::group;
+use crate::proto::Span;
 use crate::proto::internal::{ConfState, Prepare, PreparedTxn, StoredRange};
 use crate::spine::txns;
 use crate::view::{Batch, Column, View, ViewError};
@@ -42,12 +43,14 @@ pub struct Stored {
     pub conf: ConfState,
     /// Transactions that lock keys and are not resolved.
     pub prepared: Vec<PreparedTxn>,
+    /// Its keys, as the log has them by then.
+    pub span: Span,
 }
 
 impl Stored {
     /// A range that begins: its log starts after index 1 of term 1, as every group's does.
-    pub fn first(conf: ConfState) -> Self {
-        Self { position: Position { index: 1, term: 1, seq: 0 }, conf, ..Self::default() }
+    pub fn first(conf: ConfState, span: Span) -> Self {
+        Self { position: Position { index: 1, term: 1, seq: 0 }, conf, span, ..Self::default() }
     }
 
     /// Whether the log, as far as it is joined, tells what became of a transaction that locked keys
@@ -64,7 +67,8 @@ impl Stored {
         let Position { index, term, seq } = self.position;
         let noted = self.noted;
         let (conf, prepared) = (Some(self.conf.clone()), self.prepared.clone());
-        let stored = StoredRange { index, term, seq, noted, conf, prepared };
+        let (start, end) = (self.span.start.clone(), self.span.end.clone().unwrap_or_default());
+        let stored = StoredRange { index, term, seq, noted, conf, prepared, start, end };
         batch.put(Column::Meta, key(range), stored.encode_to_vec());
     }
 
@@ -76,9 +80,10 @@ impl Stored {
         let Some(value) = view.get(Column::Meta, &key(range))? else { return Ok(None) };
         let stored = StoredRange::decode(value)
             .map_err(|error| ViewError(format!("row of range {range}: {error}")))?;
-        let StoredRange { index, term, seq, noted, conf, prepared } = stored;
+        let StoredRange { index, term, seq, noted, conf, prepared, start, end } = stored;
         let position = Position { index, term, seq };
-        Ok(Some(Self { position, noted, conf: conf.unwrap_or_default(), prepared }))
+        let span = Span { start, end: (!end.is_empty()).then_some(end) };
+        Ok(Some(Self { position, noted, conf: conf.unwrap_or_default(), prepared, span }))
     }
 }
 

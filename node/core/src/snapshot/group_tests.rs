@@ -74,11 +74,11 @@ impl Store {
         let mut batch = Batch::default();
         state.write_all(&mut batch);
         let ranges = ranges();
-        for (id, _) in ranges.iter() {
+        for (id, known) in ranges.iter() {
             let key = [&[b'g'][..], &id.0.to_be_bytes()].concat();
             batch.put(Column::Meta, key, ranges.encode(id).unwrap());
             let conf = ConfState { voters: vec![1], ..Default::default() };
-            Stored::first(conf).write(id, &mut batch);
+            Stored::first(conf, known.span.clone()).write(id, &mut batch);
         }
         batch.put(Column::Meta, vec![NODE_LOCAL, b'i'], "mine");
         let mut view = MemoryView::new();

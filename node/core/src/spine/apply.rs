@@ -75,7 +75,8 @@ fn stamp(answer: &mut Answer, revision: i64) {
         | Answer::MemberUpdate(_)
         | Answer::MemberPromote(_)
         | Answer::MemberAttributes(_)
-        | Answer::MoveLeader(_) => return,
+        | Answer::MoveLeader(_)
+        | Answer::Split(_) => return,
     };
     *slot = Some(ResponseHeader { revision, ..ResponseHeader::default() });
 }
@@ -104,6 +105,13 @@ pub struct Task {
     pub rows: Batch,
     /// Other ranges whose writes were numbered, up to these sequence numbers.
     pub assigned: Vec<(GroupId, u64)>,
+    /// Ranges of which this node holds a replica from here on, or will once its parent has come so
+    /// far; and those of them whose replica begins here, as `rows` has it.
+    pub expected: Vec<GroupId>,
+    /// See `expected`.
+    pub begun: Vec<GroupId>,
+    /// New ranges of which this node holds no replica.
+    pub elsewhere: Vec<GroupId>,
     /// Transactions that change other ranges, and the index at which each has locked its keys.
     pub committed: Vec<(GroupId, RequestId, u64)>,
 }

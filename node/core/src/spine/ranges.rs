@@ -30,6 +30,8 @@ pub struct Range {
     pub generation: u64,
     /// The nodes with a replica.
     pub replicas: Vec<NodeId>,
+    /// The range it was split off; 0 for those that a cluster was founded with.
+    pub parent: GroupId,
     /// Every write up to this sequence number has its revision, or is void.
     pub assigned: u64,
     runs: Vec<Run>,
@@ -61,6 +63,21 @@ impl Ranges {
         );
         self.by_start.insert(range.span.start.clone(), id.0);
         self.by_id.insert(id.0, range);
+    }
+
+    /// A new range takes the keys of another from one on, up to where those end. The caller has
+    /// looked that they are the other's and that nothing is under way on them.
+    pub fn split(&mut self, parent: GroupId, child: GroupId, key: Bytes, replicas: Vec<NodeId>) {
+        let rest = Span { start: key.clone(), end: None };
+        let piece = self.pieces(&rest).into_iter().next();
+        let (owner, span) = piece.expect("a span that is not empty has a piece");
+        assert!(owner == parent, "{key:?} belongs to {owner}, not to {parent} (I9)");
+        if let Some(parent) = self.by_id.get_mut(&parent.0) {
+            assert!(key > parent.span.start, "a range keeps its first key");
+            parent.span.end = Some(key);
+            parent.generation += 1;
+        }
+        self.insert(child, Range { parent, ..Range::new(span, replicas) });
     }
 
     /// By id.
@@ -195,6 +212,7 @@ impl Ranges {
             replicas: range.replicas.iter().map(|node| node.0).collect(),
             assigned: range.assigned,
             runs: range.runs.clone(),
+            parent: range.parent.0,
         };
         Some(stored.encode_to_vec().into())
     }
@@ -208,6 +226,7 @@ impl Ranges {
             generation: stored.generation,
             replicas: stored.replicas.into_iter().map(NodeId).collect(),
             assigned: stored.assigned,
+            parent: GroupId(stored.parent),
             runs: stored.runs,
         };
         let is_free = self.overlapping(&range.span).iter().all(|id| *id == GroupId::SPINE);
@@ -218,7 +237,8 @@ impl Ranges {
 impl Range {
     /// A range of these keys in which nothing was written yet.
     pub fn new(span: Span, replicas: Vec<NodeId>) -> Self {
-        Self { span, generation: 1, replicas, assigned: 0, runs: Vec::new() }
+        let (parent, runs) = (GroupId::SPINE, Vec::new());
+        Self { span, generation: 1, replicas, parent, assigned: 0, runs }
     }
 
     /// How the writes after what the range has noted were numbered: in order, without a gap up to

@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::command::RequestId;
-use crate::proto::internal::{self, record::Body, void::Reason};
+use crate::proto::internal::{self, Share, record::Body, void::Reason};
 use crate::proto::{NodeId, Span};
 use crate::spine::ranges::{Predicates, Range, Ranges};
 use crate::spine::txns::{self, Decision, Txns};
@@ -35,6 +35,7 @@ mod row {
     pub(super) const CLUSTER: u8 = b'c';
     pub(super) const CONF: u8 = b'f';
     pub(super) const RANGE: u8 = b'g';
+    pub(super) const NEXT_RANGE: u8 = b'h';
     pub(super) const LEASE: u8 = b'l';
     pub(super) const MEMBER: u8 = b'n';
     pub(super) const REMOVED: u8 = b'r';
@@ -199,6 +200,8 @@ pub struct State {
     alarms: BTreeSet<(i32, u64)>,
     windows: BTreeMap<u64, Window>,
     ranges: Ranges,
+    /// The id of the next new range; ids never come back.
+    next_range: u64,
     txns: Txns,
 }
 
@@ -221,6 +224,7 @@ impl State {
             alarms: BTreeSet::new(),
             windows: BTreeMap::new(),
             ranges: Ranges::default(),
+            next_range: 1,
             txns: Txns::default(),
         }
     }
@@ -288,6 +292,7 @@ impl State {
                 self.windows.insert(id()?, Window::decode(value)?);
             }
             row::RANGE => self.ranges.decode(GroupId(id()?), value)?,
+            row::NEXT_RANGE => self.next_range = u64::from_be_bytes(value.try_into().ok()?),
             row::TXN => {
                 let (origin, n) = rest.split_first_chunk::<8>()?;
                 let n = u64::from_be_bytes(n.try_into().ok()?);
@@ -315,6 +320,7 @@ impl State {
         for (id, _) in self.ranges.iter() {
             self.write_range(id, batch);
         }
+        self.write_next_range(batch);
     }
 
     /// Cuts the keyspace of a new cluster: a range begins at each of the keys, which rise, and range
@@ -325,6 +331,7 @@ impl State {
             let span = Span { start: start.clone(), end: keys.get(n + 1).cloned() };
             let id = GroupId(n as u64 + 1);
             self.ranges.insert(id, Range::new(span, replicas.to_vec()));
+            self.next_range = id.0 + 1;
         }
     }
 
@@ -578,6 +585,9 @@ impl State {
             self.leases.remove(&end.id);
             batch.delete(Column::Meta, numbered(row::LEASE, end.id.cast_unsigned()));
         }
+        if let Some(split) = &commit.split {
+            return self.fold_split(id, split, batch);
+        }
         if commit.shares.is_empty() {
             return Verdict::Committed(0);
         }
@@ -593,6 +603,42 @@ impl State {
             self.write_txn(id, batch);
         }
         Verdict::Committed(self.position.revision)
+    }
+
+    /// The keys are locked in the range they belonged to when they were; nobody else can have cut it
+    /// there since.
+    fn fold_split(&mut self, id: RequestId, split: &internal::Split, batch: &mut Batch) -> Verdict {
+        let parent = GroupId(split.parent);
+        let is_border = self.ranges.get(parent).is_some_and(|it| it.span.start == split.key);
+        if self.ranges.owner(&split.key) != parent || is_border {
+            return Verdict::Ended;
+        }
+        let replicas = match self.ranges.get(parent) {
+            Some(parent) => parent.replicas.clone(),
+            None => self.conf.voters.iter().copied().map(NodeId).collect(),
+        };
+        let child = GroupId(self.next_range);
+        self.next_range += 1;
+        self.ranges.split(parent, child, split.key.clone(), replicas);
+        self.write_range(parent, batch);
+        self.write_range(child, batch);
+        self.write_next_range(batch);
+        let exists = |lease: &&i64| self.leases.contains_key(*lease);
+        let leases: Vec<i64> = split.leases.iter().filter(exists).copied().collect();
+        self.attach(&leases, child, batch);
+        if parent != GroupId::SPINE {
+            let split_at = split.prepared_at;
+            let split = Some(internal::Split { child: child.0, ..split.clone() });
+            let share = Share { range: parent.0, prepared_at: split_at, split, ..Share::default() };
+            self.txns.commit(id, 0, vec![share]);
+            self.write_txn(id, batch);
+        }
+        Verdict::Committed(0)
+    }
+
+    fn write_next_range(&self, batch: &mut Batch) {
+        let value = Bytes::copy_from_slice(&self.next_range.to_be_bytes());
+        batch.put(Column::Meta, vec![row::NEXT_RANGE], value);
     }
 
     /// What became of a transaction, as far as a range is concerned whose log does not tell of it

@@ -51,6 +51,14 @@ pub(super) fn locks(ranges: &Ranges, command: &Command) -> BTreeMap<GroupId, Vec
     locks
 }
 
+/// The keys from one on that the range which owns it has: what moves when it is cut there.
+pub(super) fn rest_of_range(ranges: &Ranges, key: &Bytes) -> Lock {
+    let rest = Span { start: key.clone(), end: None };
+    let piece = ranges.pieces(&rest).into_iter().next().map(|(_, piece)| piece);
+    let (key, range_end) = as_requested(piece.unwrap_or(rest));
+    Lock { key, range_end, is_write: true, lease: 0 }
+}
+
 /// An effect, or what of it each range has, in the order of the keys.
 pub(super) fn effect(ranges: &Ranges, effect: Effect) -> Vec<(GroupId, Effect)> {
     if effect.range_end.is_empty() {

@@ -9,8 +9,11 @@ mod cut;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+
 use crate::command::{Answer, Command, Outcome, RequestId};
 use crate::mvcc::{self, Draft, Evaluated, Failure, Head};
+use crate::proto::Span;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::internal::{self, Lock, Record, Share, TxnCommit, record::Body};
 use crate::spine::ranges::Ranges;
@@ -37,6 +40,13 @@ pub enum Job {
         expired_in_term: u64,
         /// The ranges other than 0 in which it may have keys.
         ranges: BTreeSet<u64>,
+    },
+    /// A range is cut.
+    Split {
+        /// The range.
+        range: GroupId,
+        /// The first key of the new one.
+        key: Bytes,
     },
 }
 
@@ -118,6 +128,9 @@ impl Coordinator {
                 let ids = [GroupId::SPINE].into_iter().chain(ranges.iter().copied().map(GroupId));
                 ids.map(|range| (range, vec![lock.clone()])).collect()
             }
+            Job::Split { range, key } => {
+                BTreeMap::from([(*range, vec![cut::rest_of_range(ranges, key)])])
+            }
         };
         let (prepared, asked) = (BTreeMap::new(), None);
         Self { id, job, locks, prepared, phase: Phase::Prepare, asked }
@@ -143,7 +156,7 @@ impl Coordinator {
                 self.try_again(out);
             }
             Input::Ended => self.try_again(out),
-            Input::Committed(revision, head) => self.on_committed(revision, head, out),
+            Input::Committed(revision, head) => self.on_committed(revision, head, ranges, out),
             Input::Rejected(error) => self.reply(Err(error), out),
             Input::TicketFailed(error) if matches!(self.phase, Phase::Read) => {
                 self.abort(out);
@@ -218,7 +231,9 @@ impl Coordinator {
                 match mvcc::evaluate_newest(view, head, &mvcc::FoldDecides, command)? {
                     Evaluated::NoEffect => return self.answer(head, view, out),
                     Evaluated::Effects { effects, draft, reads_at } => {
-                        let shares = self.shares(view, effects, ranges)?;
+                        let Some(shares) = self.shares(view, effects, ranges)? else {
+                            return self.give_up(out);
+                        };
                         let effects = shares.iter().flat_map(|share| &share.effects);
                         let leases = mvcc::attached_leases(effects);
                         let commit = TxnCommit { shares, leases, reads_at, ..TxnCommit::default() };
@@ -227,19 +242,29 @@ impl Coordinator {
                 }
             }
             Job::LeaseEnd { id, expired_in_term, .. } => {
-                let keys = mvcc::lease_keys(view, LeaseId(*id))?;
-                let is_locked = |key: &bytes::Bytes| self.locks.contains_key(&ranges.owner(key));
-                if !keys.iter().all(is_locked) {
-                    // A key was attached elsewhere before the locks were held.
-                    self.abort(out);
-                    self.try_again(out);
-                    return Ok(());
-                }
-                let effects = cut::lease_end(*id, keys);
-                let shares = self.shares(view, effects, ranges)?;
+                let effects = cut::lease_end(*id, mvcc::lease_keys(view, LeaseId(*id))?);
+                // A key may have been attached elsewhere before the locks were held.
+                let Some(shares) = self.shares(view, effects, ranges)? else {
+                    return self.give_up(out);
+                };
                 let (id, expired_in_term) = (*id, *expired_in_term);
                 let lease_end = Some(internal::LeaseEnd { id, expired_in_term });
                 (TxnCommit { shares, lease_end, ..TxnCommit::default() }, None)
+            }
+            Job::Split { range, key } => {
+                let lock = cut::rest_of_range(ranges, key);
+                if ranges.owner(key) != *range || self.locks[range] != [lock.clone()] {
+                    return self.give_up(out);
+                }
+                let span = Span::from_request(lock.key, lock.range_end);
+                let split = internal::Split {
+                    parent: range.0,
+                    key: key.clone(),
+                    child: 0,
+                    leases: mvcc::leases_within(view, &span)?.into_iter().collect(),
+                    prepared_at: self.prepared[range],
+                };
+                (TxnCommit { split: Some(split), ..TxnCommit::default() }, None)
             }
         };
         let spine_term = self.prepared.get(&GroupId::SPINE).copied().unwrap_or(0);
@@ -251,13 +276,21 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Cuts the effects by range. Their sub-revisions follow their order in the whole.
+    /// What was decided does not fit what is locked, because the locks were lost.
+    fn give_up(&mut self, out: &mut Vec<Effect>) -> Result<(), ViewError> {
+        self.abort(out);
+        self.try_again(out);
+        Ok(())
+    }
+
+    /// Cuts the effects by range. Their sub-revisions follow their order in the whole. `None` if a
+    /// range is not among those that are locked.
     fn shares(
         &self,
         view: &dyn View,
         effects: Vec<internal::Effect>,
         ranges: &Ranges,
-    ) -> Result<Vec<Share>, ViewError> {
+    ) -> Result<Option<Vec<Share>>, ViewError> {
         let mut shares: BTreeMap<GroupId, Share> = BTreeMap::new();
         let mut sub = 0;
         for effect in effects {
@@ -266,7 +299,9 @@ impl Coordinator {
                 if keys_count == 0 {
                     continue;
                 }
-                let prepared_at = self.prepared[&range];
+                let Some(prepared_at) = self.prepared.get(&range).copied() else {
+                    return Ok(None);
+                };
                 let share = shares.entry(range).or_default();
                 (share.range, share.prepared_at) = (range.0, prepared_at);
                 share.effects.push(part);
@@ -274,17 +309,20 @@ impl Coordinator {
                 sub += keys_count;
             }
         }
-        Ok(shares.into_values().collect())
+        Ok(Some(shares.into_values().collect()))
     }
 
-    fn on_committed(&mut self, revision: i64, head: i64, out: &mut Vec<Effect>) {
+    fn on_committed(&mut self, revision: i64, head: i64, ranges: &Ranges, out: &mut Vec<Effect>) {
         let Phase::Decide(decided) = std::mem::replace(&mut self.phase, Phase::Over) else {
             return;
         };
-        let answer = match decided.draft {
+        let answer = match (decided.draft, &self.job) {
             // A put whose old value is only known when it is applied is never more than one key.
-            Some(draft) => draft.settle(revision, None),
-            None => {
+            (Some(draft), _) => draft.settle(revision, None),
+            (None, Job::Split { key, .. }) => {
+                Answer::Split(internal::SplitAnswer { range: ranges.owner(key).0 })
+            }
+            (None, _) => {
                 let header = pb::ResponseHeader { revision: head, ..pb::ResponseHeader::default() };
                 Answer::LeaseRevoke(pb::LeaseRevokeResponse { header: Some(header) })
             }

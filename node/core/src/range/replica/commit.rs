@@ -203,8 +203,12 @@ impl Replica {
         let seq = seqs.end - 1;
         let mut steps = Vec::with_capacity(staged.writes.len());
         let mut resolved = Vec::new();
+        let mut children = Vec::new();
         for resolve in staged.resolves {
-            resolved.extend(self.join_resolve(staged.index, resolve, &mut steps));
+            let split = resolve.split.clone();
+            let id = self.join_resolve(staged.index, resolve, &mut steps);
+            children.extend(split.filter(|_| id.is_some()).map(|split| self.split_off(&split)));
+            resolved.extend(id);
         }
         for (seq, write) in seqs.zip(staged.writes) {
             let verdict = self.numbering.verdict(seq).expect("checked before");
@@ -221,11 +225,17 @@ impl Replica {
             noted: staged.noted,
             conf: self.conf.clone(),
             prepared: self.stored_prepared(),
+            span: self.span.clone(),
         };
         let mut rows = Batch::default();
         stored.write(self.config.range, &mut rows);
-        let range = self.config.range;
-        self.out.push(Effect::Apply(Task { range, position: self.joined, steps, resolved, rows }));
+        let mut begun = Vec::new();
+        for (child, stored) in children {
+            stored.write(child, &mut rows);
+            begun.push(child);
+        }
+        let (range, position) = (self.config.range, self.joined);
+        self.out.push(Effect::Apply(Task { range, position, steps, resolved, begun, rows }));
         if is_conf_new {
             self.on_conf_joined();
         }
@@ -292,8 +302,9 @@ impl Replica {
     /// If it is contained in the snapshot, its client hears of a time-out.
     pub(super) fn on_installed(&mut self, view: &dyn View) -> Result<(), ViewError> {
         let mark = self.installing.take().expect("nothing else is installed than was asked for");
-        let Stored { position, noted, conf, prepared } = Stored::load(view, self.config.range)?
-            .ok_or_else(|| ViewError("the installed snapshot holds no range".into()))?;
+        let Stored { position, noted, conf, prepared, span } =
+            Stored::load(view, self.config.range)?
+                .ok_or_else(|| ViewError("the installed snapshot holds no range".into()))?;
         assert!(
             position.index > self.joined.index && position.index == mark.index,
             "a snapshot never takes the state back: {position:?} for {mark:?} after {:?}",
@@ -306,6 +317,7 @@ impl Replica {
         self.applied = position;
         self.flushed.replace(position.index);
         self.conf = conf;
+        self.span = span;
         self.prepared = super::txn::from_stored(prepared, self.now);
         // They are told of in the log before, and will be asked for again.
         self.resolved.clear();

@@ -80,8 +80,6 @@ pub struct Config {
     pub node: NodeId,
     /// The range.
     pub range: GroupId,
-    /// Its keys.
-    pub span: Span,
     /// Consensus.
     pub group: group::Config,
     /// A report that is not followed by numbers is repeated after this.
@@ -222,6 +220,8 @@ pub struct Task {
     pub steps: Vec<Step>,
     /// Transactions whose changes, if any, are among them.
     pub resolved: Vec<RequestId>,
+    /// Ranges that were split off: a replica of each begins here, as `rows` has it.
+    pub begun: Vec<GroupId>,
     /// The rows that keep the position.
     pub rows: Batch,
 }
@@ -249,6 +249,8 @@ pub struct Load {
 pub struct Replica {
     config: Config,
     now: Time,
+    /// Its keys.
+    span: Span,
     group: Group,
     role: group::Role,
     /// Index up to which a new leader must have applied before it evaluates (I5); `None` when this
@@ -324,11 +326,12 @@ impl Replica {
         recovered: group::Recovered,
         chance: Box<dyn group::Chance + Send>,
     ) -> Result<Self, group::Error> {
-        let Stored { position, noted, conf, prepared } = stored;
+        let Stored { position, noted, conf, prepared, span } = stored;
         let prepared = txn::from_stored(prepared, now);
         let group = Group::new(config.group.clone(), recovered, chance)?;
         Ok(Self {
             role: group.role(),
+            span,
             config,
             now,
             group,

@@ -5,13 +5,16 @@
 use std::collections::BTreeMap;
 use std::mem;
 
+use crate::GroupId;
 use crate::command::RequestId;
 use crate::group::Part;
-use crate::proto::internal::{Lock, Prepare, PreparedTxn, Resolve};
+use crate::proto::Span;
+use crate::proto::internal::{Lock, Prepare, PreparedTxn, Resolve, Share, Split};
 use crate::range::latch::Guard;
 use crate::range::lock;
 use crate::range::replica::write::Waiting;
 use crate::range::replica::{Effect, Replica};
+use crate::range::stored::Stored;
 use crate::spine::apply::Step;
 use crate::spine::txns::{self, Decision};
 use crate::time::{Length, Time};
@@ -74,12 +77,13 @@ impl Replica {
             return Ok(());
         }
         let is_full = self.waiting.len() + self.proposed.len() >= self.config.limits.writes_max;
-        if !self.is_serving() || self.group.transferee().is_some() || is_full {
+        let is_inside = lock::are_within(&locks, &self.span);
+        if !self.is_serving() || self.group.transferee().is_some() || is_full || !is_inside {
             self.out.push(Effect::PrepareFailed(id));
             return Ok(());
         }
         self.wanted.insert(id, self.now);
-        let span = &self.config.span;
+        let span = &self.span;
         let locks = lock::with_attached_keys(view, locks, |key| span.contains(key))?;
         self.latch(lock::footprint(&locks), Waiting::Prepare { id, locks }, view)
     }
@@ -94,11 +98,12 @@ impl Replica {
         view: &dyn View,
     ) -> Result<(), ViewError> {
         let wanted = self.wanted.remove(&id);
-        if wanted.is_none_or(|at| at + UNWANTED_AFTER <= self.now) {
+        let is_wanted = wanted.is_some_and(|at| at + UNWANTED_AFTER > self.now);
+        if !is_wanted || !lock::are_within(&locks, &self.span) {
             self.out.push(Effect::PrepareFailed(id));
             return self.unlatch(vec![guard], view);
         }
-        let span = &self.config.span;
+        let span = &self.span;
         let needed = lock::with_attached_keys(view, locks.clone(), |key| span.contains(key))?;
         if needed.len() > locks.len() {
             self.unlatch(vec![guard], view)?;
@@ -153,6 +158,20 @@ impl Replica {
         Some(id)
     }
 
+    /// Keys from one on are a range of their own from here. Everything that this range did to them
+    /// is before, on every replica.
+    pub(super) fn split_off(&mut self, split: &Split) -> (GroupId, Stored) {
+        let start = split.key.clone();
+        assert!(
+            self.span.contains(&start) && start != self.span.start,
+            "{start:?} is split off {:?}",
+            self.span
+        );
+        let end = self.span.end.replace(start.clone());
+        let stored = Stored::first(self.conf.clone(), Span { start, end });
+        (GroupId(split.child), stored)
+    }
+
     /// What the store keeps of the locks, with everything up to what is joined.
     pub(super) fn stored_prepared(&self) -> Vec<PreparedTxn> {
         let joined = self.prepared.values().filter(|it| it.index <= self.joined.index);
@@ -189,12 +208,13 @@ impl Replica {
             Decision::Abort => Resolve { id, ..Resolve::default() },
             Decision::Commit(revision, share) => {
                 assert!(
-                    share.prepared_at == prepared.index && revision > 0,
+                    share.prepared_at == prepared.index && (revision > 0 || share.split.is_some()),
                     "it was decided on the locks at {}, not at {}",
                     share.prepared_at,
                     prepared.index
                 );
-                Resolve { id, revision, effects: share.effects, subs: share.subs }
+                let Share { effects, subs, split, .. } = share;
+                Resolve { id, revision, effects, subs, split }
             }
         });
     }

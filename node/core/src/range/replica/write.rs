@@ -9,6 +9,7 @@ use crate::group::{self, Part, Refusal};
 use crate::mvcc::{self, Draft, Evaluated, Failure, Head};
 use crate::proto::internal::{Effect as Change, Lock, RangeEntry, RangeWrite};
 use crate::range::latch::{Footprint, Guard};
+use crate::range::lock;
 use crate::range::replica::{Effect, Replica};
 use crate::spine::apply::Requester;
 use crate::spine::state::StoredLeases;
@@ -60,17 +61,7 @@ impl Replica {
             return Ok(());
         }
         let footprint = mvcc::footprint(&command);
-        let span = &self.config.span;
-        let is_inside = footprint.keys.iter().all(|(key, _)| span.contains(key))
-            && footprint.spans.iter().all(|(inner, _)| {
-                span.contains(&inner.start)
-                    && match (&inner.end, &span.end) {
-                        (_, None) => true,
-                        (Some(inner), Some(outer)) => inner <= outer,
-                        (None, Some(_)) => false,
-                    }
-            });
-        if self.role.part != Part::Leader || !is_inside {
+        if self.role.part != Part::Leader || !self.owns(&footprint) {
             self.out.push(Effect::Unproposed(to, command));
             return Ok(());
         }
@@ -88,6 +79,13 @@ impl Replica {
             return Ok(());
         }
         self.latch(footprint.into(), Waiting::Write { to, command, past: None }, view)
+    }
+
+    /// Whether all keys of a request are the range's. They may have been when it came, and not be
+    /// when it has its latches.
+    fn owns(&self, footprint: &mvcc::Footprint) -> bool {
+        footprint.keys.iter().all(|(key, _)| self.span.contains(key))
+            && footprint.spans.iter().all(|(inner, _)| lock::is_within(inner, &self.span))
     }
 
     /// Tries everything again that waited for the leader to be ready.
@@ -146,6 +144,10 @@ impl Replica {
         past: Option<Head>,
         view: &dyn View,
     ) -> Result<(), ViewError> {
+        if !self.owns(&mvcc::footprint(&command)) {
+            self.out.push(Effect::Unproposed(to, command));
+            return self.unlatch(vec![guard], view);
+        }
         let head = past.unwrap_or(mvcc::NO_HEAD);
         match mvcc::evaluate_newest(view, head, &mvcc::FoldDecides, &command)? {
             Evaluated::NoEffect => {

@@ -9,6 +9,7 @@ use crate::command::RequestId;
 use crate::group::{self, Change, Entry, EntryKind, Part, Refusal};
 use crate::proto::internal::{self, MemberChange, Record, SpineEntry, TxnCommit, record::Body};
 use crate::range::latch::Guard;
+use crate::range::stored::Stored;
 use crate::range::{self, run};
 use crate::spine::apply::{Content, Reply, Requester, Step, Task};
 use crate::spine::replica::write::Work;
@@ -297,6 +298,9 @@ impl Replica {
         if let Some(end) = &commit.lease_end {
             self.on_lease_ended(end.id);
         }
+        if let Some(split) = &commit.split {
+            self.on_split(split, folded);
+        }
         let mut step = None;
         for share in commit.shares {
             if share.range == GroupId::SPINE.0 {
@@ -307,6 +311,24 @@ impl Replica {
             }
         }
         step
+    }
+
+    /// A range was cut. Range 0 applies that here; any other in its own log.
+    fn on_split(&mut self, split: &internal::Split, folded: &mut Folded) {
+        self.is_unpark_due = true;
+        let child = self.state.ranges().owner(&split.key);
+        if !self.is_here(child) {
+            folded.task.elsewhere.push(child);
+            return;
+        }
+        folded.task.expected.push(child);
+        if split.parent == GroupId::SPINE.0 {
+            let span = self.state.ranges().get(child).expect("it was just made").span.clone();
+            let voters = self.state.conf().voters.clone();
+            let conf = internal::ConfState { voters, ..internal::ConfState::default() };
+            Stored::first(conf, span).write(child, &mut folded.task.rows);
+            folded.task.begun.push(child);
+        }
     }
 
     /// A transaction has ended without effect.

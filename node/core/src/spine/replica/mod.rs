@@ -179,6 +179,9 @@ pub enum Effect {
     Status(Status),
     /// For the replica of another range on this node.
     Range(GroupId, range::replica::Input),
+    /// This node is to hold a replica of a range and has nothing of it: begin one without a state,
+    /// for the leader to fill.
+    Begin(GroupId),
 }
 
 /// One message between two nodes.
@@ -496,6 +499,7 @@ impl Replica {
         self.expire_tickets();
         self.tick_members();
         self.tick_txns();
+        self.look_for_absent(view)?;
         // A hand-over that came to nothing leaves requests parked.
         self.is_unpark_due |= !self.parked.is_empty();
         self.tick_leases(view)

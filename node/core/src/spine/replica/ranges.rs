@@ -1,13 +1,14 @@
 //! What the replicas of other ranges on this node tell the spine's machine, and what they are told
 //! of the order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 use crate::group::Part;
 use crate::proto::internal::{Record, Ref, Refs, TxnCommit, record::Body};
 use crate::range::Tell;
 use crate::range::replica::Input;
+use crate::range::stored::Stored;
 use crate::spine::replica::{Effect, Parcel, Replica};
 use crate::spine::txns::Decision;
 use crate::view::{View, ViewError};
@@ -24,6 +25,8 @@ pub(super) struct Here {
     /// Not sent to the spine's leader yet, or as the leader not proposed.
     reports: Vec<Ref>,
     refs_under_way: usize,
+    /// Replicas that were begun without a state.
+    begun: BTreeSet<GroupId>,
 }
 
 impl Here {
@@ -58,6 +61,15 @@ impl Replica {
         known.is_some_and(|known| known.replicas.contains(&self.node()))
     }
 
+    /// Whether this node leads the range that another was split off: then it should lead that, too.
+    pub fn leads_parent_of(&self, range: GroupId) -> bool {
+        let Some(known) = self.state.ranges().get(range) else { return false };
+        match known.parent {
+            GroupId::SPINE => self.status.is_leader,
+            parent => self.ranges.leader(parent) == Some(self.node()),
+        }
+    }
+
     /// Other ranges with a replica here whose leader it does not know.
     pub fn leaderless_ranges(&self) -> usize {
         let here = self.state.ranges().iter().filter(|(range, _)| self.is_here(*range));
@@ -86,6 +98,35 @@ impl Replica {
                 self.is_unpark_due |= is_news && role.leader.is_some();
             }
         }
+    }
+
+    /// A node that was behind may never see the entry with which a range began: it is contained in a
+    /// snapshot of the range's parent.
+    pub(super) fn look_for_absent(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        let is_up_to_date = self.applied.index == self.position().index;
+        let silent = self.state.ranges().iter().filter(|(range, _)| {
+            is_up_to_date
+                && self.is_here(*range)
+                && !self.ranges.roles.contains_key(range)
+                && !self.ranges.begun.contains(range)
+        });
+        let mut absent = Vec::new();
+        for (range, known) in silent {
+            if Stored::load(view, range)?.is_some() {
+                continue;
+            }
+            let is_to_come = known.parent != GroupId::SPINE
+                && Stored::load(view, known.parent)?
+                    .is_some_and(|parent| parent.span.contains(&known.span.start));
+            if !is_to_come {
+                absent.push(range);
+            }
+        }
+        for range in absent {
+            self.ranges.begun.insert(range);
+            self.out.push(Effect::Begin(range));
+        }
+        Ok(())
     }
 
     /// Everything that the state remembers for a range.

@@ -83,6 +83,10 @@ impl Replica {
         }
     }
 
+    pub(super) fn is_of_range_0(&self, command: &Command) -> bool {
+        matches!(self.place(command), Place::Range(GroupId::SPINE))
+    }
+
     /// Who owns what a command concerns.
     fn place(&self, command: &Command) -> Place {
         let ranges = self.state.ranges();
@@ -175,6 +179,10 @@ impl Replica {
             Command::Alarm(request) => self.begin_alarm(to, request, view),
             Command::MoveLeader(request) => {
                 self.begin_transfer(to, NodeId(request.target_id), view)
+            }
+            Command::Split(request) => {
+                self.begin_split(to, request.key);
+                Ok(())
             }
         }
     }

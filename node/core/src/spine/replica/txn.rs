@@ -6,9 +6,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 
-use crate::command::{Command, Outcome, RequestId};
+use bytes::Bytes;
+
+use crate::command::{Answer, Command, Outcome, RequestId};
+use crate::proto::Span;
 use crate::proto::etcdserverpb as pb;
-use crate::proto::internal::{Lock, Locks, Record, TxnAbort, TxnMessage};
+use crate::proto::internal::{self, Lock, Locks, Record, TxnAbort, TxnMessage};
 use crate::proto::internal::{record::Body, txn_message};
 use crate::range::latch::Guard;
 use crate::range::replica::txn::UNWANTED_AFTER;
@@ -64,6 +67,22 @@ impl Txns {
 
 // The coordinator.
 impl Replica {
+    /// Cuts a range, which the spine's leader does so that it has one order with everything else
+    /// that changes the table.
+    pub(super) fn begin_split(&mut self, to: Requester, key: Bytes) {
+        let ranges = self.state.ranges();
+        let range = ranges.owner(&key);
+        // A request means the end of all keys by one zero byte.
+        if key.is_empty() || key[..] == *b"\0" {
+            self.reply(to, Err(Error::EmptyKey));
+        } else if ranges.get(range).is_some_and(|it| it.span.start == key) {
+            let answer = internal::SplitAnswer { range: range.0 };
+            self.reply(to, Ok(Answer::Split(answer)));
+        } else {
+            self.begin_txn(Some(to), Job::Split { range, key });
+        }
+    }
+
     /// Begins an attempt.
     pub(super) fn begin_txn(&mut self, to: Option<Requester>, job: Job) {
         let id = self.own_requester().id;
@@ -108,7 +127,11 @@ impl Replica {
                     (None, Job::LeaseEnd { id, .. }) => {
                         self.revoking.remove(&id);
                     }
-                    (None, Job::Change(_)) => unreachable!("a change has a requester"),
+                    (Some(to), Job::Split { key, .. }) => {
+                        let command = Command::Split(internal::SplitRequest { key });
+                        self.refuse_unproposed(to, command);
+                    }
+                    (None, Job::Change(_) | Job::Split { .. }) => {}
                 }
             }
         }
@@ -122,7 +145,7 @@ impl Replica {
             (None, Job::LeaseEnd { id, .. }) => {
                 self.revoking.remove(id);
             }
-            (None, Job::Change(_)) => {}
+            (None, Job::Change(_) | Job::Split { .. }) => {}
         }
     }
 
@@ -258,11 +281,21 @@ impl Replica {
             self.answer_prepare(GroupId::SPINE, id, Some(self.status.term));
             return Ok(());
         }
-        if !self.is_serving() || self.group.transferee().is_some() {
+        let is_ready = self.is_serving() && self.group.transferee().is_none();
+        if !is_ready || !self.owns_all(&locks) {
             self.answer_prepare(GroupId::SPINE, id, None);
             return Ok(());
         }
         self.latch_prepare(id, locks, view)
+    }
+
+    /// Whether range 0 owns everything that is to be locked in it; some may have been split off.
+    fn owns_all(&self, locks: &[Lock]) -> bool {
+        let ranges = self.state.ranges();
+        let keys = locks.iter().filter(|lock| lock.lease == 0);
+        let mut spans =
+            keys.map(|lock| Span::from_request(lock.key.clone(), lock.range_end.clone()));
+        spans.all(|span| ranges.overlapping(&span) == [GroupId::SPINE])
     }
 
     fn latch_prepare(
@@ -291,6 +324,10 @@ impl Replica {
         let wanted = self.txns.wanted_by.get(&id);
         let is_wanted = wanted.is_some_and(|(_, at)| *at + UNWANTED_AFTER > self.now);
         if !is_wanted || self.state.decision(GroupId::SPINE, id).is_some() {
+            return self.unlatch(vec![guard], view);
+        }
+        if !self.owns_all(&locks) {
+            self.answer_prepare(GroupId::SPINE, id, None);
             return self.unlatch(vec![guard], view);
         }
         let ranges = self.state.ranges();

@@ -160,6 +160,11 @@ impl Replica {
         if is_abandoned {
             return self.unlatch(vec![guard], view);
         }
+        if !self.is_of_range_0(&command) {
+            // Its keys were split off while it waited.
+            self.unlatch(vec![guard], view)?;
+            return self.route(to, command, view);
+        }
         match mvcc::evaluate(view, self.applied_head(), &mvcc::FoldDecides, &command)? {
             Evaluated::NoEffect => {
                 self.tickets.want_command(to, command, self.now);

@@ -188,7 +188,8 @@ impl World {
         let mut first = Batch::default();
         let mut confs = BTreeMap::new();
         for (range, _) in state.ranges().iter() {
-            Stored::first(conf.clone()).write(range, &mut first);
+            let span = state.ranges().get(range).expect("listed").span.clone();
+            Stored::first(conf.clone(), span).write(range, &mut first);
             confs.insert(range, BTreeMap::from([(Recovered::FIRST, conf.clone())]));
         }
         let mut world = Self {
@@ -276,11 +277,9 @@ impl World {
             applied: stored.position.place(),
             conf: stored.conf.clone(),
         };
-        let span = node.state.ranges().get(range).expect("it exists").span.clone();
         let config = Config {
             node: NodeId(id),
             range,
-            span,
             group: group::Config::new(NodeId(id), range),
             report_again_after: Length(5 * TICK),
             abort_after: Length(60 * TICK),
@@ -784,7 +783,9 @@ impl World {
                 let to = Requester { id: RequestId { origin: 5, n: txn.n }, node: NodeId(1) };
                 self.answer(to, outcome);
             }
-            txn::Effect::TryAgain(txn::Job::LeaseEnd { .. }) => unreachable!("no lease ends here"),
+            txn::Effect::TryAgain(txn::Job::LeaseEnd { .. } | txn::Job::Split { .. }) => {
+                unreachable!("no lease ends here, and no range is cut")
+            }
             txn::Effect::TryAgain(txn::Job::Change(command)) => {
                 self.see("attempt aborted");
                 let txn = self.txns.remove(&id).expect("it is under way");
