@@ -112,13 +112,8 @@ impl Replica {
         });
         let mut absent = Vec::new();
         for (range, known) in silent {
-            if Stored::load(view, range)?.is_some() {
-                continue;
-            }
-            let is_to_come = known.parent != GroupId::SPINE
-                && Stored::load(view, known.parent)?
-                    .is_some_and(|parent| parent.span.contains(&known.span.start));
-            if !is_to_come {
+            let is_here = Stored::load(view, range)?.is_some();
+            if !is_here && !self.is_to_come(&known.span.start, view)? {
                 absent.push(range);
             }
         }
@@ -127,6 +122,17 @@ impl Replica {
             self.out.push(Effect::Begin(range));
         }
         Ok(())
+    }
+
+    /// Whether a replica here that lags still has a key: the range that has it now begins when that
+    /// replica comes so far, and not before, as the older writes are in its log.
+    fn is_to_come(&self, key: &[u8], view: &dyn View) -> Result<bool, ViewError> {
+        for (range, _) in self.state.ranges().iter() {
+            if Stored::load(view, range)?.is_some_and(|stored| stored.span.contains(key)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Everything that the state remembers for a range.
