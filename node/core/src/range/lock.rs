@@ -45,13 +45,15 @@ pub fn is_within(inner: &Span, outer: &Span) -> bool {
 }
 
 /// To end a lease is to delete its keys: those that are attached to it now are locked as well, as
-/// far as the range owns them. Once the lease is latched nobody attaches another.
+/// far as the range owns them. Once the lease is latched nobody attaches another. If there are very
+/// many and `span` is given, that is locked instead: a log is not the place for a list of them.
 ///
 /// # Errors
 /// The store cannot be read.
 pub fn with_attached_keys(
     view: &dyn View,
     mut locks: Vec<Lock>,
+    span: Option<&Span>,
     owns: impl Fn(&[u8]) -> bool,
 ) -> Result<Vec<Lock>, ViewError> {
     let ends = |lock: &&Lock| lock.lease != 0 && lock.is_write;
@@ -59,8 +61,22 @@ pub fn with_attached_keys(
     for lease in leases {
         let locked: BTreeSet<Bytes> = locks.iter().map(|lock| lock.key.clone()).collect();
         let keys = mvcc::lease_keys(view, LeaseId(lease))?.into_iter();
-        let new = keys.filter(|key| owns(key) && !locked.contains(key));
-        locks.extend(new.map(|key| Lock { key, is_write: true, ..Lock::default() }));
+        let new: Vec<Bytes> = keys.filter(|key| owns(key) && !locked.contains(key)).collect();
+        let all = span.map(|span| Lock {
+            key: span.start.clone(),
+            range_end: span.end.clone().unwrap_or(Bytes::from_static(b"\0")),
+            is_write: true,
+            lease: 0,
+        });
+        match all {
+            Some(all) if locks.contains(&all) => {}
+            Some(all) if new.len() > mvcc::NAMED_KEYS_MAX => locks.push(all),
+            _ => locks.extend(new.into_iter().map(|key| Lock {
+                key,
+                is_write: true,
+                ..Lock::default()
+            })),
+        }
     }
     Ok(locks)
 }

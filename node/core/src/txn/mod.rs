@@ -58,8 +58,9 @@ pub enum Input {
     /// The keys in a range are locked by the entry at this index of its log; in range 0 by the
     /// spine's leader of this term.
     Prepared(GroupId, u64),
-    /// A range will not lock its keys for this attempt.
-    PrepareFailed,
+    /// A range will not lock its keys for this attempt. It may be late: a later leader of the range
+    /// may have locked them meanwhile.
+    PrepareFailed(GroupId),
     /// The spine has committed it, at this revision or, if it changes no key, without one; the
     /// second is that of the state after it.
     Committed(i64, i64),
@@ -151,10 +152,13 @@ impl Coordinator {
         match input {
             Input::Tick => {}
             Input::Prepared(range, at) => self.on_prepared(range, at),
-            Input::PrepareFailed => {
+            Input::PrepareFailed(range)
+                if matches!(self.phase, Phase::Prepare) && !self.prepared.contains_key(&range) =>
+            {
                 self.abort(out);
                 self.try_again(out);
             }
+            Input::PrepareFailed(_) => {}
             Input::Ended => self.try_again(out),
             Input::Committed(revision, head) => self.on_committed(revision, head, ranges, out),
             Input::Rejected(error) => self.reply(Err(error), out),
@@ -350,9 +354,9 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Gives the locks back; not when it may be committed yet.
+    /// Gives the locks back, if there are any; not when it may be committed yet.
     fn abort(&self, out: &mut Vec<Effect>) {
-        if matches!(self.phase, Phase::Prepare | Phase::Read) {
+        if matches!(self.phase, Phase::Prepare | Phase::Read) && !self.prepared.is_empty() {
             out.push(Effect::Abort);
         }
     }

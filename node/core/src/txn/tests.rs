@@ -159,7 +159,7 @@ fn what_has_no_effect_is_answered_at_a_ticket_and_gives_its_locks_back() {
 fn an_ended_attempt_is_tried_again_and_a_refused_one_is_not() {
     let again = Effect::TryAgain(Job::Change(delete("c", "\0")));
     let cases =
-        [(Input::Ended, vec![again.clone()]), (Input::PrepareFailed, vec![Effect::Abort, again])];
+        [(Input::Ended, vec![again.clone()]), (Input::PrepareFailed(GroupId(1)), vec![again])];
     for (input, expected) in cases {
         let mut attempt = Attempt::new(delete("c", "\0"), filled());
         assert_eq!(attempt.step(input), expected);
@@ -168,6 +168,22 @@ fn an_ended_attempt_is_tried_again_and_a_refused_one_is_not() {
     let mut attempt = Attempt::new(delete("c", "\0"), filled());
     let out = attempt.step(Input::Rejected(Error::LeaseNotFound));
     assert_eq!(out, [Effect::Reply(Err(Error::LeaseNotFound))]);
+}
+
+#[test]
+fn a_refusal_that_comes_late_does_not_make_a_second_attempt() {
+    let mut attempt = Attempt::new(delete("c", "\0"), filled());
+    attempt.step(Input::Tick);
+    attempt.step(Input::Prepared(GroupId(1), 7));
+    assert_eq!(attempt.step(Input::PrepareFailed(GroupId(1))), [], "an earlier leader's");
+    attempt.step(Input::Prepared(GroupId(2), 9));
+    attempt.step(Input::Ticket(head(5)));
+    assert!(attempt.coordinator.is_decided());
+    assert_eq!(attempt.step(Input::PrepareFailed(GroupId(2))), [], "it may be committed");
+    let mut attempt = Attempt::new(delete("c", "\0"), filled());
+    attempt.step(Input::Prepared(GroupId(1), 7));
+    let again = Effect::TryAgain(Job::Change(delete("c", "\0")));
+    assert_eq!(attempt.step(Input::PrepareFailed(GroupId(2))), [Effect::Abort, again]);
 }
 
 #[test]

@@ -84,7 +84,7 @@ impl Replica {
         }
         self.wanted.insert(id, self.now);
         let span = &self.span;
-        let locks = lock::with_attached_keys(view, locks, |key| span.contains(key))?;
+        let locks = lock::with_attached_keys(view, locks, Some(span), |key| span.contains(key))?;
         self.latch(lock::footprint(&locks), Waiting::Prepare { id, locks }, view)
     }
 
@@ -104,7 +104,8 @@ impl Replica {
             return self.unlatch(vec![guard], view);
         }
         let span = &self.span;
-        let needed = lock::with_attached_keys(view, locks.clone(), |key| span.contains(key))?;
+        let needed =
+            lock::with_attached_keys(view, locks.clone(), Some(span), |key| span.contains(key))?;
         if needed.len() > locks.len() {
             self.unlatch(vec![guard], view)?;
             self.wanted.insert(id, self.now);

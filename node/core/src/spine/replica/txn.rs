@@ -111,6 +111,10 @@ impl Replica {
     ) -> Result<(), ViewError> {
         match effect {
             txn::Effect::Prepare(range, locks) => return self.send_prepare(id, range, locks, view),
+            txn::Effect::Propose(record) if self.is_too_large(&record) => {
+                self.end_attempt(id, Err(Error::RequestTooLarge));
+                return self.propose_own(abort_record(id), view);
+            }
             txn::Effect::Propose(record) => return self.propose_own(record, view),
             txn::Effect::WantTicket => self.tickets.want_txn(id, self.now),
             txn::Effect::Abort => return self.propose_own(abort_record(id), view),
@@ -251,7 +255,9 @@ impl Replica {
             Some(txn_message::Body::PreparedAt(at)) => {
                 self.txns.input(id, Input::Prepared(range, at));
             }
-            Some(txn_message::Body::IsRefused(_)) => self.txns.input(id, Input::PrepareFailed),
+            Some(txn_message::Body::IsRefused(_)) => {
+                self.txns.input(id, Input::PrepareFailed(range));
+            }
             None => {}
         }
         Ok(())
@@ -306,7 +312,7 @@ impl Replica {
     ) -> Result<(), ViewError> {
         let ranges = self.state.ranges();
         let owns = |key: &[u8]| ranges.owner(key) == GroupId::SPINE;
-        let locks = lock::with_attached_keys(view, locks, owns)?;
+        let locks = lock::with_attached_keys(view, locks, None, owns)?;
         let footprint = lock::footprint(&locks);
         self.latch(footprint, Waiting { to: None, work: Work::Prepare { id, locks } }, view)
     }
@@ -332,7 +338,7 @@ impl Replica {
         }
         let ranges = self.state.ranges();
         let owns = |key: &[u8]| ranges.owner(key) == GroupId::SPINE;
-        let needed = lock::with_attached_keys(view, locks.clone(), owns)?;
+        let needed = lock::with_attached_keys(view, locks.clone(), None, owns)?;
         if needed.len() > locks.len() {
             self.unlatch(vec![guard], view)?;
             return self.latch_prepare(id, needed, view);
@@ -346,7 +352,8 @@ impl Replica {
     pub(super) fn answer_prepare(&mut self, range: GroupId, id: RequestId, at: Option<u64>) {
         let Some((to, _)) = self.txns.wanted_by.get(&id).copied() else { return };
         if to == self.node() {
-            let input = at.map_or(Input::PrepareFailed, |at| Input::Prepared(range, at));
+            let refused = Input::PrepareFailed(range);
+            let input = at.map_or(refused, |at| Input::Prepared(range, at));
             self.txns.input(id, input);
             return;
         }

@@ -226,7 +226,7 @@ impl Replica {
     ) -> Result<(), ViewError> {
         let to = to.unwrap_or_else(|| self.own_requester());
         let record = Record { origin: to.id.origin, n: to.id.n, body: Some(body) };
-        let is_too_large = prost::Message::encoded_len(&record) > self.record_bytes_max(&record);
+        let is_too_large = self.is_too_large(&record);
         let is_duplicate = self.proposed.contains_key(&to.id);
         if is_too_large || is_duplicate {
             if is_too_large {
@@ -242,11 +242,19 @@ impl Replica {
         self.push_record(record, view)
     }
 
+    pub(super) fn is_too_large(&self, record: &Record) -> bool {
+        prost::Message::encoded_len(record) > self.record_bytes_max(record)
+    }
+
     /// A client's proposal has etcd's limit. The keys that a delete or a lease names are not the
     /// client's bytes and may take more, as much as an append of the log takes.
     fn record_bytes_max(&self, record: &Record) -> usize {
         let is_resolved = match &record.body {
             Some(Body::Write(write)) => write.effects.iter().any(|effect| effect.is_delete),
+            Some(Body::TxnCommit(commit)) => {
+                let mut effects = commit.shares.iter().flat_map(|share| &share.effects);
+                commit.split.is_some() || effects.any(|effect| effect.is_delete)
+            }
             Some(Body::LeaseRevoke(_)) => true,
             _ => false,
         };

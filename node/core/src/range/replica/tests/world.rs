@@ -429,7 +429,7 @@ impl World {
             }
             Effect::PrepareFailed(txn) => {
                 self.see("prepare failed");
-                self.step_txn(txn, txn::Input::PrepareFailed);
+                self.step_txn(txn, txn::Input::PrepareFailed(range));
             }
             Effect::AbortTxn(txn) => {
                 self.see("transaction ended");
