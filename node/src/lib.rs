@@ -16,6 +16,7 @@ pub mod wal;
 pub mod watch;
 
 pub mod config;
+pub mod ctl;
 pub mod logging;
 pub mod metrics;
 pub mod runtime;

@@ -6,12 +6,18 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use flotilla::config::{self, Outcome};
-use flotilla::{logging, start, supervise};
+use flotilla::{ctl, logging, start, supervise};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|it| it.to_string_lossy().into_owned()).collect();
+    if let Some(("ctl", rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest))
+    {
+        return ctl::run(rest);
+    }
     // Variables that are not text are none of ours.
     let env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

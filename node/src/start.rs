@@ -8,12 +8,10 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use anyhow::Context as _;
-use flotilla_core::group::{self, Chance};
+use flotilla_core::group;
 use flotilla_core::membership::Policy;
-use flotilla_core::range as range_core;
 use flotilla_core::range::replica::Input;
-use flotilla_core::range::stored::{self, Stored};
-use flotilla_core::spine::{self, Replica, State};
+use flotilla_core::spine::{self, Replica};
 use flotilla_core::stage::Stage;
 use flotilla_core::time::{Length, Time};
 use flotilla_core::{GroupId, NodeId};
@@ -22,9 +20,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::cluster::{Bootstrapped, announce, auto_compact, bootstrap, refuse_lost_log};
 use crate::config::Config;
 use crate::peer::{self, Peers};
-use crate::range::{
-    self, Applier, Completion, Mail, Outbox, Parts, RangeActor, Ranges, SpineActor,
-};
+use crate::range::{self, Applier, Completion, Mail, Maker, Outbox, Parts, Ranges, SpineActor};
 use crate::router::{Board, Pending, Router};
 use crate::runtime::{Listeners, Workers};
 use crate::store::{self, Store};
@@ -35,12 +31,10 @@ use crate::{CLUSTER_VERSION, ETCD_VERSION, metrics, wal};
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a stopping node waits for its apply thread.
 const APPLY_END_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is looked whether there is something to show.
+const SHOWN_POLL: Duration = Duration::from_millis(10);
 /// What an append to the log may be longer than the largest record in it.
 const APPEND_OVERHEAD_BYTES: u64 = 2 << 20;
-/// A range reports again what the spine has not numbered after so many ticks.
-const REPORT_AGAIN_TICKS: u64 = 10;
-/// A range writes down how its writes were numbered after this, if no write takes it along.
-const NOTE_AFTER: Length = Length::from_ms(500);
 /// Ticks in one heartbeat interval: elections are drawn in finer steps than heartbeats.
 const TICKS_PER_HEARTBEAT: u32 = 5;
 
@@ -95,7 +89,11 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         0 => Stage::joining(),
         _ => Stage::open(&store)?,
     };
-    let replicas = range_replicas(&config, node, &store, &state, &mut logs)?;
+    let known_ranges: Vec<GroupId> = state.ranges().iter().map(|(range, _)| range).collect();
+    if !known_ranges.is_empty() {
+        // Until the apply thread has looked.
+        board.set_whole(false);
+    }
     let (applier, applying) = Applier {
         store: store.clone(),
         node,
@@ -113,14 +111,17 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
 
     let started = Instant::now();
     let is_alone = state.conf().voters == [node.0];
-    let replica = Replica::new(
-        replica_config(&config, node),
-        Time(0),
-        state,
-        recovered,
-        Box::new(OperatingSystem),
-    )
-    .context("the data directory is damaged")?;
+    let spine_config = replica_config(&config, node);
+    let chance = Box::new(range::OperatingSystem);
+    let replica = Replica::new(spine_config.clone(), Time(0), state, recovered, chance)
+        .context("the data directory is damaged")?;
+    let maker = Maker {
+        spine: spine_config,
+        store: store.clone(),
+        wal: wal.clone(),
+        applier: applier.clone(),
+        started,
+    };
     let (peer_events, events) = mpsc::channel(peer::EVENTS_MAX);
     let mut peers = Peers::new(board.clone(), store.clone(), peer_events.clone());
     peers.set_members(&remote_members, &BTreeSet::new());
@@ -135,6 +136,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         store: store.clone(),
         outbox: Outbox::new(GroupId::SPINE, wal.clone(), applier.clone()),
         ranges: ranges.clone(),
+        maker: maker.clone(),
         peers,
         pending: pending.clone(),
         board: board.clone(),
@@ -144,19 +146,22 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     };
     let actor = SpineActor::new(parts, reports, events).start();
     router.register(GroupId::SPINE, actor.clone().recipient());
-    for replica in replicas {
-        let range = replica.range();
-        let outbox = Outbox::new(range, wal.clone(), applier.clone());
-        let replica = RangeActor::new(replica, store.clone(), outbox, actor.clone(), started);
-        ranges.insert(range, replica.start());
+    for range in &known_ranges {
+        let log = logs.groups.remove(range);
+        if let Some(replica) = maker.restart(*range, log, &actor)? {
+            ranges.insert(*range, replica);
+        }
     }
-    drop(applier);
+    drop((applier, maker));
     if is_alone {
         actor.try_send(range::Campaign).context("the spine's actor did not start")?;
     }
 
     for listener in listeners.peers {
         actix::spawn(peer::serve(listener, board.clone(), store.clone(), peer_events.clone()));
+    }
+    if !known_ranges.is_empty() && !until_shown(&board, &removed).await {
+        return Ok(applying);
     }
     let accepting = workers.accept(listeners.clients);
     announce_when_ready(&config, &router, node);
@@ -248,54 +253,6 @@ fn replica_config(config: &Config, node: NodeId) -> spine::Config {
     }
 }
 
-/// The machines of the replicas of other ranges that are on this node.
-fn range_replicas(
-    config: &Config,
-    node: NodeId,
-    store: &Store,
-    state: &State,
-    logs: &mut wal::Recovered,
-) -> anyhow::Result<Vec<range_core::Replica>> {
-    let spine = replica_config(config, node);
-    let mut replicas = Vec::new();
-    for (range, _) in state.ranges().iter() {
-        let Some(stored) = Stored::load(store, range)? else { continue };
-        let log = logs.groups.remove(&range).unwrap_or_default();
-        let mut recovered = range::from_wal(log).map_err(anyhow::Error::msg)?;
-        let stored::Position { index, term, .. } = stored.position;
-        recovered.applied = group::Position { index, term };
-        recovered.conf = stored.conf.clone();
-        let config = range_core::replica::Config {
-            node,
-            range,
-            group: group::Config { group: range, ..spine.group.clone() },
-            report_again_after: Length(spine.tick.0 * REPORT_AGAIN_TICKS),
-            abort_after: spine.request_timeout,
-            note_after: NOTE_AFTER,
-            limits: range_core::replica::Limits {
-                request_bytes_max: spine.limits.request_bytes_max,
-                write_bytes_max: spine.limits.record_bytes_max,
-                retention: spine.limits.retention.clone(),
-                ..range_core::replica::Limits::default()
-            },
-        };
-        let chance = Box::new(OperatingSystem);
-        let replica = range_core::Replica::new(config, Time(0), stored, recovered, chance)
-            .with_context(|| format!("the data of range {range} is damaged"))?;
-        replicas.push(replica);
-    }
-    Ok(replicas)
-}
-
-/// Chance from the operating system.
-struct OperatingSystem;
-
-impl Chance for OperatingSystem {
-    fn below(&mut self, bound: u64) -> u64 {
-        rand::random_range(0..bound)
-    }
-}
-
 fn announce_when_ready(config: &Arc<Config>, router: &Router, node: NodeId) {
     let (config, router) = (config.clone(), router.clone());
     actix::spawn(async move {
@@ -307,6 +264,19 @@ fn announce_when_ready(config: &Arc<Config>, router: &Router, node: NodeId) {
             "ready to serve client requests"
         );
     });
+}
+
+/// Waits until there is something to show to clients. False if the node is to stop before.
+async fn until_shown(board: &Board, removed: &Notify) -> bool {
+    let shown = async {
+        while board.applied_index() == 0 {
+            tokio::time::sleep(SHOWN_POLL).await;
+        }
+    };
+    tokio::select! {
+        () = shown => true,
+        () = wait_for_stop(removed) => false,
+    }
 }
 
 async fn wait_for_stop(removed: &Notify) {
@@ -323,9 +293,10 @@ async fn wait_for_stop(removed: &Notify) {
     }
 }
 
-/// A leader that stops on purpose leaves no gap in leadership, if anyone can take over.
+/// A leader, of the spine or of another range, that stops on purpose leaves no gap in leadership, if
+/// anyone can take over.
 async fn hand_over(actor: &Addr<SpineActor>, board: &Board, node: NodeId) {
-    if board.leader() != node.0 || board.notice().members.len() < 2 {
+    if board.notice().members.len() < 2 {
         return;
     }
     // A full mailbox means that clients come first; they will see an election.

@@ -111,6 +111,8 @@ methods! {
     HealthCheck = "grpc.health.v1.Health" "Check" Unary Refused;
     HealthWatch = "grpc.health.v1.Health" "Watch" Server Refused;
     HealthList = "grpc.health.v1.Health" "List" Unary Refused;
+    RangeList = "flotilla.internal.Admin" "RangeList" Unary Served;
+    Split = "flotilla.internal.Admin" "Split" Unary Refused;
 }
 
 /// What a client is told of a path that names no method, in the words of grpc-go.

@@ -3,6 +3,7 @@
 //!
 //! Nothing is decided here that another node would have to agree with.
 
+mod admin;
 mod authority;
 mod serve;
 mod service;

@@ -102,7 +102,11 @@ where
     F: Future<Output = Result<T, Failure>>,
 {
     for _ in 0..ATTEMPTS_MAX {
+        let is_waiting = !context.board().is_whole();
         let replacements = until_whole(context).await?;
+        if is_waiting {
+            head = context.board().head();
+        }
         let result = read(head).await;
         // A part of the store was replaced meanwhile: nothing of it counts.
         if context.board().replacements() == replacements {

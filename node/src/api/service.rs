@@ -14,8 +14,8 @@ use super::call::Call;
 use super::codec::{ToProst, ToWatchResponse};
 use super::policy::{self, Wishes};
 use super::{
-    Context, Method, cluster, health, http as pages, kv, lease, maintenance, method, range_stream,
-    snapshot, watch,
+    Context, Method, admin, cluster, health, http as pages, kv, lease, maintenance, method,
+    range_stream, snapshot, watch,
 };
 use crate::watch::Hub;
 
@@ -114,6 +114,8 @@ impl Service {
             Method::HealthCheck => unary!(health::check),
             Method::HealthWatch => server_stream!(health::watch),
             Method::HealthList => unary!(health::list),
+            Method::RangeList => unary!(admin::range_list),
+            Method::Split => unary!(admin::split),
         }
     }
 }

@@ -178,9 +178,10 @@ async fn found(config: &Config, store: &Store) -> Result<Bootstrapped, Error> {
     let node = me.ok_or_else(|| Error::NotInitialMember(config.name.clone()))?;
     refuse_second_start(config, node).await?;
     let ids: Vec<NodeId> = members.iter().map(|member| NodeId(member.id)).collect();
-    let cluster_id = identity::cluster_id(&ids);
-    let mut state = State::bootstrap(cluster_id, members);
     let keys: Vec<Bytes> = config.initial_split_keys.iter().cloned().map(Bytes::from).collect();
+    // Founders that cut the keyspace in different ways found different clusters.
+    let cluster_id = identity::cluster_id(&ids, &keys);
+    let mut state = State::bootstrap(cluster_id, members);
     state.pre_split(&keys, &ids);
     let mut batch = Batch::default();
     state.write_all(&mut batch);

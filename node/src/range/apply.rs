@@ -78,7 +78,13 @@ impl Applier {
         }
         let shown = Some(self.stage.shown()).filter(|shown| shown.index > 0);
         let (remote, answered) = (Vec::new(), Vec::new());
-        self.report(Completion::Applied { spine: None, shown, remote, answered });
+        self.report(Completion::Applied {
+            spine: None,
+            shown,
+            remote,
+            answered,
+            begun: Vec::new(),
+        });
         let mut is_compacting = self.stage.shown().head.compact_revision >= 0;
         let mut next_step = Instant::now();
         let mut held = None;
@@ -130,7 +136,7 @@ impl Applier {
     fn apply(&mut self, works: Vec<Work>) {
         let began = Instant::now();
         let was_waiting = self.stage.shown().index == 0 && self.stage.position().index > 0;
-        let Applied { batch, spine, ranges, replies, shown, events, events_after } =
+        let Applied { batch, spine, begun, ranges, replies, shown, events, events_after } =
             self.stage.run(&self.store, works).unwrap_or_else(|error| fatal(&error.to_string()));
         if let Err(error) = self.store.apply(&batch) {
             fatal(&format!("the store cannot be written: {error}"));
@@ -162,7 +168,7 @@ impl Applier {
             // The spine's machine knows who waits for its own entries.
             answered.clear();
         }
-        self.report(Completion::Applied { spine, shown, remote, answered });
+        self.report(Completion::Applied { spine, shown, remote, answered, begun });
         let took = began.elapsed();
         crate::metrics::applied(took, puts_count, deletes_count);
         if took > self.warn_after {
@@ -192,7 +198,13 @@ impl Applier {
         }
         let (remote, answered) = (Vec::new(), Vec::new());
         let shown = Some(shown).filter(|shown| shown.index > 0);
-        self.report(Completion::Applied { spine: None, shown, remote, answered });
+        self.report(Completion::Applied {
+            spine: None,
+            shown,
+            remote,
+            answered,
+            begun: Vec::new(),
+        });
     }
 
     /// Hands watchers all events after a revision.

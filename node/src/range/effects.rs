@@ -54,6 +54,10 @@ impl SpineActor {
             Effect::Removed => self.on_removed(),
             Effect::Status(status) => self.publish_status(status),
             Effect::Range(range, input) => self.mail(range, input),
+            Effect::Begin(range) => {
+                let actor = self.address.clone().expect("an actor that was started has one");
+                self.begin_empty(range, &actor);
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 mod apply;
 mod effects;
 mod entry;
+mod maker;
 mod outbox;
 mod replica;
 
@@ -29,8 +30,9 @@ use tokio_stream::wrappers::ReceiverStream;
 
 pub use apply::{Applier, ApplyMessage};
 pub use entry::{from_wal, to_wal};
+pub use maker::{Maker, OperatingSystem};
 pub use outbox::Outbox;
-pub use replica::{HandOverRange, Mail, RangeActor, Received, Said};
+pub use replica::{HandOverRange, LeadRange, Mail, RangeActor, Received, Said};
 
 use crate::peer::{self, Peers};
 use crate::router::{Board, Pending, Request};
@@ -62,6 +64,8 @@ pub enum Completion {
         remote: Vec<(Requester, Outcome)>,
         /// Clients of this node that were answered.
         answered: Vec<u64>,
+        /// Ranges whose replica on this node begins.
+        begun: Vec<GroupId>,
     },
     /// The store is durable up to this index.
     Flushed(u64),
@@ -81,6 +85,8 @@ pub struct Parts {
     pub outbox: Outbox,
     /// The replicas of other ranges.
     pub ranges: Arc<Ranges>,
+    /// Makes more of them.
+    pub maker: Maker,
     /// The network.
     pub peers: Peers,
     /// Clients that wait.
@@ -109,6 +115,7 @@ pub struct SpineActor {
     staged: Option<Sealed>,
     is_removed: bool,
     ticks_count: u64,
+    address: Option<Addr<Self>>,
 }
 
 impl SpineActor {
@@ -132,6 +139,7 @@ impl SpineActor {
             staged: None,
             is_removed: false,
             ticks_count: 0,
+            address: None,
         }
     }
 
@@ -179,7 +187,7 @@ impl SpineActor {
         }
     }
 
-    fn on_completion(&mut self, completion: Completion) {
+    fn on_completion(&mut self, completion: Completion, ctx: &Context<Self>) {
         match completion {
             Completion::Persisted(token) => {
                 while self.unflushed.front().is_some_and(|(waiting, _)| *waiting <= token) {
@@ -188,7 +196,7 @@ impl SpineActor {
                 self.parts.outbox.send_appends();
                 self.step(Input::Persisted(token));
             }
-            Completion::Applied { spine, shown, remote, answered } => {
+            Completion::Applied { spine, shown, remote, answered, begun } => {
                 self.parts.outbox.send_tasks();
                 for (to, outcome) in remote {
                     let answer = spine::encode_answer(to.id, &outcome);
@@ -203,10 +211,44 @@ impl SpineActor {
                 if let Some(shown) = shown {
                     self.step(Input::Shown(shown));
                 }
+                for range in begun {
+                    self.begin_range(range, ctx);
+                }
             }
             Completion::Flushed(index) => self.step(Input::Flushed(index)),
             Completion::SnapshotInstalled => self.step(Input::SnapshotInstalled),
         }
+    }
+
+    /// A range was split off. Where its parent is led, it is led at once.
+    fn begin_range(&mut self, range: GroupId, ctx: &Context<Self>) {
+        let replica = match self.parts.maker.restart(range, None, &ctx.address()) {
+            Ok(Some(replica)) => replica,
+            Ok(None) => fatal(&format!("range {range} is to begin and is not in the store")),
+            Err(error) => fatal(&error.to_string()),
+        };
+        tracing::info!(%range, "a replica of a range begins");
+        if self.parts.replica.leads_parent_of(range) {
+            replica.do_send(LeadRange);
+        }
+        self.parts.ranges.insert(range, replica);
+        self.publish_ranges();
+    }
+
+    /// The leader of a range will send a snapshot of it.
+    fn begin_empty(&mut self, range: GroupId, actor: &Addr<Self>) {
+        match self.parts.maker.empty(range, actor) {
+            Ok(replica) => self.parts.ranges.insert(range, replica),
+            Err(error) => fatal(&error.to_string()),
+        }
+        tracing::info!(%range, "a replica of a range begins without a state");
+    }
+
+    fn publish_ranges(&self) {
+        let replica = &self.parts.replica;
+        self.parts.board.set_leaderless_ranges(replica.leaderless_ranges());
+        let ranges = replica.range_table();
+        self.parts.board.change(|notice| notice.ranges = ranges);
     }
 
     fn on_peer_event(&mut self, event: peer::Event) {
@@ -316,7 +358,8 @@ impl Actor for SpineActor {
         let events = self.events.take().expect("an actor is started once");
         ctx.add_stream(ReceiverStream::new(events));
         ctx.run_interval(self.parts.tick / 2, |actor, _| actor.on_tick());
-        self.parts.board.set_leaderless_ranges(self.parts.replica.leaderless_ranges());
+        self.address = Some(ctx.address());
+        self.publish_ranges();
         let mut first = vec![spine::Effect::Status(self.parts.replica.status())];
         let cluster = self.parts.replica.cluster();
         // A node that joins has no members yet but those it was told of.
@@ -367,8 +410,7 @@ impl Handler<Said> for SpineActor {
             let is_role = matches!(tell, Tell::Role(_));
             self.step(Input::Range(said.range, tell));
             if is_role {
-                let count = self.parts.replica.leaderless_ranges();
-                self.parts.board.set_leaderless_ranges(count);
+                self.publish_ranges();
             }
         }
         self.parts.peers.flush();
@@ -397,8 +439,8 @@ impl StreamHandler<peer::Event> for SpineActor {
 }
 
 impl StreamHandler<Completion> for SpineActor {
-    fn handle(&mut self, completion: Completion, _: &mut Self::Context) {
-        self.on_completion(completion);
+    fn handle(&mut self, completion: Completion, ctx: &mut Self::Context) {
+        self.on_completion(completion, ctx);
     }
 
     fn finished(&mut self, _: &mut Self::Context) {

@@ -33,6 +33,19 @@ pub struct Mail(pub Input);
 #[rtype(result = "()")]
 pub struct HandOverRange;
 
+/// Try to lead: the node leads the range that this one was split off.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct LeadRange;
+
+/// Everything that was in the mailbox has been gathered.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Turn;
+
+/// How often it is tried, once a tick: the first votes come when others have the range, too.
+const CAMPAIGNS_MAX: u32 = 50;
+
 /// What a step of a range's machine has for the rest of the node.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -68,6 +81,9 @@ pub struct RangeActor {
     /// When the machine's time began.
     started: Instant,
     ticks_count: u64,
+    /// How often this replica is still to campaign.
+    campaigns_left: u32,
+    is_turn_due: bool,
     staged: Option<Sealed>,
     out: Vec<Effect>,
 }
@@ -88,6 +104,8 @@ impl RangeActor {
             spine,
             started,
             ticks_count: 0,
+            campaigns_left: 0,
+            is_turn_due: false,
             staged: None,
             out: Vec::new(),
         }
@@ -104,6 +122,7 @@ impl RangeActor {
         let now = self.now();
         if matches!(input, Input::Tick) {
             self.ticks_count += 1;
+            self.campaign_again(ctx);
             if self.ticks_count.is_multiple_of(TICKS_PER_TELLING) {
                 let (replica, role) = (&self.replica, self.replica.role());
                 let (load, applied) = (replica.load(), replica.applied());
@@ -127,6 +146,18 @@ impl RangeActor {
         if !(tells.is_empty() && messages.is_empty() && snapshots.is_empty()) {
             let range = self.replica.range();
             self.spine.do_send(Said { range, tells, messages, snapshots });
+        }
+    }
+
+    fn campaign_again(&mut self, ctx: &mut Context<Self>) {
+        if self.campaigns_left == 0 {
+            return;
+        }
+        self.campaigns_left -= 1;
+        if self.replica.role().leader.is_none() {
+            self.step(Input::Campaign, ctx);
+        } else {
+            self.campaigns_left = 0;
         }
     }
 
@@ -201,7 +232,37 @@ impl Handler<Mail> for RangeActor {
     type Result = ();
 
     fn handle(&mut self, Mail(input): Mail, ctx: &mut Self::Context) {
-        self.step(input, ctx);
+        match input {
+            Input::Submit(to, command) => {
+                let now = self.now();
+                if let Err(error) = self.replica.gather(now, &self.store, to, command) {
+                    fatal(&format!("{error}"));
+                }
+                if !std::mem::replace(&mut self.is_turn_due, true) {
+                    // Comes after everything that is in the mailbox already.
+                    ctx.notify(Turn);
+                }
+            }
+            input => self.step(input, ctx),
+        }
+    }
+}
+
+impl Handler<Turn> for RangeActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Turn, ctx: &mut Self::Context) {
+        self.is_turn_due = false;
+        self.step(Input::Turn, ctx);
+    }
+}
+
+impl Handler<LeadRange> for RangeActor {
+    type Result = ();
+
+    fn handle(&mut self, _: LeadRange, ctx: &mut Self::Context) {
+        self.campaigns_left = CAMPAIGNS_MAX;
+        self.step(Input::Campaign, ctx);
     }
 }
 

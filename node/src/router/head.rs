@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{PoisonError, RwLock};
 
 use flotilla_core::mvcc::Head;
-use flotilla_core::proto::internal::Member;
+use flotilla_core::proto::internal::{Member, RangeInfo};
 use flotilla_core::spine::Status;
 
 /// What changes together and seldom.
@@ -22,6 +22,8 @@ pub struct Notice {
     pub cluster_version: String,
     /// Members that were removed; their ids never come back.
     pub removed: BTreeSet<u64>,
+    /// All ranges, in the order of their keys; range 0, which has what is left, comes last.
+    pub ranges: Vec<RangeInfo>,
 }
 
 /// Read by many threads, written by few.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 use crate::group::Part;
-use crate::proto::internal::{Record, Ref, Refs, TxnCommit, record::Body};
+use crate::proto::internal::{RangeInfo, Record, Ref, Refs, TxnCommit, record::Body};
 use crate::range::Tell;
 use crate::range::replica::Input;
 use crate::range::stored::Stored;
@@ -68,6 +68,33 @@ impl Replica {
             GroupId::SPINE => self.status.is_leader,
             parent => self.ranges.leader(parent) == Some(self.node()),
         }
+    }
+
+    /// All ranges as this node knows them, in the order of their keys; range 0, which has what no
+    /// other has, comes last.
+    pub fn range_table(&self) -> Vec<RangeInfo> {
+        let mut table: Vec<RangeInfo> = self
+            .state
+            .ranges()
+            .iter()
+            .map(|(range, known)| RangeInfo {
+                range: range.0,
+                start: known.span.start.clone(),
+                end: known.span.end.clone().unwrap_or_default(),
+                replicas: known.replicas.iter().map(|node| node.0).collect(),
+                leader: self.ranges.leader(range).map_or(0, |leader| leader.0),
+                parent: known.parent.0,
+                generation: known.generation,
+                writes: known.assigned,
+            })
+            .collect();
+        table.sort_by(|one, other| one.start.cmp(&other.start));
+        table.push(RangeInfo {
+            replicas: self.state.conf().voters.clone(),
+            leader: self.status.leader.map_or(0, |leader| leader.0),
+            ..RangeInfo::default()
+        });
+        table
     }
 
     /// Other ranges with a replica here whose leader it does not know.

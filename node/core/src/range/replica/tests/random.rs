@@ -351,7 +351,6 @@ fn every_request_is_as_if_it_were_alone_at_its_revision() {
     }
 }
 
-/// Whether a rule that is broken on purpose is noticed in any of some runs.
 /// Whether any of the runs from a seed on is judged to be wrong. Some faults show seldom: those
 /// begin near a seed that shows them.
 fn is_noticed_from(first: u64, mutant: &'static str) -> bool {

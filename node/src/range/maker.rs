@@ -1,0 +1,109 @@
+//! Making replicas of ranges: at the start those that are on disk, later those that are split off or
+//! come from elsewhere.
+
+use std::time::Instant;
+
+use actix::prelude::*;
+use flotilla_core::group::{self, Chance, HardState, Recovered};
+use flotilla_core::range::replica::{Config, Limits, Replica};
+use flotilla_core::range::stored::Stored;
+use flotilla_core::time::{Length, Time};
+use flotilla_core::{GroupId, spine};
+
+use super::{ApplyMessage, Outbox, RangeActor, SpineActor, from_wal};
+use crate::store::Store;
+use crate::wal;
+
+/// A range reports again what the spine has not numbered after so many ticks.
+const REPORT_AGAIN_TICKS: u64 = 10;
+/// A range writes down how its writes were numbered after this, if no write takes it along.
+const NOTE_AFTER: Length = Length::from_ms(500);
+
+/// What all replicas of a node have in common.
+#[derive(Clone)]
+pub struct Maker {
+    /// The spine's configuration, of which they take the times and limits.
+    pub spine: spine::Config,
+    /// The applied state.
+    pub store: Store,
+    /// The shared log.
+    pub wal: wal::Handle,
+    /// The thread that applies.
+    pub applier: crossbeam::channel::Sender<ApplyMessage>,
+    /// When the machines' time began.
+    pub started: Instant,
+}
+
+impl Maker {
+    /// The actor of a replica that is in the store; `None` if it is not. `log` is what the shared
+    /// log remembers of it.
+    ///
+    /// # Errors
+    /// Log and store do not fit together.
+    pub fn restart(
+        &self,
+        range: GroupId,
+        log: Option<wal::GroupLog>,
+        actor: &Addr<SpineActor>,
+    ) -> anyhow::Result<Option<Addr<RangeActor>>> {
+        let Some(stored) = Stored::load(&self.store, range)? else { return Ok(None) };
+        let recovered = from_wal(log.unwrap_or_default()).map_err(anyhow::Error::msg)?;
+        let recovered =
+            Recovered { applied: stored.position.place(), conf: stored.conf.clone(), ..recovered };
+        self.make(range, stored, recovered, actor).map(Some)
+    }
+
+    /// The actor of a replica that has nothing, for the leader of its range to fill. A replica
+    /// without a state gives no vote, so what an earlier one voted for does not matter.
+    ///
+    /// # Errors
+    /// The configuration makes no sense.
+    pub fn empty(
+        &self,
+        range: GroupId,
+        actor: &Addr<SpineActor>,
+    ) -> anyhow::Result<Addr<RangeActor>> {
+        let hard_state = HardState::default();
+        let recovered = Recovered { hard_state, ..Recovered::joining() };
+        self.make(range, Stored::default(), recovered, actor)
+    }
+
+    fn make(
+        &self,
+        range: GroupId,
+        stored: Stored,
+        recovered: Recovered,
+        actor: &Addr<SpineActor>,
+    ) -> anyhow::Result<Addr<RangeActor>> {
+        let spine = &self.spine;
+        let config = Config {
+            node: spine.node,
+            range,
+            group: group::Config { group: range, ..spine.group.clone() },
+            report_again_after: Length(spine.tick.0 * REPORT_AGAIN_TICKS),
+            abort_after: spine.request_timeout,
+            note_after: NOTE_AFTER,
+            limits: Limits {
+                request_bytes_max: spine.limits.request_bytes_max,
+                write_bytes_max: spine.limits.record_bytes_max,
+                retention: spine.limits.retention.clone(),
+                ..Limits::default()
+            },
+        };
+        let now = Time(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX));
+        let replica = Replica::new(config, now, stored, recovered, Box::new(OperatingSystem))
+            .map_err(|error| anyhow::anyhow!("the data of range {range} is damaged: {error}"))?;
+        let outbox = Outbox::new(range, self.wal.clone(), self.applier.clone());
+        let store = self.store.clone();
+        Ok(RangeActor::new(replica, store, outbox, actor.clone(), self.started).start())
+    }
+}
+
+/// Chance from the operating system.
+pub struct OperatingSystem;
+
+impl Chance for OperatingSystem {
+    fn below(&mut self, bound: u64) -> u64 {
+        rand::random_range(0..bound)
+    }
+}
