@@ -2,7 +2,7 @@
 //! threads and actors, hand them to each other, wait for a signal, take everything down in order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -121,6 +121,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         wal: wal.clone(),
         applier: applier.clone(),
         started,
+        logs: Arc::new(Mutex::new(logs.groups)),
     };
     let (peer_events, events) = mpsc::channel(peer::EVENTS_MAX);
     let mut peers = Peers::new(board.clone(), store.clone(), peer_events.clone());
@@ -147,8 +148,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     let actor = SpineActor::new(parts, reports, events).start();
     router.register(GroupId::SPINE, actor.clone().recipient());
     for range in &known_ranges {
-        let log = logs.groups.remove(range);
-        if let Some(replica) = maker.restart(*range, log, &actor)? {
+        if let Some(replica) = maker.restart(*range, &actor)? {
             ranges.insert(*range, replica);
         }
     }

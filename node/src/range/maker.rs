@@ -1,6 +1,8 @@
 //! Making replicas of ranges: at the start those that are on disk, later those that are split off or
 //! come from elsewhere.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use actix::prelude::*;
@@ -32,22 +34,25 @@ pub struct Maker {
     pub applier: crossbeam::channel::Sender<ApplyMessage>,
     /// When the machines' time began.
     pub started: Instant,
+    /// What the shared log remembered at the start of groups that are not running yet. A range that
+    /// was split off, and whose beginning was lost with the store's last batches, begins again when
+    /// its parent comes there, with all it had acknowledged in its log.
+    pub logs: Arc<Mutex<BTreeMap<GroupId, wal::GroupLog>>>,
 }
 
 impl Maker {
-    /// The actor of a replica that is in the store; `None` if it is not. `log` is what the shared
-    /// log remembers of it.
+    /// The actor of a replica that is in the store; `None` if it is not.
     ///
     /// # Errors
     /// Log and store do not fit together.
     pub fn restart(
         &self,
         range: GroupId,
-        log: Option<wal::GroupLog>,
         actor: &Addr<SpineActor>,
     ) -> anyhow::Result<Option<Addr<RangeActor>>> {
         let Some(stored) = Stored::load(&self.store, range)? else { return Ok(None) };
-        let recovered = from_wal(log.unwrap_or_default()).map_err(anyhow::Error::msg)?;
+        let log = self.take_log(range).unwrap_or_default();
+        let recovered = from_wal(log).map_err(anyhow::Error::msg)?;
         let recovered =
             Recovered { applied: stored.position.place(), conf: stored.conf.clone(), ..recovered };
         self.make(range, stored, recovered, actor).map(Some)
@@ -63,9 +68,15 @@ impl Maker {
         range: GroupId,
         actor: &Addr<SpineActor>,
     ) -> anyhow::Result<Addr<RangeActor>> {
-        let hard_state = HardState::default();
+        let log = self.take_log(range).unwrap_or_default();
+        let wal::HardState { term, vote, .. } = log.hard_state;
+        let hard_state = HardState { term, vote, commit: 0 };
         let recovered = Recovered { hard_state, ..Recovered::joining() };
         self.make(range, Stored::default(), recovered, actor)
+    }
+
+    fn take_log(&self, range: GroupId) -> Option<wal::GroupLog> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner).remove(&range)
     }
 
     fn make(

@@ -45,6 +45,8 @@ pub const COMPLETIONS_MAX: usize = 4_096;
 pub const MAILBOX_REQUESTS_MAX: usize = 16_384;
 /// Requests gathered into a turn before it is ended early.
 const TURN_REQUESTS_MAX: usize = 1_024;
+/// What is shown of the ranges is brought up to date once in so many ticks.
+const TICKS_PER_LOOK: u64 = 50;
 /// At the level `debug` the machine tells where it stands once in so many ticks.
 const TICKS_PER_TELLING: u64 = 100;
 /// Ticks made up for at once after the actor was kept from its timer.
@@ -222,7 +224,7 @@ impl SpineActor {
 
     /// A range was split off. Where its parent is led, it is led at once.
     fn begin_range(&mut self, range: GroupId, ctx: &Context<Self>) {
-        let replica = match self.parts.maker.restart(range, None, &ctx.address()) {
+        let replica = match self.parts.maker.restart(range, &ctx.address()) {
             Ok(Some(replica)) => replica,
             Ok(None) => fatal(&format!("range {range} is to begin and is not in the store")),
             Err(error) => fatal(&error.to_string()),
@@ -295,6 +297,9 @@ impl SpineActor {
         self.step(Input::DiskStalled(stalled));
         for _ in 0..due_count.min(TICKS_LATE_MAX) {
             self.ticks_count += 1;
+            if self.ticks_count.is_multiple_of(TICKS_PER_LOOK) {
+                self.publish_ranges();
+            }
             if self.ticks_count.is_multiple_of(TICKS_PER_TELLING) {
                 tracing::debug!(load = self.parts.replica.load_text(), "spine");
             }
