@@ -207,7 +207,7 @@ fn open_wal(
                 // The actor ends only with the process.
                 let _ = completions.blocking_send(Completion::Persisted(token));
             } else if let Some(actor) = ranges.get(group) {
-                actor.do_send(Mail(Input::Persisted(token)));
+                range::deliver(&actor, Mail(Input::Persisted(token)));
             }
         }
     };

@@ -72,7 +72,7 @@ impl World {
             inflight_messages_max: plan.inflight_messages_max,
             ..group::Config::new(NodeId(id), range)
         };
-        let retention = plan.limits.retention.clone();
+        let retention = plan.limits.retention;
         let config = Config {
             node: NodeId(id),
             range,

@@ -15,7 +15,7 @@ use flotilla_core::watch::{Event, Published};
 use flotilla_core::{GroupId, NodeId};
 use tokio::sync::mpsc;
 
-use super::{Completion, Mail, Ranges};
+use super::{Completion, Mail, Ranges, deliver};
 use crate::router::{Board, Pending};
 use crate::store::{Sealed, Store};
 use crate::supervise::fatal;
@@ -161,7 +161,7 @@ impl Applier {
         }
         for (range, position) in &ranges {
             if let Some(actor) = self.ranges.get(*range) {
-                actor.do_send(Mail(Input::Applied(*position)));
+                deliver(&actor, Mail(Input::Applied(*position)));
             }
         }
         if ranges.is_empty() {
@@ -193,7 +193,7 @@ impl Applier {
         self.publish(before.max(shown.head.revision), Vec::new());
         match (group, self.ranges.get(group)) {
             (GroupId::SPINE, _) => self.report(Completion::SnapshotInstalled),
-            (_, Some(actor)) => actor.do_send(Mail(Input::SnapshotInstalled)),
+            (_, Some(actor)) => deliver(&actor, Mail(Input::SnapshotInstalled)),
             (_, None) => {}
         }
         let (remote, answered) = (Vec::new(), Vec::new());

@@ -1,10 +1,11 @@
 //! Carrying out what the machine asks for.
 
+use flotilla_core::range::replica::Input;
 use flotilla_core::spine::{Cluster, Effect, Status};
 use flotilla_core::stage::Work;
-use flotilla_core::{GroupId, group, range};
+use flotilla_core::{GroupId, group};
 
-use super::{ApplyMessage, Completion, Mail, SpineActor};
+use super::{ApplyMessage, Completion, Mail, SpineActor, deliver};
 use crate::supervise::fatal;
 
 impl SpineActor {
@@ -61,9 +62,22 @@ impl SpineActor {
         }
     }
 
-    pub(super) fn mail(&self, range: GroupId, input: range::replica::Input) {
-        if let Some(actor) = self.parts.ranges.get(range) {
-            actor.do_send(Mail(input));
+    /// Something for the machine of a range. What a peer says may be lost, and a client may be
+    /// refused.
+    pub(super) fn mail(&mut self, range: GroupId, input: Input) {
+        let Some(actor) = self.parts.ranges.get(range) else { return };
+        match input {
+            Input::Message(_) => {
+                if actor.try_send(Mail(input)).is_err() {
+                    ::metrics::counter!(crate::metrics::PEER_FRAMES_DROPPED).increment(1);
+                }
+            }
+            Input::Submit(to, _) => {
+                if actor.try_send(Mail(input)).is_err() {
+                    self.refused.push((range, to));
+                }
+            }
+            input => deliver(&actor, Mail(input)),
         }
     }
 

@@ -97,7 +97,7 @@ impl Maker {
             limits: Limits {
                 request_bytes_max: spine.limits.request_bytes_max,
                 write_bytes_max: spine.limits.record_bytes_max,
-                retention: spine.limits.retention.clone(),
+                retention: spine.limits.retention,
                 ..Limits::default()
             },
         };

@@ -6,6 +6,7 @@
 //! back as completions.
 
 mod apply;
+mod deliver;
 mod effects;
 mod entry;
 mod maker;
@@ -29,6 +30,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 pub use apply::{Applier, ApplyMessage};
+pub use deliver::deliver;
 pub use entry::{from_wal, to_wal};
 pub use maker::{Maker, OperatingSystem};
 pub use outbox::Outbox;
@@ -118,6 +120,8 @@ pub struct SpineActor {
     is_removed: bool,
     ticks_count: u64,
     address: Option<Addr<Self>>,
+    /// Requests for which the actor of their range had no room.
+    refused: Vec<(GroupId, Requester)>,
 }
 
 impl SpineActor {
@@ -142,6 +146,7 @@ impl SpineActor {
             is_removed: false,
             ticks_count: 0,
             address: None,
+            refused: Vec::new(),
         }
     }
 
@@ -164,6 +169,10 @@ impl SpineActor {
         }
         for peer in self.parts.peers.take_dropped() {
             self.step(Input::Disconnected(peer));
+        }
+        for (range, to) in std::mem::take(&mut self.refused) {
+            let refusal = Tell::Reply(to, Err(flotilla_core::Error::TooManyRequests));
+            self.step(Input::Range(range, refusal));
         }
     }
 
@@ -231,7 +240,7 @@ impl SpineActor {
         };
         tracing::info!(%range, "a replica of a range begins");
         if self.parts.replica.leads_parent_of(range) {
-            replica.do_send(LeadRange);
+            deliver(&replica, LeadRange);
         }
         self.parts.ranges.insert(range, replica);
         self.publish_ranges();
@@ -271,7 +280,7 @@ impl SpineActor {
                     self.staged = Some(sealed);
                     self.step(Input::SnapshotReceived(message, mark));
                 } else if let Some(actor) = self.parts.ranges.get(group) {
-                    actor.do_send(Received { message, mark, sealed });
+                    deliver(&actor, Received { message, mark, sealed });
                 }
             }
             peer::Event::SnapshotSent(GroupId::SPINE, to, is_ok) => {
@@ -333,7 +342,8 @@ impl Ranges {
 
     fn tick(&self) {
         for actor in &self.actors {
-            actor.value().do_send(Mail(flotilla_core::range::replica::Input::Tick));
+            // The next tick does as well.
+            let _ = actor.value().try_send(Mail(flotilla_core::range::replica::Input::Tick));
         }
     }
 }
@@ -396,7 +406,7 @@ impl Handler<HandOver> for SpineActor {
     type Result = ();
 
     fn handle(&mut self, _: HandOver, _: &mut Self::Context) {
-        self.parts.ranges.all().iter().for_each(|actor| actor.do_send(HandOverRange));
+        self.parts.ranges.all().iter().for_each(|actor| deliver(actor, HandOverRange));
         self.step(Input::HandOver);
     }
 }
@@ -427,7 +437,7 @@ impl Handler<Campaign> for SpineActor {
 
     fn handle(&mut self, _: Campaign, _: &mut Self::Context) {
         for actor in self.parts.ranges.all() {
-            actor.do_send(Mail(flotilla_core::range::replica::Input::Campaign));
+            deliver(&actor, Mail(flotilla_core::range::replica::Input::Campaign));
         }
         self.step(Input::Campaign);
     }

@@ -1,8 +1,8 @@
 //! The actor of a replica of a range beside range 0: it drives the range's machine, carries out its
 //! effects, and passes on what it tells the spine.
 //!
-//! Nothing here bounds the mailbox: what comes in answers what the machine asked for, is a client's
-//! request that the spine's actor has admitted, or is a tick.
+//! Its mailbox has the limit of the spine's for what clients and peers send; what answers the machine
+//! itself is always taken.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use flotilla_core::time::Time;
 use flotilla_core::{GroupId, NodeId};
 
 use super::outbox::Outbox;
-use super::{ApplyMessage, SpineActor};
+use super::{ApplyMessage, MAILBOX_REQUESTS_MAX, SpineActor, deliver};
 use crate::store::{Sealed, Store};
 use crate::supervise::fatal;
 
@@ -145,7 +145,7 @@ impl RangeActor {
         self.out = out;
         if !(tells.is_empty() && messages.is_empty() && snapshots.is_empty()) {
             let range = self.replica.range();
-            self.spine.do_send(Said { range, tells, messages, snapshots });
+            deliver(&self.spine, Said { range, tells, messages, snapshots });
         }
     }
 
@@ -201,7 +201,7 @@ impl RangeActor {
             if let Err(error) = store.flush() {
                 fatal(&format!("the store cannot be made durable: {error}"));
             }
-            addr.do_send(Mail(Input::Flushed(index)));
+            deliver(&addr, Mail(Input::Flushed(index)));
         });
     }
 
@@ -226,6 +226,10 @@ impl RangeActor {
 
 impl Actor for RangeActor {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX_REQUESTS_MAX);
+    }
 }
 
 impl Handler<Mail> for RangeActor {

@@ -34,6 +34,7 @@ impl Tell {
     ///
     /// # Errors
     /// The effect, which is the driver's.
+    #[expect(clippy::result_large_err, reason = "an effect that is passed on, not a failure")]
     pub fn from_effect(effect: Effect, replica: &Replica) -> Result<Self, Effect> {
         Ok(match effect {
             Effect::Report(reference) => Self::Report(reference),
