@@ -262,7 +262,7 @@ impl World {
 
 /// Replaces what a group has in a store by the rows of its snapshot.
 fn put_in_place(view: &mut MemoryView, group: GroupId, rows: &MemoryView) -> Result<(), ViewError> {
-    let scope = Scope::load(view, group)?;
+    let scope = Scope::of_install(view, rows, group)?;
     let scope = scope.ok_or_else(|| ViewError("it is not known here".to_owned()))?;
     let mut install = snapshot::Install::new(scope);
     while !install.is_finished() {

@@ -224,8 +224,6 @@ impl Plan {
         let cuts = super::ranges::CUTS.into_iter().map(Bytes::from_static);
         let rate = chance.between(1, 3);
         self.cuts = cuts.filter(|_| chance.one_in(rate)).collect();
-        // Ranges stay where the founders are.
-        self.faults.retain(|fault| *fault != Fault::Members);
         if chance.one_in(2) {
             self.faults.push(Fault::Split);
         }

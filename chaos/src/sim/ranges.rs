@@ -226,6 +226,9 @@ impl World {
                 self.see("snapshot refused");
                 self.up(id).staged.remove(&range);
             }
+            Effect::Replicas(..) => self.see("members of a range changed"),
+            Effect::ReplicasRefused(_) => {}
+            Effect::Removed => self.see("replica of a range removed"),
             other => unreachable!("the spine's machine takes {other:?}"),
         }
     }

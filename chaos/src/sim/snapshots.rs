@@ -20,7 +20,9 @@ impl World {
         let found =
             snapshot::mark(&view, group).and_then(|mark| Ok((mark, Scope::load(&view, group)?)));
         let Ok((Some(mark), Some(scope))) = found else {
-            self.invariants.break_with(format!("node {id} has nothing of group {group} to send"));
+            // A cut is under way.
+            self.see("snapshot put off");
+            self.snapshot_sent(id, group, to, false);
             return;
         };
         if group != GroupId::SPINE {
@@ -74,7 +76,10 @@ impl World {
             }
             Ok(true) => self.end_snapshot(id, transfer),
             Err(error) => {
-                self.invariants.break_with(format!("a snapshot from {id} to {to}: {error}"));
+                // The receiver knows of a cut that the sender did not know of.
+                self.say(|| format!("a snapshot from {id} to {to}: {error}"));
+                self.see("snapshot refused by its receiver");
+                self.snapshot_sent(id, transfer.group(), to, false);
             }
         }
     }

@@ -10,12 +10,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
 
+use bytes::Bytes;
+
 use crate::command::{Outcome, RequestId};
 use crate::mvcc::layout::Revision;
 use crate::mvcc::{self, Event, Head};
+use crate::proto::Span;
 use crate::range::frontier::Frontier;
 use crate::range::stored::{self, Stored};
-use crate::spine::apply::{Applied as Writes, Requester};
+use crate::spine::apply::{Applied as Writes, Cut, Requester};
 use crate::spine::state::{Position, State};
 use crate::spine::{self, Shown};
 use crate::view::{Batch, Column, View, ViewError};
@@ -68,6 +71,9 @@ pub struct Stage {
     /// Ranges that there are and of which no replica is here yet. A node without a replica of a
     /// range could show nothing of its keys.
     absent: BTreeSet<GroupId>,
+    /// Replicas whose state is from after a cut that the spine's state here does not know of, and
+    /// where they end now: the keys behind are owned by nobody here.
+    ahead_of_spine: BTreeMap<GroupId, Bytes>,
     /// Replicas that have not heard yet that the spine's state was replaced.
     unaware: BTreeSet<GroupId>,
     /// Some of the history before this is gone.
@@ -95,8 +101,17 @@ impl Stage {
         let shown = Shown { index: 0, head: mvcc::NO_HEAD };
         let frontier = Frontier::new(shown.index, shown.head);
         let (position, ahead) = (Position::default(), BTreeMap::new());
-        let (unaware, absent) = (BTreeSet::new(), BTreeSet::new());
-        Self { frontier, shown, position, ahead, absent, unaware, floor: -1, incomplete: 0 }
+        Self {
+            frontier,
+            shown,
+            position,
+            ahead,
+            absent: BTreeSet::new(),
+            ahead_of_spine: BTreeMap::new(),
+            unaware: BTreeSet::new(),
+            floor: -1,
+            incomplete: 0,
+        }
     }
 
     /// The spine's part of the store was replaced by a newer one. What is shown stays until
@@ -109,7 +124,8 @@ impl Stage {
         self.position = state.position();
         self.frontier = Frontier::new(self.position.index, head_of(self.position));
         self.absent.clear();
-        for (range, _) in state.ranges().iter() {
+        self.ahead_of_spine.clear();
+        for (range, known) in state.ranges().iter() {
             let Some(stored) = Stored::load(view, range)? else {
                 self.absent.insert(range);
                 continue;
@@ -117,6 +133,7 @@ impl Stage {
             let open = state.txns().open(range).map(|(id, share)| (id, share.prepared_at));
             self.frontier.join(range, open.collect());
             self.frontier.set_stored(range, &stored);
+            self.look_at_end(range, &known.span, &stored.span);
             self.unaware.insert(range);
         }
         self.floor = mvcc::compaction_floor(view)?;
@@ -140,10 +157,46 @@ impl Stage {
         self.frontier.join(range, open.collect());
         self.frontier.set_stored(range, &stored);
         self.absent.remove(&range);
+        if let Some(known) = state.ranges().get(range) {
+            self.look_at_end(range, &known.span, &stored.span);
+        }
+        self.forget_cut_off(view, &state)?;
         // Where it comes from, more may have been compacted than is shown here.
         self.floor = mvcc::compaction_floor(view)?;
         // Its events are not among those that are held back.
         self.incomplete = newest_revision(view, self.position.revision)?.max(self.incomplete);
+        Ok(())
+    }
+
+    fn look_at_end(&mut self, range: GroupId, known: &Span, stored: &Span) {
+        match &stored.end {
+            Some(end) if known.contains(end) => {
+                self.ahead_of_spine.insert(range, end.clone());
+            }
+            _ => {
+                self.ahead_of_spine.remove(&range);
+            }
+        }
+    }
+
+    /// What was shown as a part of a range that was replaced by one that ends before it is not here
+    /// any more, until a replica of its own is filled.
+    fn forget_cut_off(&mut self, view: &dyn View, state: &State) -> Result<(), ViewError> {
+        let mut spans = Vec::new();
+        let mut without = Vec::new();
+        for (range, known) in state.ranges().iter() {
+            match Stored::load(view, range)? {
+                Some(stored) => spans.push(stored.span),
+                None => without.push((range, &known.span.start)),
+            }
+        }
+        for (range, start) in without {
+            let is_cut_off = !spans.iter().any(|span| span.contains(start));
+            if is_cut_off && self.frontier.shows(range) {
+                let open = state.txns().open(range).map(|(id, share)| (id, share.prepared_at));
+                self.frontier.join(range, open.collect());
+            }
+        }
         Ok(())
     }
 
@@ -157,6 +210,7 @@ impl Stage {
     pub fn is_whole(&self) -> bool {
         self.unaware.is_empty()
             && self.absent.is_empty()
+            && self.ahead_of_spine.is_empty()
             && self.frontier.shows_all()
             && self.frontier.head().compact_revision >= self.floor
     }
@@ -203,8 +257,8 @@ impl Stage {
                     writes.batch.writes.extend(task.rows.writes);
                     self.position = task.position;
                     applied.spine = Some(task.position);
-                    for range in task.expected {
-                        self.frontier.begin(range);
+                    for cut in task.expected {
+                        self.expect(cut);
                     }
                     applied.begun.extend(task.begun);
                     self.absent.extend(task.elsewhere);
@@ -257,6 +311,19 @@ impl Stage {
         applied.batch = writes.batch;
         applied.replies = writes.replies;
         Ok(applied)
+    }
+
+    /// The range has a replica here from now on. Its keys are shown if they were shown before.
+    fn expect(&mut self, cut: Cut) {
+        let is_here = !self.ahead_of_spine.contains_key(&cut.parent);
+        if is_here && self.frontier.shows(cut.parent) {
+            self.frontier.begin(cut.child);
+        } else {
+            self.frontier.join(cut.child, Vec::new());
+        }
+        if self.ahead_of_spine.get(&cut.parent) == Some(&cut.key) {
+            self.ahead_of_spine.remove(&cut.parent);
+        }
     }
 
     /// The replica of a range begins. Unless the spine has just said so, it may lack anything.

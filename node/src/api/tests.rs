@@ -295,7 +295,7 @@ fn a_learner_answers_three_methods_and_nobody_without_a_leader_if_asked() {
             }
         }
     }
-    assert_eq!(served, [Method::Range, Method::Status, Method::Snapshot]);
+    assert_eq!(served, [Method::Range, Method::Status, Method::Snapshot, Method::RangeList]);
 }
 
 #[test]

@@ -189,7 +189,26 @@ impl RangeActor {
             Effect::Ignored(from, kind, reason) => {
                 tracing::debug!(%range, %from, kind, %reason, "ignored a message of a peer");
             }
-            other => fatal(&format!("range {range} asks for what is not served yet: {other:?}")),
+            Effect::Replicas(_, conf) => {
+                tracing::info!(%range, voters = ?conf.voters, learners = ?conf.learners, "members");
+            }
+            // Tried again by the next tick.
+            Effect::ReplicasRefused(_) => {}
+            // The node was removed from the cluster, and its process is about to stop.
+            Effect::Removed => {
+                tracing::info!(%range, "this node has no part in the range any more")
+            }
+            Effect::Send(_)
+            | Effect::SendSnapshot(..)
+            | Effect::Report(_)
+            | Effect::WantNumbers
+            | Effect::Prepared(..)
+            | Effect::PrepareFailed(_)
+            | Effect::AbortTxn(_)
+            | Effect::WantTicket(_)
+            | Effect::Reply(..)
+            | Effect::Unproposed(..)
+            | Effect::Role(_) => unreachable!("these go to the spine's actor"),
         }
     }
 

@@ -104,7 +104,10 @@ pub(super) fn carry_out(
     batches_max: usize,
 ) -> Result<bool, Error> {
     let UnderWay { group, .. } = under_way;
-    let scope = Scope::load(database, group)?;
+    let scope = match received {
+        Some(received) => Scope::of_install(database, received, group)?,
+        None => Scope::load(database, group)?,
+    };
     let scope = scope.ok_or_else(|| Error::Row(format!("range {group} is not known here")))?;
     let mut work = match received {
         Some(_) => Work::Install(Install::new(scope)),

@@ -96,7 +96,14 @@ pub fn check_remove(
     removed: NodeId,
 ) -> Result<(), Error> {
     let member = state.members().get(&removed.0).ok_or(Error::MemberNotFound)?;
-    if !policy.is_strict || member.is_learner {
+    if member.is_learner {
+        return Ok(());
+    }
+    // The one who stays could not drop the other from the other ranges alone.
+    if voters(state).count() == 2 && !state.ranges().is_empty() {
+        return Err(Error::Unhealthy);
+    }
+    if !policy.is_strict {
         return Ok(());
     }
     let voters_count = voters(state).count();

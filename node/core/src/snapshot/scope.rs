@@ -51,6 +51,32 @@ impl Scope {
         Ok(Self::new(group, state.as_ref().map_or(&Ranges::default(), State::ranges)))
     }
 
+    /// The rows that change when a received snapshot takes the place of what a store has of the
+    /// group: a range was perhaps cut since the one or the other was written.
+    ///
+    /// # Errors
+    /// A store cannot be read.
+    pub fn of_install(
+        live: &dyn View,
+        staged: &dyn View,
+        group: GroupId,
+    ) -> Result<Option<Self>, ViewError> {
+        let Some(mut scope) = Self::load(live, group)? else { return Ok(None) };
+        if group != GroupId::SPINE {
+            for stored in [Stored::load(live, group)?, Stored::load(staged, group)?] {
+                scope.spans.extend(stored.map(|stored| stored.span));
+            }
+            // They begin alike, as a range keeps its first key.
+            let widest = |one: &Span, other: &Span| match (&one.end, &other.end) {
+                (None, _) => std::cmp::Ordering::Greater,
+                (_, None) => std::cmp::Ordering::Less,
+                (Some(one), Some(other)) => one.cmp(other),
+            };
+            scope.spans = scope.spans.into_iter().max_by(widest).into_iter().collect();
+        }
+        Ok(Some(scope))
+    }
+
     /// The group.
     pub fn group(&self) -> GroupId {
         self.group
@@ -114,7 +140,9 @@ impl Scope {
     }
 }
 
-/// Where the state of a group stands in a store; `None` if it is not there.
+/// Where the state of a group stands in a store; `None` if it is not there, or if a cut of the range
+/// is known to the spine's state or to the range's own and not to the other: which of its rows are
+/// its own would depend on whom one asks.
 ///
 /// # Errors
 /// The store cannot be read.
@@ -126,7 +154,11 @@ pub fn mark(view: &dyn View, group: GroupId) -> Result<Option<SnapshotMark>, Vie
             conf: Some(state.conf().clone()),
         }));
     }
-    Ok(Stored::load(view, group)?.map(|stored| SnapshotMark {
+    let scope = Scope::load(view, group)?;
+    let stored = Stored::load(view, group)?;
+    let stored =
+        stored.filter(|stored| scope.is_some_and(|scope| scope.spans == [stored.span.clone()]));
+    Ok(stored.map(|stored| SnapshotMark {
         index: stored.position.index,
         term: stored.position.term,
         conf: Some(stored.conf),

@@ -1,6 +1,8 @@
 //! What is applied: tasks, their steps, and the answers that wait for them. It runs behind the fold,
 //! away from the Raft path, and never decides anything; `stage` makes a batch of it.
 
+use bytes::Bytes;
+
 use crate::command::{Answer, Outcome, RequestId};
 use crate::mvcc;
 use crate::proto::etcdserverpb::ResponseHeader;
@@ -94,6 +96,17 @@ pub struct Step {
     pub reply: Option<Reply>,
 }
 
+/// A range was cut in two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// It keeps what is before the key.
+    pub parent: GroupId,
+    /// It begins with the key.
+    pub child: GroupId,
+    /// Where.
+    pub key: Bytes,
+}
+
 /// A folded entry.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Task {
@@ -105,10 +118,10 @@ pub struct Task {
     pub rows: Batch,
     /// Other ranges whose writes were numbered, up to these sequence numbers.
     pub assigned: Vec<(GroupId, u64)>,
-    /// Ranges of which this node holds a replica from here on, or will once its parent has come so
-    /// far; and those of them whose replica begins here, as `rows` has it.
-    pub expected: Vec<GroupId>,
-    /// See `expected`.
+    /// Ranges of which this node holds a replica from here on, or will once the parent's has come
+    /// so far.
+    pub expected: Vec<Cut>,
+    /// Those of them whose replica begins here, as `rows` has it.
     pub begun: Vec<GroupId>,
     /// New ranges of which this node holds no replica.
     pub elsewhere: Vec<GroupId>,

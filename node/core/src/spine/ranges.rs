@@ -80,6 +80,16 @@ impl Ranges {
         self.insert(child, Range { parent, ..Range::new(span, replicas) });
     }
 
+    /// Every member holds a replica of every range: a member has come, or has gone.
+    pub fn set_member(&mut self, node: NodeId, is_member: bool) {
+        for range in self.by_id.values_mut() {
+            range.replicas.retain(|replica| *replica != node);
+            if is_member {
+                range.replicas.push(node);
+            }
+        }
+    }
+
     /// By id.
     pub fn get(&self, id: GroupId) -> Option<&Range> {
         self.by_id.get(&id.0)

@@ -459,8 +459,10 @@ impl State {
             Kind::Add => {
                 self.members.insert(member.id, member.clone());
                 write_member(batch, member);
+                self.set_replicas_of(member.id, true, batch);
             }
             Kind::Remove => {
+                self.set_replicas_of(member.id, false, batch);
                 self.members.remove(&member.id);
                 self.removed.insert(member.id);
                 batch.delete(Column::Meta, numbered(row::MEMBER, member.id));
@@ -478,6 +480,12 @@ impl State {
                 }
             }
         }
+    }
+
+    fn set_replicas_of(&mut self, member: u64, is_member: bool, batch: &mut Batch) {
+        self.ranges.set_member(NodeId(member), is_member);
+        let all: Vec<GroupId> = self.ranges.iter().map(|(range, _)| range).collect();
+        all.into_iter().for_each(|range| self.write_range(range, batch));
     }
 
     /// The rows of the request windows that changed since the entry at `after`.
@@ -615,7 +623,7 @@ impl State {
         }
         let replicas = match self.ranges.get(parent) {
             Some(parent) => parent.replicas.clone(),
-            None => self.conf.voters.iter().copied().map(NodeId).collect(),
+            None => self.members.keys().copied().map(NodeId).collect(),
         };
         let child = GroupId(self.next_range);
         self.next_range += 1;

@@ -2,10 +2,13 @@
 //! replaced by a snapshot, has everything.
 
 use crate::NodeId;
-use crate::group::{self, Change, Ignored, Kind, conf};
+use crate::group::{self, Change, ChangeStep, Ignored, Kind, conf};
 use crate::proto::internal::{RaftMessage, SnapshotMark};
 use crate::range::replica::write::Holder;
 use crate::range::replica::{Effect, Replica};
+
+/// A learner may vote when it lacks at most so many entries.
+const CLOSE_ENTRIES: u64 = 100;
 
 /// How far a replica is with what was numbered or decided before it was here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,41 @@ impl Replica {
         if let Some(refusal) = self.refusal.take() {
             self.out.push(Effect::ReplicasRefused(refusal));
         }
+    }
+
+    /// The leader takes the next step to the wanted membership, if none is under way: everybody who
+    /// is wanted begins as a learner, votes once it has most of the log, and who is not wanted goes
+    /// last.
+    pub(super) fn follow_members(&mut self) {
+        let is_ready = self.is_serving()
+            && self.group.transferee().is_none()
+            && !self.group.is_change_pending()
+            && !self.is_removed;
+        let Some(wanted) = self.wanted_conf.as_ref().filter(|_| is_ready) else { return };
+        let conf = self.group.conf();
+        if !conf.voters_outgoing.is_empty() {
+            return;
+        }
+        let last = self.group.last_index();
+        let is_close = |id: u64| {
+            let progress = self.group.progress();
+            let progress = progress.iter().find(|progress| progress.node == NodeId(id));
+            progress.is_some_and(|it| {
+                it.is_recently_active && !it.is_snapshotting && it.matched + CLOSE_ENTRIES >= last
+            })
+        };
+        let is_in = |id: &u64| conf.voters.contains(id) || conf.learners.contains(id);
+        let is_wanted = |id: &u64| wanted.voters.contains(id) || wanted.learners.contains(id);
+        let missing = wanted.voters.iter().chain(&wanted.learners).find(|id| !is_in(id));
+        let promoted = conf.learners.iter().find(|id| wanted.voters.contains(id) && is_close(**id));
+        let unwanted = conf.voters.iter().chain(&conf.learners).find(|id| !is_wanted(id));
+        let step = match (missing, promoted, unwanted) {
+            (Some(id), ..) => ChangeStep::AddLearner(NodeId(*id)),
+            (_, Some(id), _) => ChangeStep::AddVoter(NodeId(*id)),
+            (.., Some(id)) => ChangeStep::Remove(NodeId(*id)),
+            (None, None, None) => return,
+        };
+        self.on_change_replicas(Change::one(step));
     }
 
     /// A change has taken effect, and is stored with the task before.

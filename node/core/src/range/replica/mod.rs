@@ -146,6 +146,9 @@ pub enum Input {
     /// The spine's state on this node was replaced by a newer one: find out again when everything
     /// that came before is here. Followed by `CatchingUp` and `CaughtUp`.
     CatchUp,
+    /// Who is to vote in the range and who is to follow it. Its leader gets there by itself, one
+    /// change after the other.
+    Members(ConfState),
     /// The change of membership at this place of the range's log took effect and left this node
     /// without a part, as another replica has said (`Replicas`). May come late and more than once.
     RemovedAt(group::Position),
@@ -308,6 +311,7 @@ pub struct Replica {
     catch_up: CatchUp,
     catch_ups_count: u64,
     is_removed: bool,
+    wanted_conf: Option<ConfState>,
 
     out: Vec<Effect>,
     group_out: Vec<group::Effect>,
@@ -369,6 +373,7 @@ impl Replica {
             catch_up: CatchUp::Wanted,
             catch_ups_count: 0,
             is_removed: false,
+            wanted_conf: None,
             out: Vec::new(),
             group_out: Vec::new(),
         })
@@ -415,6 +420,7 @@ impl Replica {
                 self.catch_up = CatchUp::Wanted;
                 self.out.push(Effect::CatchingUp);
             }
+            Input::Members(wanted) => self.wanted_conf = Some(wanted),
             Input::RemovedAt(place) => self.on_removed_at(place),
         }
         self.turn(view)?;
@@ -493,6 +499,7 @@ impl Replica {
         self.leave_if_removed();
         self.ask_to_catch_up();
         self.tick_reports();
+        self.follow_members();
     }
 
     /// Ends a step: joins what can be joined, proposes what was gathered, and reports.

@@ -11,7 +11,7 @@ use crate::proto::internal::{self, MemberChange, Record, SpineEntry, TxnCommit, 
 use crate::range::latch::Guard;
 use crate::range::stored::Stored;
 use crate::range::{self, run};
-use crate::spine::apply::{Content, Reply, Requester, Step, Task};
+use crate::spine::apply::{Content, Cut, Reply, Requester, Step, Task};
 use crate::spine::replica::write::Work;
 use crate::spine::replica::{Effect, Parcel, Replica, Status};
 use crate::spine::state::{Position, State, Verdict};
@@ -321,7 +321,8 @@ impl Replica {
             folded.task.elsewhere.push(child);
             return;
         }
-        folded.task.expected.push(child);
+        let parent = GroupId(split.parent);
+        folded.task.expected.push(Cut { parent, child, key: split.key.clone() });
         if split.parent == GroupId::SPINE.0 {
             let span = self.state.ranges().get(child).expect("it was just made").span.clone();
             let voters = self.state.conf().voters.clone();
@@ -363,6 +364,7 @@ impl Replica {
         self.state.fold_change(&member_change, conf, &mut folded.task.rows);
         let reply = self.finish_change(&member_change, change.is_some());
         self.publish_cluster();
+        self.tell_members();
         let is_gone = self.state.is_removed(self.node());
         if is_gone {
             self.out.push(Effect::Removed);
@@ -435,6 +437,7 @@ impl Replica {
         self.flushed.replace(self.applied.index);
         self.drop_attempts();
         self.tell_all(|| range::replica::Input::CatchUp);
+        self.tell_members();
         self.drive(group::Input::SnapshotInstalled);
         self.publish_cluster();
         if self.state.is_removed(self.node()) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 use crate::group::Part;
-use crate::proto::internal::{RangeInfo, Record, Ref, Refs, TxnCommit, record::Body};
+use crate::proto::internal::{ConfState, RangeInfo, Record, Ref, Refs, TxnCommit, record::Body};
 use crate::range::Tell;
 use crate::range::replica::Input;
 use crate::range::stored::Stored;
@@ -123,6 +123,9 @@ impl Replica {
                 let before = self.ranges.roles.insert(range, role);
                 let is_news = before.is_none_or(|before| before.leader != role.leader);
                 self.is_unpark_due |= is_news && role.leader.is_some();
+                if role.part == Part::Leader {
+                    self.tell_members();
+                }
             }
         }
     }
@@ -140,7 +143,10 @@ impl Replica {
         let mut absent = Vec::new();
         for (range, known) in silent {
             let is_here = Stored::load(view, range)?.is_some();
-            if !is_here && !self.is_to_come(&known.span.start, view)? {
+            // A parent that has nothing yet may be sent a state from before the cut.
+            let has_parent =
+                known.parent == GroupId::SPINE || Stored::load(view, known.parent)?.is_some();
+            if !is_here && has_parent && !self.is_to_come(&known.span.start, view)? {
                 absent.push(range);
             }
         }
@@ -224,6 +230,20 @@ impl Replica {
         self.ranges.refs_under_way = 0;
         // They were meant for this leader; ranges report again what is not numbered.
         self.ranges.reports.clear();
+    }
+
+    /// Every member holds a replica of every range, and has the same part in it as in the spine.
+    pub(super) fn tell_members(&mut self) {
+        let conf = self.state.conf();
+        let wanted = ConfState {
+            voters: conf.voters.clone(),
+            learners: conf.learners.clone(),
+            ..ConfState::default()
+        };
+        // Not in the middle of a joint change.
+        if conf.voters_outgoing.is_empty() {
+            self.tell_all(|| Input::Members(wanted.clone()));
+        }
     }
 
     /// Tells every replica here.
