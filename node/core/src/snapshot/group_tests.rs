@@ -533,10 +533,20 @@ fn a_mark_says_where_a_group_stands() {
     let mut store = random_store(3);
     let conf = ConfState { voters: vec![1, 4], learners: vec![2], ..Default::default() };
     let position = Position { index: 9, term: 3, seq: 5 };
-    let stored = Stored { position, conf: conf.clone(), ..Default::default() };
-    let mut batch = Batch::default();
-    stored.write(GroupId(1), &mut batch);
-    store.view.apply(&batch);
+    let span = ranges().get(GroupId(1)).unwrap().span.clone();
+    let stored = Stored { position, conf: conf.clone(), span: span.clone(), ..Default::default() };
+    let write = |store: &mut Store, stored: &Stored| {
+        let mut batch = Batch::default();
+        stored.write(GroupId(1), &mut batch);
+        store.view.apply(&batch);
+    };
+    // A cut that the spine's state knows of, or the range's, and the other does not.
+    for end in [b"z", b"n"] {
+        let end = Some(Bytes::from_static(end));
+        write(&mut store, &Stored { span: Span { end, ..span.clone() }, ..stored.clone() });
+        assert_eq!(mark(&store.view, GroupId(1)), Ok(None));
+    }
+    write(&mut store, &stored);
     let found = mark(&store.view, GroupId(1)).unwrap().unwrap();
     assert_eq!((found.index, found.term, found.conf), (9, 3, Some(conf)));
     assert_eq!(mark(&store.view, GroupId(7)), Ok(None));

@@ -325,9 +325,7 @@ impl Replica {
         folded.task.expected.push(Cut { parent, child, key: split.key.clone() });
         if split.parent == GroupId::SPINE.0 {
             let span = self.state.ranges().get(child).expect("it was just made").span.clone();
-            let voters = self.state.conf().voters.clone();
-            let conf = internal::ConfState { voters, ..internal::ConfState::default() };
-            Stored::first(conf, span).write(child, &mut folded.task.rows);
+            Stored::first(self.wanted_members(), span).write(child, &mut folded.task.rows);
             folded.task.begun.push(child);
         }
     }

@@ -234,15 +234,19 @@ impl Replica {
 
     /// Every member holds a replica of every range, and has the same part in it as in the spine.
     pub(super) fn tell_members(&mut self) {
+        // Not in the middle of a joint change.
+        if self.state.conf().voters_outgoing.is_empty() {
+            let wanted = self.wanted_members();
+            self.tell_all(|| Input::Members(wanted.clone()));
+        }
+    }
+
+    pub(super) fn wanted_members(&self) -> ConfState {
         let conf = self.state.conf();
-        let wanted = ConfState {
+        ConfState {
             voters: conf.voters.clone(),
             learners: conf.learners.clone(),
             ..ConfState::default()
-        };
-        // Not in the middle of a joint change.
-        if conf.voters_outgoing.is_empty() {
-            self.tell_all(|| Input::Members(wanted.clone()));
         }
     }
 
