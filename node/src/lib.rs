@@ -9,6 +9,7 @@ pub mod api;
 pub mod cluster;
 pub mod io;
 pub mod peer;
+pub mod placement;
 pub mod range;
 pub mod router;
 pub mod store;

@@ -1,11 +1,13 @@
 //! Every metric of a node: its name, unit and meaning, in one place, under etcd's names wherever
 //! etcd has one. Handles of what is counted for each request are made once and kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use flotilla_core::proto::internal::Heartbeat;
 use flotilla_core::watch::Counts;
+use flotilla_placement::{Rule, Step};
 use metrics::{
     Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
     histogram,
@@ -70,6 +72,29 @@ pub const QUOTA_BYTES: &str = "etcd_server_quota_backend_bytes";
 /// 1 while the store gives back space.
 pub const DEFRAG_INFLIGHT: &str = "etcd_disk_defrag_inflight";
 
+/// Ranges of the cluster.
+pub const RANGES_COUNT: &str = "flotilla_ranges";
+/// Ranges that this node leads.
+pub const LED_COUNT: &str = "flotilla_ranges_led";
+/// Bytes of keys and values of a range that this node leads.
+pub const RANGE_BYTES: &str = "flotilla_range_bytes";
+/// Keys of such a range.
+pub const RANGE_KEYS: &str = "flotilla_range_keys";
+/// Writes to such a range in a second.
+pub const RANGE_WRITES: &str = "flotilla_range_writes_per_second";
+/// Bytes of these writes.
+pub const RANGE_WRITE_BYTES: &str = "flotilla_range_write_bytes_per_second";
+/// Entries that the follower of such a range lacks which is furthest behind.
+pub const RANGE_LAG: &str = "flotilla_range_lag_entries";
+/// Steps of placement that were begun, by kind and rule.
+pub const PLACEMENT_STEPS: &str = "flotilla_placement_steps_total";
+/// Steps that came to nothing.
+pub const PLACEMENT_FAILED: &str = "flotilla_placement_steps_failed_total";
+/// Steps that nothing here can carry out.
+pub const PLACEMENT_REFUSED: &str = "flotilla_placement_steps_refused_total";
+/// What placement cannot help, by the newest plan.
+pub const PLACEMENT_COMPLAINTS: &str = "flotilla_placement_complaints";
+
 /// 1 if a leader is known.
 pub const HAS_LEADER: &str = "etcd_server_has_leader";
 /// 1 if this member leads.
@@ -108,6 +133,9 @@ pub const PROCESS_OPEN_FDS: &str = "process_open_fds";
 /// Versions of clients that are told apart; further ones count as unknown, so that clients cannot
 /// make any number of series.
 const CLIENT_VERSIONS_MAX: usize = 32;
+/// Ranges that have series of their own, from the first one led here on; the others are added up
+/// as `other`, so that splits cannot make any number of series.
+const RANGES_SHOWN_MAX: usize = 64;
 /// How often what histograms have gathered is put into their buckets.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -166,6 +194,21 @@ fn describe() {
     describe_gauge!(STORE_USED_BYTES, Unit::Bytes, "bytes of the store that hold something");
     describe_gauge!(QUOTA_BYTES, Unit::Bytes, "bytes the store may take");
     describe_gauge!(DEFRAG_INFLIGHT, "1 while the store gives back space");
+    describe_gauge!(RANGES_COUNT, "ranges of the cluster");
+    describe_gauge!(LED_COUNT, "ranges that this node leads");
+    describe_gauge!(RANGE_BYTES, Unit::Bytes, "bytes of keys and values of a range led here");
+    describe_gauge!(RANGE_KEYS, "keys of a range led here");
+    describe_gauge!(RANGE_WRITES, "writes in a second to a range led here");
+    describe_gauge!(
+        RANGE_WRITE_BYTES,
+        Unit::Bytes,
+        "bytes written in a second to a range led here"
+    );
+    describe_gauge!(RANGE_LAG, "entries that the last follower of a range led here lacks");
+    describe_counter!(PLACEMENT_STEPS, "steps of placement begun, by kind and rule");
+    describe_counter!(PLACEMENT_FAILED, "steps of placement that came to nothing");
+    describe_counter!(PLACEMENT_REFUSED, "steps of placement that cannot be carried out");
+    describe_gauge!(PLACEMENT_COMPLAINTS, "what placement cannot help");
     describe_gauge!(HAS_LEADER, "1 if a leader is known");
     describe_gauge!(IS_LEADER, "1 if this member leads");
     describe_gauge!(IS_LEARNER, "1 if this member is a learner");
@@ -436,6 +479,67 @@ fn process_ticks() -> Option<[f64; 2]> {
     // The name of the program, in brackets, may hold anything; the third field follows it.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     Some([fields.next()?.parse().ok()?, fields.next()?.parse().ok()?])
+}
+
+/// Ranges that this node leads, as it tells of them, and how many there are in the cluster. A range
+/// that is no longer led here shows zeros.
+pub fn led(heartbeat: &Heartbeat, ranges_count: usize) {
+    static SHOWN: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
+    let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut rows: BTreeMap<Option<u64>, [u64; 5]> =
+        shown.iter().map(|range| (Some(*range), [0; 5])).collect();
+    for led in &heartbeat.led {
+        if shown.len() < RANGES_SHOWN_MAX {
+            shown.insert(led.range);
+        }
+        let row = rows.entry(shown.get(&led.range).copied()).or_default();
+        let lag = led.replicas.iter().map(|it| it.lag_entries).max().unwrap_or(0);
+        let sums = [led.bytes, led.keys, led.writes_per_second, led.write_bytes_per_second];
+        for (sum, more) in row.iter_mut().zip(sums) {
+            *sum = sum.saturating_add(more);
+        }
+        row[4] = row[4].max(lag);
+    }
+    const NAMES: [&str; 5] = [RANGE_BYTES, RANGE_KEYS, RANGE_WRITES, RANGE_WRITE_BYTES, RANGE_LAG];
+    for (range, row) in rows {
+        let label = range.map_or_else(|| "other".to_owned(), |range| range.to_string());
+        for (name, value) in NAMES.into_iter().zip(row) {
+            gauge!(name, "range" => label.clone()).set(value as f64);
+        }
+    }
+    gauge!(LED_COUNT).set(heartbeat.led.len() as f64);
+    gauge!(RANGES_COUNT).set(ranges_count as f64);
+}
+
+/// A step of placement begins.
+pub fn decided(step: &Step, rule: Rule) {
+    let kind = match step {
+        Step::AddLearner { .. } => "add_learner",
+        Step::Promote { .. } => "promote",
+        Step::RemoveReplica { .. } => "remove_replica",
+        Step::TransferLeader { .. } => "transfer_leader",
+        Step::Split { .. } => "split",
+        Step::Merge { .. } => "merge",
+        Step::AddSpineVoter { .. } => "add_spine_voter",
+        Step::DemoteSpineVoter { .. } => "demote_spine_voter",
+        Step::MoveSpineLeader { .. } => "move_spine_leader",
+    };
+    counter!(PLACEMENT_STEPS, "step" => kind, "rule" => rule.name()).increment(1);
+}
+
+/// A step of placement came to nothing.
+pub fn step_failed() {
+    counter!(PLACEMENT_FAILED).increment(1);
+}
+
+/// A step of placement cannot be carried out.
+pub fn step_refused() {
+    counter!(PLACEMENT_REFUSED).increment(1);
+}
+
+/// What the newest plan cannot help.
+pub fn complaints(count: usize) {
+    gauge!(PLACEMENT_COMPLAINTS).set(count as f64);
 }
 
 /// A probe of /health.

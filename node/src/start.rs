@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use flotilla_core::group;
 use flotilla_core::membership::Policy;
 use flotilla_core::range::replica::Input;
+use flotilla_core::range::stored;
 use flotilla_core::spine::{self, Replica};
 use flotilla_core::stage::Stage;
 use flotilla_core::time::{Length, Time};
@@ -20,7 +21,10 @@ use tokio::sync::{Notify, mpsc};
 use crate::cluster::{Bootstrapped, announce, auto_compact, bootstrap, refuse_lost_log};
 use crate::config::Config;
 use crate::peer::{self, Peers};
-use crate::range::{self, Applier, Completion, Mail, Maker, Outbox, Parts, Ranges, SpineActor};
+use crate::placement::{self, Driver, Measurer};
+use crate::range::{
+    self, Applier, Completion, Mail, Maker, Meters, Outbox, Parts, Ranges, SpineActor,
+};
 use crate::router::{Board, Pending, Router};
 use crate::runtime::{Listeners, Workers};
 use crate::store::{self, Store};
@@ -89,8 +93,10 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         0 => Stage::joining(),
         _ => Stage::open(&store)?,
     };
-    let known_ranges: Vec<GroupId> = state.ranges().iter().map(|(range, _)| range).collect();
-    if !known_ranges.is_empty() {
+    // Some of them the spine's state may not know yet.
+    let ranges_here = stored::ids(&store)?;
+    let has_ranges = !ranges_here.is_empty() || state.ranges().iter().next().is_some();
+    if has_ranges {
         // Until the apply thread has looked.
         board.set_whole(false);
     }
@@ -110,6 +116,8 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     .start()?;
 
     let started = Instant::now();
+    let meters = Arc::new(Meters::new(started));
+    let (heartbeats, heard) = mpsc::channel(range::HEARTBEATS_MAX);
     let is_alone = state.conf().voters == [node.0];
     let spine_config = replica_config(&config, node);
     let chance = Box::new(range::OperatingSystem);
@@ -121,6 +129,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         wal: wal.clone(),
         applier: applier.clone(),
         started,
+        meters: meters.clone(),
         logs: Arc::new(Mutex::new(logs.groups)),
     };
     let (peer_events, events) = mpsc::channel(peer::EVENTS_MAX);
@@ -141,13 +150,15 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         peers,
         pending: pending.clone(),
         board: board.clone(),
+        meters: meters.clone(),
+        heartbeats,
         completions: completions.clone(),
         started,
         on_removed,
     };
     let actor = SpineActor::new(parts, reports, events).start();
     router.register(GroupId::SPINE, actor.clone().recipient());
-    for range in &known_ranges {
+    for range in &ranges_here {
         if let Some(replica) = maker.restart(*range, &actor)? {
             ranges.insert(*range, replica);
         }
@@ -160,9 +171,17 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     for listener in listeners.peers {
         actix::spawn(peer::serve(listener, board.clone(), store.clone(), peer_events.clone()));
     }
-    if !known_ranges.is_empty() && !until_shown(&board, &removed).await {
+    if has_ranges && !until_shown(&board, &removed).await {
         return Ok(applying);
     }
+    let (measurer, findings) = Measurer::start(store.clone(), config.data_dir.clone())?;
+    let parts = placement::Parts {
+        config: config.clone(),
+        router: router.clone(),
+        spine: actor.clone(),
+        meters,
+    };
+    Driver::new(parts, &measurer, findings, heard).start();
     let accepting = workers.accept(listeners.clients);
     announce_when_ready(&config, &router, node);
     if let Some(policy) = config.auto_compaction {
@@ -175,6 +194,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     hand_over(&actor, &board, node).await;
     pending.stop();
     workers.stop();
+    tokio::task::spawn_blocking(|| measurer.stop()).await?;
     let wal_closed = tokio::task::spawn_blocking(move || wal.close());
     close_store(store).await;
     wal_closed.await?;

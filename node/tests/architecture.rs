@@ -21,8 +21,23 @@ const BANNED_IN_CORE: [&str; 11] = [
 
 /// Modules of the node, in the order of a request's way, with the node's modules each may name.
 /// `config`, `metrics`, `supervise` and the crate's constants may be named by all.
-const IMPORTS: [(&str, &[&str]); 11] = [
-    ("start", &["api", "cluster", "peer", "range", "router", "runtime", "store", "wal", "watch"]),
+const IMPORTS: [(&str, &[&str]); 12] = [
+    (
+        "start",
+        &[
+            "api",
+            "cluster",
+            "peer",
+            "placement",
+            "range",
+            "router",
+            "runtime",
+            "store",
+            "wal",
+            "watch",
+        ],
+    ),
+    ("placement", &["range", "router", "store"]),
     ("runtime", &["api", "peer", "router", "watch"]),
     ("api", &["router", "runtime", "store", "watch"]),
     ("router", &["store"]),

@@ -17,6 +17,9 @@ pub struct Policy {
     /// Per cent of its capacity that a node may use and still receive replicas.
     pub node_used_percent_max: u64,
 
+    /// Replicas are made, moved and taken away, and votes of the spine given and taken. Without it
+    /// every node is left what it has, and only leaders move.
+    pub is_moving_replicas: bool,
     /// Replicas that may catch up at once in the cluster.
     pub moves_max: usize,
     /// Replicas that one node may send and receive at once.
@@ -99,6 +102,7 @@ impl Default for Policy {
             silent_ms_max: 30_000,
             silent_ms_doubt: 10_000,
             node_used_percent_max: 85,
+            is_moving_replicas: true,
             moves_max: 8,
             moves_per_node_max: 2,
             learners_per_range_max: 2,

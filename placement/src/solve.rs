@@ -20,6 +20,9 @@ const RANGES_NAMED_MAX: usize = 8;
 pub fn plan(survey: &Survey, policy: &Policy) -> Plan {
     let mut draft = Draft::new(survey, policy);
     for (rule, apply) in rules::IN_ORDER {
+        if !policy.is_moving_replicas && rules::OF_REPLICAS.contains(&rule) {
+            continue;
+        }
         draft.rule = rule;
         apply(&mut draft);
     }
@@ -91,7 +94,8 @@ impl<'p> Draft<'p> {
         let staying = survey.nodes.keys().filter(|node| survey.is_staying(self.policy, **node));
         let staying_count = staying.count();
         let is_split = survey.ranges.keys().any(|id| *id != ROOT);
-        if is_split && staying_count < self.policy.replicas_count {
+        let is_wanting = staying_count < self.policy.replicas_count;
+        if is_split && is_wanting && self.policy.is_moving_replicas {
             let wanted_count = self.policy.replicas_count;
             let reason = format!(
                 "nodes that live and are not draining: {staying_count}; replicas wanted of every \

@@ -308,6 +308,9 @@ impl World {
             | CommandAnswer::MemberUpdate(_)
             | CommandAnswer::MemberPromote(_)
             | CommandAnswer::MemberAttributes(_)
+            | CommandAnswer::MemberDrain(_)
+            | CommandAnswer::Decide(_)
+            | CommandAnswer::Conclude(_)
             | CommandAnswer::Alarm(_)
             | CommandAnswer::MoveLeader(_)
             | CommandAnswer::Split(_) => {

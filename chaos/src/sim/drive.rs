@@ -369,6 +369,9 @@ impl World {
         self.say(|| format!("{own:?} is answered: {outcome:?}"));
         match (own, outcome) {
             (OwnCommand::Split, Ok(_)) => self.see("range cut"),
+            (OwnCommand::Drain, Ok(_)) => self.see("member drained or no longer"),
+            (OwnCommand::Decide, Ok(_)) => self.see("decision kept"),
+            (OwnCommand::Conclude, Ok(_)) => self.see("decision concluded"),
             (OwnCommand::MoveLeader, Ok(Answer::MoveLeader(_))) => self.see("leader moved"),
             (OwnCommand::AddMember(_), Ok(_)) => self.see("member added"),
             (OwnCommand::PromoteMember(_), Ok(_)) => self.see("member promoted"),

@@ -154,6 +154,9 @@ pub(super) enum Waiting {
 pub(super) enum OwnCommand {
     MoveLeader,
     Split,
+    Drain,
+    Decide,
+    Conclude,
     AddMember(u64),
     PromoteMember(u64),
     RemoveMember(u64),

@@ -59,6 +59,8 @@ pub enum Fault {
     Members,
     /// A range is cut; no trouble, but it must not become any.
     Split,
+    /// The leader of a range is to hand over. Likewise.
+    MoveRange,
 }
 
 impl Fault {
@@ -226,6 +228,9 @@ impl Plan {
         self.cuts = cuts.filter(|_| chance.one_in(rate)).collect();
         if chance.one_in(2) {
             self.faults.push(Fault::Split);
+        }
+        if chance.one_in(2) {
+            self.faults.push(Fault::MoveRange);
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use flotilla_core::group::{self, Recovered};
 use flotilla_core::range::Tell;
 use flotilla_core::range::replica::{Config, Effect, Input, Limits, Replica};
-use flotilla_core::range::stored::Stored;
+use flotilla_core::range::stored::{self, Stored};
 use flotilla_core::spine::{Parcel, State};
 use flotilla_core::stage::Work;
 use flotilla_core::time::Length;
@@ -24,10 +24,11 @@ const MAIL_MEAN: u64 = 30;
 impl World {
     /// The machines of all replicas that are on the disk of a node.
     pub(super) fn start_ranges(&mut self, id: u64, state: &State) -> Result<(), String> {
-        for (range, _) in state.ranges().iter() {
-            self.start_range(id, range)?;
+        let here = stored::ids(&self.nodes[&id].store.view).map_err(|it| it.to_string())?;
+        if here.iter().any(|range| state.ranges().get(*range).is_none()) {
+            self.see("range started before the spine knows it");
         }
-        Ok(())
+        here.into_iter().try_for_each(|range| self.start_range(id, range))
     }
 
     /// The machine of a replica, if it is on the disk of a node.

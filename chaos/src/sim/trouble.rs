@@ -7,8 +7,11 @@ use flotilla_core::command::Command;
 use flotilla_core::proto::etcdserverpb::{
     MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest,
 };
-use flotilla_core::proto::internal::{Member, SplitRequest};
+use flotilla_core::proto::internal::{
+    Decision, DecisionOutcome, Member, MemberDrain, SplitRequest,
+};
 use flotilla_core::spine::Input;
+use flotilla_core::{GroupId, NodeId};
 
 use super::event::Event;
 use super::node::OwnCommand;
@@ -58,6 +61,7 @@ impl World {
             Fault::MoveLeader => self.move_leader(),
             Fault::Members => {}
             Fault::Split => self.split(),
+            Fault::MoveRange => self.move_range(),
         }
         let wait = 1 + self.chance.wait(self.plan.fault_every);
         self.after(wait, Event::Trouble);
@@ -235,6 +239,38 @@ impl World {
         }
         let key = format!("k{}", self.chance.below(self.plan.traffic.keys_count)).into();
         self.ask(id, Command::Split(SplitRequest { key }), OwnCommand::Split);
+    }
+
+    /// Some node has the leader of some range hand over, as placement and operators do, and keeps a
+    /// record of that. It may tell of a member that is to be emptied, or no longer, which only
+    /// placement minds.
+    fn move_range(&mut self) {
+        let up = self.up_ids();
+        let Some(id) = (!up.is_empty()).then(|| *self.chance.pick(&up)) else { return };
+        if self.nodes[&id].paused_until > self.now {
+            return;
+        }
+        let ids = self.member_ids();
+        let to = *self.chance.pick(&ids);
+        let state = self.up(id).replica.state();
+        let mut ranges: Vec<GroupId> = state.ranges().iter().map(|(range, _)| range).collect();
+        ranges.push(GroupId::SPINE);
+        let range = *self.chance.pick(&ranges);
+        self.see("leader of a range asked to hand over");
+        self.say(|| format!("node {id} is asked to have {to} lead range {range}"));
+        let decision = Decision { id: range.0, time_ms: self.now, ..Decision::default() };
+        self.ask(id, Command::Decide(decision), OwnCommand::Decide);
+        if self.nodes[&id].running.is_some() {
+            self.step(id, Input::TransferRange(range, NodeId(to)));
+        }
+        if self.chance.one_in(2) && self.nodes[&id].running.is_some() {
+            let outcome = DecisionOutcome { id: range.0, outcome: "done".to_owned() };
+            self.ask(id, Command::Conclude(outcome), OwnCommand::Conclude);
+        }
+        if self.chance.one_in(4) && self.nodes[&id].running.is_some() {
+            let drain = MemberDrain { id: to, is_draining: self.chance.one_in(2) };
+            self.ask(id, Command::MemberDrain(drain), OwnCommand::Drain);
+        }
     }
 
     /// A spare node is added as a learner, started, promoted, and removed again later; or, once,

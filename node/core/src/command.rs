@@ -105,6 +105,12 @@ commands! {
     MoveLeader = 15, pb::MoveLeaderRequest, pb::MoveLeaderResponse;
     /// A range is cut in two.
     Split = 16, internal::SplitRequest, internal::SplitAnswer;
+    /// A member is to be emptied, or no longer.
+    MemberDrain = 18, internal::MemberDrain, internal::MemberDrainAnswer;
+    /// Placement has decided, and is about to act.
+    Decide = 19, internal::Decision, internal::DecisionAnswer;
+    /// What became of that.
+    Conclude = 20, internal::DecisionOutcome, internal::DecisionOutcomeAnswer;
 }
 
 /// What became of a request.

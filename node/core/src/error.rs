@@ -160,4 +160,6 @@ errors! {
     RangeStreamFilter = Unimplemented, "RangeStream does not support revision filters";
     /// Authentication is off.
     AuthNotEnabled = FailedPrecondition, "etcdserver: authentication is not enabled";
+    /// No such range. etcd has none, so the text is not its.
+    RangeNotFound = NotFound, "flotilla: range not found";
 }

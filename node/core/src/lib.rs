@@ -14,6 +14,7 @@ pub mod error;
 
 pub mod group;
 pub mod lease;
+pub mod load;
 pub mod membership;
 pub mod mvcc;
 pub mod range;

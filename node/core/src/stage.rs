@@ -125,6 +125,15 @@ impl Stage {
         self.frontier = Frontier::new(self.position.index, head_of(self.position));
         self.absent.clear();
         self.ahead_of_spine.clear();
+        for range in stored::ids(view)? {
+            if let Some(stored) = Stored::load(view, range)?
+                && state.ranges().get(range).is_none()
+            {
+                // It began before the spine's state here came so far.
+                self.frontier.join(range, Vec::new());
+                self.frontier.set_stored(range, &stored);
+            }
+        }
         for (range, known) in state.ranges().iter() {
             let Some(stored) = Stored::load(view, range)? else {
                 self.absent.insert(range);
@@ -316,7 +325,9 @@ impl Stage {
     /// The range has a replica here from now on. Its keys are shown if they were shown before.
     fn expect(&mut self, cut: Cut) {
         let is_here = !self.ahead_of_spine.contains_key(&cut.parent);
-        if is_here && self.frontier.shows(cut.parent) {
+        if self.frontier.knows(cut.child) {
+            // It began before the spine's state here came so far, and knows itself how it stands.
+        } else if is_here && self.frontier.shows(cut.parent) {
             self.frontier.begin(cut.child);
         } else {
             self.frontier.join(cut.child, Vec::new());

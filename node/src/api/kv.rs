@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use flotilla_core::command::{Answer, Command};
 use flotilla_core::proto::etcdserverpb as pb;
+use flotilla_core::proto::etcdserverpb::request_op::Request;
 use flotilla_core::{Error, mvcc};
 
 use super::{Context, header, quota, read};
@@ -22,6 +23,7 @@ pub(super) async fn range(
     request: pb::RangeRequest,
 ) -> Result<pb::RangeResponse, Error> {
     mvcc::check_range(&request)?;
+    context.board().usage().count_read(&request.key);
     let head = match request.serializable {
         true => context.board().head(),
         false => context.router.ticket().await?,
@@ -72,6 +74,7 @@ pub(super) async fn txn(
     let Command::Txn(request) = command else { unreachable!("it was made above") };
     mvcc::check_txn(&request, context.limits.txn_ops_max)?;
     let mut answer = if mvcc::is_read_only(&request) {
+        context.board().usage().count_read(first_key(&request));
         let head = match mvcc::is_serializable(&request) {
             true => context.board().head(),
             false => context.router.ticket().await?,
@@ -86,6 +89,16 @@ pub(super) async fn txn(
     };
     answer.header = header::complete(context, answer.header);
     Ok(answer)
+}
+
+/// Stands for all that a transaction reads.
+fn first_key(request: &pb::TxnRequest) -> &[u8] {
+    let compared = request.compare.first().map(|compare| &compare.key[..]);
+    let read = request.success.iter().chain(&request.failure).find_map(|op| match &op.request {
+        Some(Request::RequestRange(range)) => Some(&range.key[..]),
+        _ => None,
+    });
+    compared.or(read).unwrap_or_default()
 }
 
 pub(super) async fn compact(

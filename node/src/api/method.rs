@@ -113,6 +113,9 @@ methods! {
     HealthList = "grpc.health.v1.Health" "List" Unary Refused;
     RangeList = "flotilla.internal.Admin" "RangeList" Unary Served;
     Split = "flotilla.internal.Admin" "Split" Unary Refused;
+    Transfer = "flotilla.internal.Admin" "Transfer" Unary Refused;
+    Drain = "flotilla.internal.Admin" "Drain" Unary Refused;
+    Decisions = "flotilla.internal.Admin" "Decisions" Unary Served;
 }
 
 /// What a client is told of a path that names no method, in the words of grpc-go.

@@ -116,6 +116,9 @@ impl Service {
             Method::HealthList => unary!(health::list),
             Method::RangeList => unary!(admin::range_list),
             Method::Split => unary!(admin::split),
+            Method::Transfer => unary!(admin::transfer),
+            Method::Drain => unary!(admin::drain),
+            Method::Decisions => unary!(admin::decisions),
         }
     }
 }

@@ -70,7 +70,7 @@ impl Handler<Request> for Spine {
         match request {
             Request::Ticket(n) if self.board.leader() != 0 => self.pending.answer_ticket(n, Ok(())),
             Request::Ticket(n) => self.pending.answer_ticket(n, Err(Error::Timeout)),
-            Request::TicketUnwanted(_) => {}
+            Request::TicketUnwanted(_) | Request::Transfer(..) => {}
             Request::Command(n, command) => {
                 self.seen.lock().unwrap().push(command.clone());
                 if let Command::LeaseKeepAlive(request) = command {
@@ -295,7 +295,9 @@ fn a_learner_answers_three_methods_and_nobody_without_a_leader_if_asked() {
             }
         }
     }
-    assert_eq!(served, [Method::Range, Method::Status, Method::Snapshot, Method::RangeList]);
+    let expected =
+        [Method::Range, Method::Status, Method::Snapshot, Method::RangeList, Method::Decisions];
+    assert_eq!(served, expected);
 }
 
 #[test]

@@ -114,6 +114,10 @@ pub enum Error {
     RequestBytes { given: u64, max: u64 },
     #[error("--workers must be at most {max} (set to {given})")]
     Workers { given: u64, max: u64 },
+    #[error("{setting} must be at least {min} (set to {given})")]
+    SplitLimit { setting: &'static str, given: u64, min: u64 },
+    #[error("--zone must be at most {max} bytes long (is {given})")]
+    Zone { given: usize, max: usize },
 }
 
 /// A command line that Go's flag package would refuse.

@@ -161,6 +161,18 @@ pub struct Config {
     /// Keys, rising, at which the keyspace is cut into ranges when the cluster is founded. Not a flag
     /// of etcd.
     pub initial_split_keys: Vec<String>,
+    /// What this node fails together with; empty: nothing known. Not a flag of etcd.
+    pub zone: String,
+    /// Between two plans of placement; zero: none are made. Not a flag of etcd.
+    pub placement_interval: Duration,
+    /// Ranges are split when they are above one of the limits that follow. Not a flag of etcd.
+    pub auto_split: bool,
+    /// Bytes of keys and values. Not a flag of etcd.
+    pub split_bytes: u64,
+    /// Not a flag of etcd.
+    pub split_keys: u64,
+    /// Not a flag of etcd.
+    pub split_writes_per_second: u64,
     /// Added before each flush of the log, to measure what a slow disk does. Not a flag of etcd.
     pub wal_flush_delay: Duration,
     /// Threads that run actors; 0 means one a core. Not a flag of etcd.

@@ -33,6 +33,17 @@ const WATCH_PROGRESS_MIN: Duration = Duration::from_millis(100);
 const WARNING_UNARY_DEFAULT: Duration = Duration::from_millis(300);
 /// More threads than any machine has cores: a typing error, not a wish.
 const WORKERS_MAX: u64 = 1_024;
+/// Events and leases, which are written most and watched least, have ranges of their own. The keys
+/// of a resource begin with its name and a slash; the first key after all of them ends in `0`, which
+/// follows the slash in ASCII.
+const KUBERNETES_KEYS: [&str; 4] =
+    ["/registry/events/", "/registry/events0", "/registry/leases/", "/registry/leases0"];
+/// Limits of splitting below these would make a range of every few keys.
+const SPLIT_BYTES_MIN: u64 = 64 << 10;
+const SPLIT_KEYS_MIN: u64 = 100;
+const SPLIT_WRITES_MIN: u64 = 10;
+/// A name, sent with every heartbeat.
+const ZONE_BYTES_MAX: usize = 128;
 
 /// Builds the configuration, adding to `notices` what the user should know.
 pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<Config, Error> {
@@ -116,7 +127,17 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
         socket_reuse_port: settings.bool("socket-reuse-port"),
         socket_reuse_address: settings.bool("socket-reuse-address"),
         unsafe_no_fsync,
-        initial_split_keys: settings.texts("initial-split-keys"),
+        initial_split_keys: initial_split_keys(settings),
+        zone: zone(settings)?,
+        placement_interval: placement_interval(settings)?,
+        auto_split: settings.bool("auto-split"),
+        split_bytes: split_limit("--split-bytes", settings.uint("split-bytes"), SPLIT_BYTES_MIN)?,
+        split_keys: split_limit("--split-keys", settings.uint("split-keys"), SPLIT_KEYS_MIN)?,
+        split_writes_per_second: split_limit(
+            "--split-writes-per-second",
+            settings.uint("split-writes-per-second"),
+            SPLIT_WRITES_MIN,
+        )?,
         wal_flush_delay: wal_flush_delay(settings)?,
         workers: workers(settings)?,
     })
@@ -394,6 +415,37 @@ fn allow_list(names: Vec<String>) -> AllowList {
 fn wal_flush_delay(settings: &Settings) -> Result<Duration, Error> {
     let given = settings.nanoseconds("wal-flush-delay");
     duration(given).ok_or(Error::Negative { setting: "--wal-flush-delay", given })
+}
+
+/// Those that were named, and those of the preset: each once, in their order.
+fn initial_split_keys(settings: &Settings) -> Vec<String> {
+    let mut keys = settings.texts("initial-split-keys");
+    if settings.text("initial-split-preset") == "kubernetes" {
+        keys.extend(KUBERNETES_KEYS.map(str::to_owned));
+    }
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+fn zone(settings: &Settings) -> Result<String, Error> {
+    let zone = settings.text("zone");
+    if zone.len() > ZONE_BYTES_MAX {
+        return Err(Error::Zone { given: zone.len(), max: ZONE_BYTES_MAX });
+    }
+    Ok(zone)
+}
+
+fn placement_interval(settings: &Settings) -> Result<Duration, Error> {
+    let given = settings.nanoseconds("placement-interval");
+    duration(given).ok_or(Error::Negative { setting: "--placement-interval", given })
+}
+
+fn split_limit(setting: &'static str, given: u64, min: u64) -> Result<u64, Error> {
+    if given < min {
+        return Err(Error::SplitLimit { setting, given, min });
+    }
+    Ok(given)
 }
 
 fn workers(settings: &Settings) -> Result<usize, Error> {

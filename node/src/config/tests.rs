@@ -915,12 +915,36 @@ fn nonsense_is_refused() {
         error(&["--wal-flush-delay=-1ms"]).starts_with("--wal-flush-delay must not be negative")
     );
     assert_eq!(error(&["--workers=1025"]), "--workers must be at most 1024 (set to 1025)");
+    assert_eq!(error(&["--split-keys=0"]), "--split-keys must be at least 100 (set to 0)");
+    assert_eq!(error(&["--split-bytes=1"]), "--split-bytes must be at least 65536 (set to 1)");
+    let zone = format!("--zone={}", "z".repeat(129));
+    assert_eq!(error(&[&zone]), "--zone must be at most 128 bytes long (is 129)");
     assert!(error(&["--log-level=loud"]).starts_with("unknown log level \"loud\""));
     assert!(error(&["--log-format=xml"]).starts_with("unknown log format \"xml\""));
     assert_eq!(
         error(&["--log-outputs=default,stdout"]),
         "multi logoutput for \"default\" is not supported yet"
     );
+}
+
+#[test]
+fn placement_follows_its_flags() {
+    let usual = config(&[]);
+    assert!(usual.auto_split && usual.initial_split_keys.is_empty() && usual.zone.is_empty());
+    assert_eq!((usual.split_bytes, usual.split_keys), (256 << 20, 1_000_000));
+    assert_eq!(usual.split_writes_per_second, 20_000);
+    assert_eq!(usual.placement_interval, Duration::from_secs(1));
+    let other = config(&[
+        "--auto-split=false",
+        "--placement-interval=0",
+        "--zone=a",
+        "--initial-split-preset=kubernetes",
+        "--initial-split-keys=/registry/leases/,a",
+    ]);
+    assert!(!other.auto_split && other.placement_interval.is_zero() && other.zone == "a");
+    let keys =
+        ["/registry/events/", "/registry/events0", "/registry/leases/", "/registry/leases0", "a"];
+    assert_eq!(other.initial_split_keys, keys, "each once, in order");
 }
 
 #[test]

@@ -51,6 +51,7 @@ pub async fn fetch(url: &str) -> io::Result<RemoteMembers> {
             peer_urls: member.peer_urls,
             client_urls: member.client_urls,
             is_learner: member.is_learner,
+            ..Member::default()
         })
         .collect();
     Ok(RemoteMembers { cluster_id, members })

@@ -46,6 +46,9 @@ impl SpineActor {
                 tracing::debug!(%from, kind, %reason, "ignored a message of a peer");
             }
             Effect::Apply(task) => {
+                if self.parts.replica.status().is_leader {
+                    self.parts.meters.count(GroupId::SPINE, &task.steps);
+                }
                 self.parts.outbox.apply(ApplyMessage::Work(Work::Spine(task)));
             }
             Effect::FlushStore => self.flush_store(),

@@ -12,7 +12,7 @@ use flotilla_core::range::stored::Stored;
 use flotilla_core::time::{Length, Time};
 use flotilla_core::{GroupId, spine};
 
-use super::{ApplyMessage, Outbox, RangeActor, SpineActor, from_wal};
+use super::{ApplyMessage, Meters, Outbox, RangeActor, SpineActor, from_wal};
 use crate::store::Store;
 use crate::wal;
 
@@ -34,6 +34,8 @@ pub struct Maker {
     pub applier: crossbeam::channel::Sender<ApplyMessage>,
     /// When the machines' time began.
     pub started: Instant,
+    /// Counts for the ranges led here.
+    pub meters: Arc<Meters>,
     /// What the shared log remembered at the start of groups that are not running yet. A range that
     /// was split off, and whose beginning was lost with the store's last batches, begins again when
     /// its parent comes there, with all it had acknowledged in its log.
@@ -106,7 +108,8 @@ impl Maker {
             .map_err(|error| anyhow::anyhow!("the data of range {range} is damaged: {error}"))?;
         let outbox = Outbox::new(range, self.wal.clone(), self.applier.clone());
         let store = self.store.clone();
-        Ok(RangeActor::new(replica, store, outbox, actor.clone(), self.started).start())
+        let (spine, meters) = (actor.clone(), self.meters.clone());
+        Ok(RangeActor::new(replica, store, outbox, spine, self.started, meters).start())
     }
 }
 

@@ -9,7 +9,9 @@ mod apply;
 mod deliver;
 mod effects;
 mod entry;
+mod look;
 mod maker;
+mod meter;
 mod outbox;
 mod replica;
 
@@ -20,6 +22,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use dashmap::DashMap;
 use flotilla_core::command::Outcome;
+use flotilla_core::proto::internal::Heartbeat;
 use flotilla_core::range::Tell;
 use flotilla_core::spine::apply::Requester;
 use flotilla_core::spine::state::Position;
@@ -32,7 +35,9 @@ use tokio_stream::wrappers::ReceiverStream;
 pub use apply::{Applier, ApplyMessage};
 pub use deliver::deliver;
 pub use entry::{from_wal, to_wal};
+pub use look::{Beat, HEARTBEATS_MAX, Look, Looked};
 pub use maker::{Maker, OperatingSystem};
+pub use meter::{Led, Meters};
 pub use outbox::Outbox;
 pub use replica::{HandOverRange, LeadRange, Mail, RangeActor, Received, Said};
 
@@ -97,6 +102,10 @@ pub struct Parts {
     pub pending: Arc<Pending>,
     /// What everyone may read.
     pub board: Arc<Board>,
+    /// Counts for the ranges led here.
+    pub meters: Arc<Meters>,
+    /// For placement: what nodes have and do.
+    pub heartbeats: mpsc::Sender<(NodeId, Heartbeat)>,
     /// For tasks that report back.
     pub completions: mpsc::Sender<Completion>,
     /// When the machine's time began.
@@ -187,6 +196,7 @@ impl SpineActor {
             }
             Request::Ticket(n) => self.parts.replica.gather_ticket(now, n),
             Request::TicketUnwanted(n) => self.step(Input::TicketUnwanted(n)),
+            Request::Transfer(range, to) => self.step(Input::TransferRange(range, to)),
         }
         self.gathered_count += 1;
         if self.gathered_count >= TURN_REQUESTS_MAX {
@@ -264,7 +274,12 @@ impl SpineActor {
 
     fn on_peer_event(&mut self, event: peer::Event) {
         match event {
-            peer::Event::Frame(from, frame) => self.step(Input::Frame(from, frame)),
+            peer::Event::Frame(from, mut frame) => {
+                for heartbeat in std::mem::take(&mut frame.heartbeats) {
+                    self.on_heartbeat(from, heartbeat);
+                }
+                self.step(Input::Frame(from, frame));
+            }
             peer::Event::Connected(peer) => self.step(Input::Connected(peer)),
             peer::Event::Disconnected(peer, forwards) => {
                 if !forwards.is_empty() {
@@ -308,6 +323,7 @@ impl SpineActor {
             self.ticks_count += 1;
             if self.ticks_count.is_multiple_of(TICKS_PER_LOOK) {
                 self.publish_ranges();
+                self.parts.meters.look(GroupId::SPINE, self.parts.replica.group());
             }
             if self.ticks_count.is_multiple_of(TICKS_PER_TELLING) {
                 tracing::debug!(load = self.parts.replica.load_text(), "spine");

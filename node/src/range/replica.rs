@@ -4,6 +4,7 @@
 //! Its mailbox has the limit of the spine's for what clients and peers send; what answers the machine
 //! itself is always taken.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix::prelude::*;
@@ -16,7 +17,7 @@ use flotilla_core::time::Time;
 use flotilla_core::{GroupId, NodeId};
 
 use super::outbox::Outbox;
-use super::{ApplyMessage, MAILBOX_REQUESTS_MAX, SpineActor, deliver};
+use super::{ApplyMessage, MAILBOX_REQUESTS_MAX, Meters, SpineActor, TICKS_PER_LOOK, deliver};
 use crate::store::{Sealed, Store};
 use crate::supervise::fatal;
 
@@ -80,6 +81,7 @@ pub struct RangeActor {
     spine: Addr<SpineActor>,
     /// When the machine's time began.
     started: Instant,
+    meters: Arc<Meters>,
     ticks_count: u64,
     /// How often this replica is still to campaign.
     campaigns_left: u32,
@@ -96,6 +98,7 @@ impl RangeActor {
         outbox: Outbox,
         spine: Addr<SpineActor>,
         started: Instant,
+        meters: Arc<Meters>,
     ) -> Self {
         Self {
             replica,
@@ -103,6 +106,7 @@ impl RangeActor {
             outbox,
             spine,
             started,
+            meters,
             ticks_count: 0,
             campaigns_left: 0,
             is_turn_due: false,
@@ -123,6 +127,9 @@ impl RangeActor {
         if matches!(input, Input::Tick) {
             self.ticks_count += 1;
             self.campaign_again(ctx);
+            if self.ticks_count.is_multiple_of(TICKS_PER_LOOK) {
+                self.meters.look(self.replica.range(), self.replica.group());
+            }
             if self.ticks_count.is_multiple_of(TICKS_PER_TELLING) {
                 let (replica, role) = (&self.replica, self.replica.role());
                 let (load, applied) = (replica.load(), replica.applied());
@@ -166,7 +173,12 @@ impl RangeActor {
         match effect {
             Effect::Append(append) => self.outbox.append(append),
             Effect::Truncate(position) => self.outbox.truncate(position),
-            Effect::Apply(task) => self.outbox.apply(ApplyMessage::Work(Work::Range(task))),
+            Effect::Apply(task) => {
+                if self.replica.role().part == group::Part::Leader {
+                    self.meters.count(range, &task.steps);
+                }
+                self.outbox.apply(ApplyMessage::Work(Work::Range(task)));
+            }
             Effect::CatchingUp => self.outbox.apply(ApplyMessage::Work(Work::CatchingUp(range))),
             Effect::CaughtUp => self.outbox.apply(ApplyMessage::Work(Work::CaughtUp(range))),
             Effect::Install(mark) => {
@@ -196,6 +208,7 @@ impl RangeActor {
             Effect::ReplicasRefused(_) => {}
             // The node was removed from the cluster, and its process is about to stop.
             Effect::Removed => {
+                self.meters.forget(range);
                 tracing::info!(%range, "this node has no part in the range any more")
             }
             Effect::Send(_)

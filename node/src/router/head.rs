@@ -8,6 +8,9 @@ use std::sync::{PoisonError, RwLock};
 use flotilla_core::mvcc::Head;
 use flotilla_core::proto::internal::{Member, RangeInfo};
 use flotilla_core::spine::Status;
+use flotilla_core::{GroupId, NodeId};
+
+use super::{SharedOverview, Usage};
 
 /// What changes together and seldom.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +50,8 @@ pub struct Board {
     /// Parts of the store whose replacement has begun.
     replacements: AtomicU64,
     notice: RwLock<Notice>,
+    usage: Usage,
+    overview: SharedOverview,
 }
 
 impl Board {
@@ -67,7 +72,19 @@ impl Board {
             is_whole: AtomicBool::new(true),
             replacements: AtomicU64::new(0),
             notice: RwLock::new(Notice::default()),
+            usage: Usage::default(),
+            overview: SharedOverview::default(),
         }
+    }
+
+    /// What the clients of this node ask for.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// What placement tells operators.
+    pub fn overview(&self) -> &SharedOverview {
+        &self.overview
     }
 
     /// Where the applied state stands. The compact revision is read first, so it may be older than
@@ -154,6 +171,13 @@ impl Board {
         self.leaderless_ranges.store(count, Ordering::Relaxed);
     }
 
+    /// The member that leads a range, 0 if none is known; `None` if there is no such range.
+    pub fn range_leader(&self, range: GroupId) -> Option<NodeId> {
+        let notice = self.notice.read().unwrap_or_else(PoisonError::into_inner);
+        let found = notice.ranges.iter().find(|it| it.range == range.0);
+        found.map(|it| NodeId(it.leader))
+    }
+
     /// Whether a member with this id was removed from the cluster.
     pub fn is_removed(&self, id: u64) -> bool {
         self.notice.read().unwrap_or_else(PoisonError::into_inner).removed.contains(&id)
@@ -191,4 +215,11 @@ impl Board {
     pub fn notice(&self) -> Notice {
         self.notice.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// The range that owns a key. Those other than range 0 are in the order of their keys.
+pub fn owner(ranges: &[RangeInfo], key: &[u8]) -> u64 {
+    let others = ranges.partition_point(|range| range.range != 0 && range.start[..] <= *key);
+    let before = others.checked_sub(1).map(|n| &ranges[n]);
+    before.filter(|it| it.end.is_empty() || *key < it.end[..]).map_or(0, |it| it.range)
 }

@@ -4,21 +4,33 @@
 //! It holds no decisions: the spine's machine decides what is refused, forwarded or answered.
 
 mod head;
+mod overview;
 mod pending;
+mod record;
+mod usage;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use actix::Recipient;
 use dashmap::DashMap;
 use flotilla_core::command::{Answer, Command, Outcome};
 use flotilla_core::mvcc::Head;
-use flotilla_core::{Error, GroupId};
+use flotilla_core::{Error, GroupId, NodeId};
 
-pub use head::{Board, Notice};
+pub use head::{Board, Notice, owner};
+pub use overview::{Overview, SharedOverview};
 pub use pending::Pending;
+pub use record::{now_ms, on_record};
+pub use usage::Usage;
 
 use crate::store::Store;
+
+/// How often it is looked whether a range has got its new leader.
+const TRANSFER_POLL: Duration = Duration::from_millis(20);
+/// A hand-over may be lost on its way; it is asked for again after this.
+const TRANSFER_AGAIN: Duration = Duration::from_secs(1);
 
 /// A request on its way to the actor of its range. The actor answers it through `Pending`.
 #[derive(Debug, actix::Message)]
@@ -30,6 +42,8 @@ pub enum Request {
     Ticket(u64),
     /// The reader went away.
     TicketUnwanted(u64),
+    /// The leader of a range, wherever it is, is to hand over to this member. Not answered.
+    Transfer(GroupId, NodeId),
 }
 
 /// A handle on the node's ranges. Cheap to clone.
@@ -60,6 +74,7 @@ impl Router {
     /// # Errors
     /// What the leader answers, or a time-out when the outcome is unknown.
     pub async fn submit(&self, command: Command) -> Outcome {
+        self.board.usage().count_command();
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         let answer = self.pending.expect_outcome(n);
         if let Err(error) = self.send(Request::Command(n, command)) {
@@ -85,6 +100,34 @@ impl Router {
         guard.is_answered = true;
         result?;
         Ok(self.board.head())
+    }
+
+    /// Has a range led by a member. Answers when this node knows that it is.
+    ///
+    /// # Errors
+    /// There is no such range, too much is under way on this node, or another leads it still.
+    pub async fn transfer(
+        &self,
+        range: GroupId,
+        to: NodeId,
+        within: Duration,
+    ) -> Result<(), Error> {
+        let deadline = Instant::now() + within;
+        let mut again = Instant::now();
+        loop {
+            if self.board.range_leader(range).ok_or(Error::RangeNotFound)? == to {
+                return Ok(());
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Err(Error::TimeoutLeaderTransfer);
+            }
+            if now >= again {
+                self.send(Request::Transfer(range, to))?;
+                again = now + TRANSFER_AGAIN;
+            }
+            tokio::time::sleep(TRANSFER_POLL).await;
+        }
     }
 
     /// What is known of this node and the cluster.

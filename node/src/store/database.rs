@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use flotilla_core::view::{Batch, Column, View, ViewError, Visit, Write};
-use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_LIVE_DATA_SIZE, TOTAL_SST_FILES_SIZE};
+use rocksdb::properties::{
+    AGGREGATED_TABLE_PROPERTIES, CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_LIVE_DATA_SIZE,
+    NUM_ENTRIES_ACTIVE_MEM_TABLE, NUM_ENTRIES_IMM_MEM_TABLES, TOTAL_SST_FILES_SIZE,
+};
 use rocksdb::{
     BottommostLevelCompaction, ColumnFamily, CompactOptions, DB, FlushOptions, ReadOptions,
     Snapshot, WriteBatch, WriteOptions,
@@ -18,13 +21,17 @@ use rocksdb::{
 
 use super::head::sync_dir;
 use super::tuning::{Tuning, column_name};
-use super::{Error, Sizes};
+use super::{Contents, Error, Sizes};
 
 const DIR_PREFIX: &str = "generation-";
 /// Bytes that a row takes in a write batch beside its key and value, at most.
 const BATCH_ROW_OVERHEAD_BYTES: usize = 16;
 /// Bytes read ahead where every row of a column is read.
 const READ_AHEAD_BYTES: usize = 2 << 20;
+
+/// Stands for the end of all keys where an end must be named: few keys are above it, and what is
+/// asked with it is approximate.
+const KEY_MAX: [u8; 64] = [0xff; 64];
 
 /// The directory of a store, locked against other users.
 pub(super) struct Dir {
@@ -203,6 +210,41 @@ impl Database {
         // The estimate counts some rows twice while RocksDB has not merged them.
         sizes.in_use = sizes.in_use.min(sizes.total);
         Ok(sizes)
+    }
+
+    /// Bytes that the files of a column take for each of these spans, and what is in its files as a
+    /// whole: bytes, rows, and bytes of rows before they were compressed; then bytes and rows that
+    /// are not in files yet.
+    pub(super) fn approximate(
+        &self,
+        column: Column,
+        spans: &[(Bytes, Option<Bytes>)],
+    ) -> Result<(Vec<u64>, Contents), Error> {
+        let family = self.family(column);
+        let ranges: Vec<rocksdb::Range<'_>> = spans
+            .iter()
+            .map(|(from, to)| rocksdb::Range::new(from, to.as_deref().unwrap_or(&KEY_MAX)))
+            .collect();
+        let sizes = self.rocks.get_approximate_sizes_cf(family, &ranges);
+        let number = |name| {
+            let value = self.rocks.property_int_value_cf(family, name);
+            Ok::<u64, Error>(value.map_err(|error| self.error(error))?.unwrap_or(0))
+        };
+        let tables = self.rocks.property_value_cf(family, AGGREGATED_TABLE_PROPERTIES);
+        let tables = tables.map_err(|error| self.error(error))?.unwrap_or_default();
+        let of_tables = |name: &str| {
+            let value = tables.split(';').find_map(|it| it.trim().strip_prefix(name));
+            value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+        };
+        let contents = Contents {
+            files_bytes: number(TOTAL_SST_FILES_SIZE)?,
+            rows: of_tables("# entries="),
+            rows_bytes: of_tables("raw key size=") + of_tables("raw value size="),
+            memory_bytes: number(CUR_SIZE_ALL_MEM_TABLES)?,
+            memory_rows: number(NUM_ENTRIES_ACTIVE_MEM_TABLE)?
+                + number(NUM_ENTRIES_IMM_MEM_TABLES)?,
+        };
+        Ok((sizes, contents))
     }
 
     /// Visits the rows of a column in ascending order, the first with a key not below `from`.

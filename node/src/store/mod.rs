@@ -6,6 +6,7 @@
 
 mod database;
 mod error;
+mod estimate;
 mod head;
 mod shared;
 mod staging;
@@ -29,6 +30,7 @@ use shared::UnderWay;
 use tuning::Tuning;
 
 pub use error::Error;
+pub use estimate::{Contents, Estimate};
 pub use head::FORMAT;
 pub use staging::{Sealed, Staging};
 pub use tuning::{
@@ -240,6 +242,20 @@ impl Store {
                 Ok(sizes)
             }
         }
+    }
+
+    /// About how much each of these spans of a column holds. Blocks for as long as reading the
+    /// indexes of the files takes.
+    ///
+    /// # Errors
+    /// RocksDB does not say.
+    pub fn estimate(
+        &self,
+        column: Column,
+        spans: &[(Bytes, Option<Bytes>)],
+    ) -> Result<(Vec<Estimate>, Contents), Error> {
+        let (sizes, contents) = self.current().approximate(column, spans)?;
+        Ok((sizes.into_iter().map(|bytes| Estimate::of(bytes, &contents)).collect(), contents))
     }
 
     /// Gives back the space of overwritten and deleted rows, while the store stays in use. Blocks

@@ -51,6 +51,9 @@ fn move_leader(draft: &mut Draft<'_>, id: u64, range: &Range) -> bool {
 }
 
 fn add_replica(draft: &mut Draft<'_>, id: u64, range: &Range) -> bool {
+    if !draft.policy.is_moving_replicas {
+        return false;
+    }
     let leaving = range.voters().find(|voter| is_draining(draft, voter.node));
     let Some(from) = leaving.map(|voter| voter.node) else { return false };
     let sound = range.replicas.iter().filter(|replica| draft.is_sound(replica));

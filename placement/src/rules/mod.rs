@@ -22,6 +22,15 @@ use crate::solve::Draft;
 
 type Apply = fn(&mut Draft<'_>);
 
+/// Rules that do nothing but move replicas and votes.
+pub(crate) const OF_REPLICAS: [Rule; 5] = [
+    Rule::SpineVoters,
+    Rule::FinishMoves,
+    Rule::RestoreReplicas,
+    Rule::SpreadZones,
+    Rule::BalanceReplicas,
+];
+
 /// All rules by priority.
 pub(crate) const IN_ORDER: [(Rule, Apply); 11] = [
     (Rule::SpineVoters, spine_voters::apply),

@@ -181,6 +181,7 @@ mod tests {
             peer_urls: vec![format!("http://127.0.0.1:{id}")],
             client_urls: Vec::new(),
             is_learner,
+            is_draining: false,
         }
     }
 

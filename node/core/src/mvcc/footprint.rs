@@ -57,6 +57,9 @@ pub fn footprint(command: &Command) -> Footprint {
         | Command::MemberUpdate(_)
         | Command::MemberPromote(_)
         | Command::MemberAttributes(_)
+        | Command::MemberDrain(_)
+        | Command::Decide(_)
+        | Command::Conclude(_)
         | Command::Alarm(_)
         | Command::MoveLeader(_)
         | Command::Split(_) => {}

@@ -25,6 +25,9 @@ pub fn quota_cost(command: &Command) -> u64 {
         | Command::MemberUpdate(_)
         | Command::MemberPromote(_)
         | Command::MemberAttributes(_)
+        | Command::MemberDrain(_)
+        | Command::Decide(_)
+        | Command::Conclude(_)
         | Command::Alarm(_)
         | Command::MoveLeader(_)
         | Command::Split(_) => 0,

@@ -1,5 +1,7 @@
 //! What the store keeps of a range beside its keys: how far its log is joined with the order.
 
+use std::ops::{Bound, ControlFlow};
+
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
@@ -90,6 +92,37 @@ impl Stored {
 /// Whether a row of Meta is kept by a range.
 pub fn is_row(key: &[u8]) -> bool {
     key.first() == Some(&ROW)
+}
+
+/// The ranges with a row.
+///
+/// # Errors
+/// The store cannot be read, or a row is damaged.
+pub fn ids(view: &dyn View) -> Result<Vec<GroupId>, ViewError> {
+    ids_after(view, &[ROW])
+}
+
+fn ids_after(view: &dyn View, prefix: &[u8]) -> Result<Vec<GroupId>, ViewError> {
+    let mut to = prefix.to_vec();
+    *to.last_mut().expect("a prefix has a byte") += 1;
+    let bounds = (Bound::Included(prefix), Bound::Excluded(&to[..]));
+    let (mut ids, mut damage) = (Vec::new(), None);
+    view.scan(
+        Column::Meta,
+        bounds.0,
+        bounds.1,
+        &mut |key, _| match key[prefix.len()..].try_into() {
+            Ok(id) => {
+                ids.push(GroupId(u64::from_be_bytes(id)));
+                ControlFlow::Continue(())
+            }
+            Err(_) => {
+                damage = Some(ViewError(format!("row {key:02x?} of a range")));
+                ControlFlow::Break(())
+            }
+        },
+    )?;
+    damage.map_or(Ok(ids), Err)
 }
 
 /// The key of a range's row in Meta.

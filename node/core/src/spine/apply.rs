@@ -77,6 +77,9 @@ fn stamp(answer: &mut Answer, revision: i64) {
         | Answer::MemberUpdate(_)
         | Answer::MemberPromote(_)
         | Answer::MemberAttributes(_)
+        | Answer::MemberDrain(_)
+        | Answer::Decide(_)
+        | Answer::Conclude(_)
         | Answer::MoveLeader(_)
         | Answer::Split(_) => return,
     };

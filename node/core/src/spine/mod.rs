@@ -6,6 +6,7 @@
 //! of it is a record of the spine and has its revision the moment it is folded.
 
 pub mod apply;
+pub mod decisions;
 pub mod ranges;
 pub mod replica;
 pub mod state;

@@ -11,6 +11,7 @@ use prost::Message;
 use crate::command::RequestId;
 use crate::proto::internal::{self, Share, record::Body, void::Reason};
 use crate::proto::{NodeId, Span};
+use crate::spine::decisions::Decisions;
 use crate::spine::ranges::{Predicates, Range, Ranges};
 use crate::spine::txns::{self, Decision, Txns};
 use crate::view::{Batch, Column, View, ViewError};
@@ -33,6 +34,7 @@ pub const ALARM_NOSPACE: i32 = 1;
 mod row {
     pub(super) const APPLIED: u8 = b'a';
     pub(super) const CLUSTER: u8 = b'c';
+    pub(super) const DECISION: u8 = b'd';
     pub(super) const CONF: u8 = b'f';
     pub(super) const RANGE: u8 = b'g';
     pub(super) const NEXT_RANGE: u8 = b'h';
@@ -203,6 +205,7 @@ pub struct State {
     /// The id of the next new range; ids never come back.
     next_range: u64,
     txns: Txns,
+    decisions: Decisions,
 }
 
 impl State {
@@ -226,6 +229,7 @@ impl State {
             ranges: Ranges::default(),
             next_range: 1,
             txns: Txns::default(),
+            decisions: Decisions::default(),
         }
     }
 
@@ -299,6 +303,7 @@ impl State {
                 let id = RequestId { origin: u64::from_be_bytes(*origin), n };
                 self.txns.decode(id, value)?;
             }
+            row::DECISION => self.decisions.decode(id()?, value)?,
             // Rows of other modules.
             _ => {}
         }
@@ -380,6 +385,11 @@ impl State {
         &self.txns
     }
 
+    /// What placement decided of late.
+    pub fn decisions(&self) -> &Decisions {
+        &self.decisions
+    }
+
     /// Granted leases.
     pub fn leases(&self) -> &BTreeMap<i64, Lease> {
         &self.leases
@@ -425,6 +435,9 @@ impl State {
             Body::Alarm(alarm) => self.fold_alarm(*alarm, batch),
             Body::MemberAttributes(attributes) => self.fold_attributes(attributes, batch),
             Body::MemberUrls(urls) => self.fold_urls(urls, batch),
+            Body::MemberDrain(drain) => self.fold_drain(*drain, batch),
+            Body::Decision(decision) => self.fold_decision(decision, batch),
+            Body::DecisionOutcome(outcome) => self.fold_outcome(outcome, batch),
             Body::ClusterVersion(version) => {
                 self.cluster_version.clone_from(&version.version);
                 let value = Bytes::copy_from_slice(version.version.as_bytes());
@@ -762,6 +775,31 @@ impl State {
         Verdict::Done
     }
 
+    fn fold_drain(&mut self, drain: internal::MemberDrain, batch: &mut Batch) -> Verdict {
+        let Some(member) = self.members.get_mut(&drain.id) else {
+            return Verdict::Rejected(Error::MemberNotFound);
+        };
+        member.is_draining = drain.is_draining;
+        write_member(batch, member);
+        Verdict::Done
+    }
+
+    fn fold_decision(&mut self, decision: &internal::Decision, batch: &mut Batch) -> Verdict {
+        let (number, forgotten) = self.decisions.add(decision.clone());
+        write_decision(batch, number, decision);
+        for number in forgotten {
+            batch.delete(Column::Meta, numbered(row::DECISION, number));
+        }
+        Verdict::Done
+    }
+
+    fn fold_outcome(&mut self, outcome: &internal::DecisionOutcome, batch: &mut Batch) -> Verdict {
+        if let Some((number, decision)) = self.decisions.conclude(outcome) {
+            write_decision(batch, number, decision);
+        }
+        Verdict::Done
+    }
+
     fn set_alarm(&mut self, kind: i32, member: u64, is_active: bool, batch: &mut Batch) {
         let mut key = BytesMut::with_capacity(13);
         key.put_u8(row::ALARM);
@@ -842,6 +880,33 @@ pub fn lease_ids(view: &dyn View) -> Result<Vec<LeaseId>, ViewError> {
     damage.map_or(Ok(ids), Err)
 }
 
+/// The decisions of placement as a store has them, oldest first.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn decisions(view: &dyn View) -> Result<Vec<internal::Decision>, ViewError> {
+    let mut decisions = Vec::new();
+    let mut damage = None;
+    let (from, to) = ([row::DECISION], [row::DECISION + 1]);
+    let bounds = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+    view.scan(
+        Column::Meta,
+        bounds.0,
+        bounds.1,
+        &mut |key, value| match internal::Decision::decode(value) {
+            Ok(decision) => {
+                decisions.push(decision);
+                ControlFlow::Continue(())
+            }
+            Err(_) => {
+                damage = Some(ViewError(format!("spine state row {key:02x?}")));
+                ControlFlow::Break(())
+            }
+        },
+    )?;
+    damage.map_or(Ok(decisions), Err)
+}
+
 fn numbered(kind: u8, id: u64) -> Bytes {
     let mut key = BytesMut::with_capacity(9);
     key.put_u8(kind);
@@ -851,6 +916,10 @@ fn numbered(kind: u8, id: u64) -> Bytes {
 
 fn write_member(batch: &mut Batch, member: &Member) {
     batch.put(Column::Meta, numbered(row::MEMBER, member.id), member.encode_to_vec());
+}
+
+fn write_decision(batch: &mut Batch, number: u64, decision: &internal::Decision) {
+    batch.put(Column::Meta, numbered(row::DECISION, number), decision.encode_to_vec());
 }
 
 fn write_lease(batch: &mut Batch, id: i64, lease: &Lease) {

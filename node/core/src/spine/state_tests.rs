@@ -164,6 +164,42 @@ fn alarms_and_members_are_kept() {
 }
 
 #[test]
+fn decisions_are_kept_for_a_while_with_their_first_outcome() {
+    use crate::spine::decisions::DECISIONS_MAX;
+    let mut fixture = Fixture::new();
+    let last = DECISIONS_MAX as u64 + 2;
+    for id in 1..=last {
+        let decision = internal::Decision { id, step: format!("step {id}"), ..Default::default() };
+        assert_eq!(fixture.fold(Body::Decision(decision)), Verdict::Done);
+    }
+    for (id, outcome) in [(1, "forgotten"), (7, "done"), (7, "too late"), (last + 1, "unknown")] {
+        let outcome = internal::DecisionOutcome { id, outcome: outcome.to_owned() };
+        assert_eq!(fixture.fold(Body::DecisionOutcome(outcome)), Verdict::Done);
+    }
+    let known = decisions(&fixture.view).expect("readable");
+    assert!(known.iter().eq(fixture.state.decisions().iter()));
+    assert_eq!(known.iter().map(|it| it.id).collect::<Vec<_>>(), (3..=last).collect::<Vec<_>>());
+    let concluded: Vec<_> = known.iter().filter(|it| !it.outcome.is_empty()).collect();
+    assert_eq!(concluded.len(), 1);
+    assert_eq!((concluded[0].id, concluded[0].outcome.as_str()), (7, "done"));
+}
+
+#[test]
+fn a_member_is_drained_and_no_longer() {
+    let mut fixture = Fixture::new();
+    let drain = |id, is_draining| Body::MemberDrain(internal::MemberDrain { id, is_draining });
+    assert_eq!(fixture.fold(drain(2, true)), Verdict::Done);
+    let drained = |fixture: &Fixture| {
+        let members = fixture.state.members().values().filter(|member| member.is_draining);
+        members.map(|member| member.id).collect::<Vec<_>>()
+    };
+    assert_eq!(drained(&fixture), [2]);
+    assert_eq!(fixture.fold(drain(4, true)), Verdict::Rejected(Error::MemberNotFound));
+    assert_eq!(fixture.fold(drain(2, false)), Verdict::Done);
+    assert_eq!(drained(&fixture), [0_u64; 0]);
+}
+
+#[test]
 fn a_removed_member_never_comes_back_and_takes_its_alarms_along() {
     use internal::member_change::Kind;
     let mut fixture = Fixture::new();

@@ -276,6 +276,8 @@ pub struct Replica {
 
     latches: Latches,
     waiting: BTreeMap<Guard, Waiting>,
+    /// Latches that are about to be given back, while some are.
+    released: Option<Vec<Guard>>,
     proposed: BTreeMap<RequestId, Proposed>,
     /// Latches of joined writes, given back when their index is applied.
     unapplied: VecDeque<(u64, Guard)>,
@@ -351,6 +353,7 @@ impl Replica {
             refusal: None,
             latches: Latches::default(),
             waiting: BTreeMap::new(),
+            released: None,
             proposed: BTreeMap::new(),
             unapplied: VecDeque::new(),
             wanted: BTreeMap::new(),
@@ -392,7 +395,7 @@ impl Replica {
     ) -> Result<(), ViewError> {
         self.now = now.max(self.now);
         match input {
-            Input::Tick => self.on_tick(),
+            Input::Tick => self.on_tick(view)?,
             Input::Message(message) => self.on_message(message),
             Input::Submit(to, command) => self.on_submit(to, command, view)?,
             Input::Turn => {}
@@ -413,7 +416,11 @@ impl Replica {
                 self.drive(group::Input::SnapshotSent { to, is_ok });
             }
             Input::Unreachable(peer) => self.drive(group::Input::Unreachable(peer)),
-            Input::Transfer(to) => self.drive(group::Input::Transfer(to)),
+            Input::Transfer(to) => {
+                // What was gathered would be refused from here on.
+                self.propose_gathered(view)?;
+                self.drive(group::Input::Transfer(to));
+            }
             Input::Campaign => self.drive(group::Input::Campaign),
             Input::ChangeReplicas(change) => self.on_change_replicas(change),
             Input::CatchUp => {
@@ -494,12 +501,17 @@ impl Replica {
         self.drain_index.is_some_and(|index| self.applied.index >= index)
     }
 
-    fn on_tick(&mut self) {
+    fn on_tick(&mut self, view: &dyn View) -> Result<(), ViewError> {
         self.drive(group::Input::Tick);
+        // A hand-over that came to nothing leaves requests parked.
+        if self.is_serving() && self.group.transferee().is_none() {
+            self.unpark(view)?;
+        }
         self.leave_if_removed();
         self.ask_to_catch_up();
         self.tick_reports();
         self.follow_members();
+        Ok(())
     }
 
     /// Ends a step: joins what can be joined, proposes what was gathered, and reports.

@@ -112,7 +112,27 @@ impl Replica {
     }
 
     /// Gives latches back and goes on with whoever waited for them.
+    ///
+    /// Whoever goes on may give back its latches at once. Then the one that is under way takes them
+    /// over: thousands may wait for one key, and the stack is not theirs to fill.
     pub(super) fn unlatch(&mut self, guards: Vec<Guard>, view: &dyn View) -> Result<(), ViewError> {
+        if let Some(released) = &mut self.released {
+            released.extend(guards);
+            return Ok(());
+        }
+        self.released = Some(guards);
+        let mut result = Ok(());
+        while let Some(guards) = self.released.as_mut().map(std::mem::take)
+            && !guards.is_empty()
+            && result.is_ok()
+        {
+            result = self.release(guards, view);
+        }
+        self.released = None;
+        result
+    }
+
+    fn release(&mut self, guards: Vec<Guard>, view: &dyn View) -> Result<(), ViewError> {
         let mut granted = Vec::new();
         for guard in guards {
             self.latches.release(guard, &mut granted);
@@ -131,6 +151,11 @@ impl Replica {
         view: &dyn View,
     ) -> Result<(), ViewError> {
         match waiting {
+            // It would be refused. Kept, it goes to the new leader.
+            Waiting::Write { to, command, .. } if self.group.transferee().is_some() => {
+                self.parked.push_back((to, command));
+                self.unlatch(vec![guard], view)
+            }
             Waiting::Write { to, command, past } => self.evaluate(guard, to, command, past, view),
             Waiting::Prepare { id, locks } => self.propose_prepare(guard, id, locks, view),
         }

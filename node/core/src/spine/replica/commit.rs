@@ -221,6 +221,7 @@ impl Replica {
             body,
             Body::MemberAttributes(_)
                 | Body::MemberUrls(_)
+                | Body::MemberDrain(_)
                 | Body::Alarm(_)
                 | Body::ClusterVersion(_)
         );

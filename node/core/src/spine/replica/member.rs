@@ -10,11 +10,12 @@ use crate::membership::check::{self, HEALTHY_FOR_MS, Reach};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::internal::{self, MemberChange, member_change::Kind, record::Body};
 use crate::spine::apply::{Content, Requester};
-use crate::spine::replica::Replica;
+use crate::spine::decisions::DECISION_BYTES_MAX;
+use crate::spine::replica::{Effect, Parcel, Replica};
 use crate::spine::state::Member;
 use crate::time::{Length, Time};
 use crate::view::{View, ViewError};
-use crate::{Error, NodeId};
+use crate::{Error, GroupId, NodeId, range};
 
 /// A membership change that was proposed and is not applied yet.
 #[derive(Clone, Debug)]
@@ -187,6 +188,52 @@ impl Replica {
         self.propose(Some(to), None, Body::MemberAttributes(attributes), content, view)
     }
 
+    pub(super) fn begin_drain(
+        &mut self,
+        to: Requester,
+        drain: internal::MemberDrain,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let Some(member) = self.state.members().get(&drain.id) else {
+            self.reply(to, Err(Error::MemberNotFound));
+            return Ok(());
+        };
+        let answer = Answer::MemberDrain(internal::MemberDrainAnswer {});
+        if member.is_draining == drain.is_draining {
+            self.reply(to, Ok(answer));
+            return Ok(());
+        }
+        self.propose(Some(to), None, Body::MemberDrain(drain), Some(Content::Done(answer)), view)
+    }
+
+    pub(super) fn begin_decide(
+        &mut self,
+        to: Requester,
+        decision: internal::Decision,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        if decision.encoded_len() > DECISION_BYTES_MAX {
+            self.reply(to, Err(Error::RequestTooLarge));
+            return Ok(());
+        }
+        let answer = Answer::Decide(internal::DecisionAnswer {});
+        self.propose(Some(to), None, Body::Decision(decision), Some(Content::Done(answer)), view)
+    }
+
+    pub(super) fn begin_conclude(
+        &mut self,
+        to: Requester,
+        outcome: internal::DecisionOutcome,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        if outcome.encoded_len() > DECISION_BYTES_MAX {
+            self.reply(to, Err(Error::RequestTooLarge));
+            return Ok(());
+        }
+        let content = Some(Content::Done(Answer::Conclude(internal::DecisionOutcomeAnswer {})));
+        self.propose(Some(to), None, Body::DecisionOutcome(outcome), content, view)
+    }
+
     pub(super) fn begin_alarm(
         &mut self,
         to: Requester,
@@ -246,6 +293,51 @@ impl Replica {
             && let Some(Transfer { to: Some(to), .. }) = self.transfer.take()
         {
             self.reply(to, Err(Error::BadLeaderTransferee));
+        }
+        Ok(())
+    }
+
+    /// The leader of a range, which may be another node, is to hand over. Nobody is answered: who
+    /// asked sees who leads.
+    pub(super) fn transfer_range(
+        &mut self,
+        range: GroupId,
+        target: NodeId,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let leader = match range {
+            GroupId::SPINE => self.status.leader,
+            range => self.ranges.leader(range),
+        };
+        match leader {
+            Some(leader) if leader == self.node() => self.hand_over_range(range, target, view),
+            Some(leader) => {
+                let transfer = internal::TransferRange { range: range.0, to: target.0 };
+                self.out.push(Effect::Send(leader, Parcel::Transfer(transfer)));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// This node may be the leader that was meant.
+    pub(super) fn hand_over_range(
+        &mut self,
+        range: GroupId,
+        target: NodeId,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let is_known = self.state.members().contains_key(&target.0) && target != self.node();
+        if range != GroupId::SPINE {
+            let is_led = self.ranges.leader(range) == Some(self.node());
+            if is_led && is_known {
+                self.tell(range, range::replica::Input::Transfer(target));
+            }
+            return Ok(());
+        }
+        // One at a time: whoever waits for the answer of the first keeps waiting for it.
+        if self.status.is_leader && is_known && self.transfer.is_none() {
+            return self.transfer(None, target, view);
         }
         Ok(())
     }

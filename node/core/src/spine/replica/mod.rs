@@ -29,7 +29,8 @@ use crate::lease::Book;
 use crate::membership::Policy;
 use crate::mvcc::{self, Head};
 use crate::proto::internal::{
-    self, Forward, ForwardAnswer, RaftMessage, Record, Ref, SnapshotMark, TxnMessage,
+    self, Forward, ForwardAnswer, Heartbeat, RaftMessage, Record, Ref, SnapshotMark, TransferRange,
+    TxnMessage,
 };
 use crate::range::latch::Guard;
 use crate::range::{self, Latches, Tell};
@@ -142,6 +143,8 @@ pub enum Input {
     Unsent(Vec<Forward>),
     /// The node is stopping: hand leadership over.
     HandOver,
+    /// The leader of a range, here or elsewhere, is to hand over to this member. May be lost.
+    TransferRange(GroupId, NodeId),
     /// Do not wait for the election timeout: there is nobody to wait for.
     Campaign,
 }
@@ -199,6 +202,10 @@ pub enum Parcel {
     Record(Record),
     /// Between the coordinator of a transaction and the leader of one of its ranges.
     Txn(TxnMessage),
+    /// For the leader of a range: hand over.
+    Transfer(TransferRange),
+    /// For the spine's leader: what a node has and does. The driver's, not the machine's.
+    Heartbeat(Heartbeat),
 }
 
 impl Parcel {
@@ -211,6 +218,8 @@ impl Parcel {
             Self::Ref(reference) => frame.refs.push(reference),
             Self::Record(record) => frame.records.push(record),
             Self::Txn(message) => frame.txns.push(message),
+            Self::Transfer(transfer) => frame.transfers.push(transfer),
+            Self::Heartbeat(heartbeat) => frame.heartbeats = vec![heartbeat],
         }
     }
 }
@@ -271,6 +280,8 @@ pub struct Replica {
 
     latches: Latches,
     waiting: BTreeMap<Guard, Waiting>,
+    /// Latches that are about to be given back, while some are.
+    released: Option<Vec<Guard>>,
     proposed: BTreeMap<RequestId, Proposed>,
     /// Counts the proposals that no client asked for.
     own_n: u64,
@@ -345,6 +356,7 @@ impl Replica {
             refusal: None,
             latches: Latches::default(),
             waiting: BTreeMap::new(),
+            released: None,
             proposed: BTreeMap::new(),
             own_n: 0,
             unapplied: VecDeque::new(),
@@ -416,6 +428,7 @@ impl Replica {
             Input::Disconnected(peer) => self.on_disconnected(peer),
             Input::Unsent(forwards) => self.on_unsent(forwards),
             Input::HandOver => self.on_hand_over(view)?,
+            Input::TransferRange(range, to) => self.transfer_range(range, to, view)?,
             Input::Campaign => self.drive(group::Input::Campaign),
         }
         self.turn(view)?;
@@ -531,6 +544,9 @@ impl Replica {
         }
         for message in frame.txns {
             self.on_txn_message(from, message, view)?;
+        }
+        for transfer in frame.transfers {
+            self.hand_over_range(GroupId(transfer.range), NodeId(transfer.to), view)?;
         }
         Ok(())
     }

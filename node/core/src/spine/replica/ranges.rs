@@ -86,6 +86,7 @@ impl Replica {
                 parent: known.parent.0,
                 generation: known.generation,
                 writes: known.assigned,
+                survey: None,
             })
             .collect();
         table.sort_by(|one, other| one.start.cmp(&other.start));

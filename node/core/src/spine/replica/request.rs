@@ -176,6 +176,9 @@ impl Replica {
             Command::MemberUpdate(request) => self.begin_update(to, request, view),
             Command::MemberPromote(request) => self.begin_promote(to, NodeId(request.id), view),
             Command::MemberAttributes(attributes) => self.begin_attributes(to, attributes, view),
+            Command::MemberDrain(request) => self.begin_drain(to, request, view),
+            Command::Decide(decision) => self.begin_decide(to, decision, view),
+            Command::Conclude(outcome) => self.begin_conclude(to, outcome, view),
             Command::Alarm(request) => self.begin_alarm(to, request, view),
             Command::MoveLeader(request) => {
                 self.begin_transfer(to, NodeId(request.target_id), view)

@@ -41,6 +41,8 @@ struct Cluster {
     inputs: VecDeque<(u64, Input)>,
     now: Time,
     loses_answers: bool,
+    /// What is sent to it is lost.
+    is_deaf: Option<u64>,
 }
 
 impl Cluster {
@@ -56,6 +58,7 @@ impl Cluster {
             inputs: VecDeque::new(),
             now: Time(0),
             loses_answers: false,
+            is_deaf: None,
         };
         for id in ids {
             let config = Config {
@@ -126,7 +129,9 @@ impl Cluster {
                 if !(self.loses_answers && matches!(parcel, Parcel::Answer(_))) {
                     parcel.gather(&mut frame);
                 }
-                self.inputs.push_back((to, Input::Frame(NodeId(id), frame)));
+                if self.is_deaf != Some(to) {
+                    self.inputs.push_back((to, Input::Frame(NodeId(id), frame)));
+                }
             }
             Effect::Apply(task) => {
                 self.nodes.get_mut(&id).expect("it exists").tasks.push_back(task);
@@ -186,5 +191,74 @@ fn a_change_is_answered_once_though_the_leader_answers_too() {
     for id in [1, 2] {
         let answer = cluster.nodes[&id].answers.get(&1);
         assert!(matches!(answer, Some(Ok(Answer::MemberRemove(_)))), "{id}: {answer:?}");
+    }
+}
+
+fn put(key: &'static str) -> Command {
+    Command::Put(pb::PutRequest { key: key.into(), value: "v".into(), ..Default::default() })
+}
+
+/// Has no effect unless the key is absent.
+fn create(key: &'static str) -> Command {
+    let absent = pb::Compare {
+        target: pb::compare::CompareTarget::Version.into(),
+        key: key.into(),
+        target_union: Some(pb::compare::TargetUnion::Version(0)),
+        ..Default::default()
+    };
+    let Command::Put(put) = put(key) else { unreachable!() };
+    let success = pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put)) };
+    let success = vec![success];
+    Command::Txn(pb::TxnRequest { compare: vec![absent], success, ..Default::default() })
+}
+
+#[test]
+fn thousands_that_wait_for_one_key_are_answered_one_after_the_other() {
+    let mut cluster = Cluster::new(&[1]);
+    let last = Limits::default().open_requests_max as u64;
+    // All but the first find the key when they have its latch, and give that back at once.
+    cluster.inputs.extend((1..=last).map(|n| (1, Input::Submit(n, create("k")))));
+    cluster.settle();
+    let answers = &cluster.nodes[&1].answers;
+    assert_eq!(answers.len() as u64, last);
+    let is_first = |answer: &Outcome| matches!(answer, Ok(Answer::Txn(it)) if it.succeeded);
+    assert_eq!(answers.values().filter(|answer| is_first(answer)).count(), 1);
+    assert!(answers.values().all(Result::is_ok));
+}
+
+#[test]
+fn what_waits_for_a_key_while_the_lead_is_handed_over_goes_to_the_new_leader() {
+    let mut cluster = Cluster::new(&[1, 2, 3]);
+    cluster.is_deaf = Some(2);
+    // The first holds the latch until it is applied, the second waits for it. The hand-over lasts,
+    // as the one who is to lead hears of nothing.
+    cluster.inputs.push_back((1, Input::Submit(1, put("k"))));
+    cluster.inputs.push_back((1, Input::Submit(2, create("k"))));
+    cluster.inputs.push_back((1, Input::TransferRange(GroupId::SPINE, NodeId(2))));
+    cluster.settle();
+    let answers = &cluster.nodes[&1].answers;
+    assert!(matches!(answers.get(&1), Some(Ok(_))) && answers.len() == 1, "{answers:?}");
+    cluster.is_deaf = None;
+    for _ in 0..40 {
+        cluster.now = cluster.now + Length::from_ms(TICK_MS);
+        cluster.inputs.extend([1, 2, 3].map(|id| (id, Input::Tick)));
+        cluster.settle();
+    }
+    let answer = cluster.nodes[&1].answers.get(&2);
+    assert!(matches!(answer, Some(Ok(_))), "{answer:?}");
+}
+
+#[test]
+fn a_node_that_does_not_lead_has_the_leader_asked_to_hand_over() {
+    let mut cluster = Cluster::new(&[1, 2, 3]);
+    // Neither a stranger nor the leader itself is taken for a target.
+    for (asked, to) in [(3, 9), (3, 1), (2, 3)] {
+        cluster.inputs.push_back((asked, Input::TransferRange(GroupId::SPINE, NodeId(to))));
+        cluster.settle();
+        let leaders: Vec<u64> = [1, 2, 3]
+            .into_iter()
+            .filter(|id| cluster.nodes[id].replica.status().is_leader)
+            .collect();
+        assert_eq!(leaders, [if to == 3 { 3 } else { 1 }], "{asked} asked for {to}");
     }
 }

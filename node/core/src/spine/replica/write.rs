@@ -112,7 +112,27 @@ impl Replica {
     }
 
     /// Gives latches back and goes on with whoever waited for them.
+    ///
+    /// Whoever goes on may give back its latches at once. Then the one that is under way takes them
+    /// over: thousands may wait for one key, and the stack is not theirs to fill.
     pub(super) fn unlatch(&mut self, guards: Vec<Guard>, view: &dyn View) -> Result<(), ViewError> {
+        if let Some(released) = &mut self.released {
+            released.extend(guards);
+            return Ok(());
+        }
+        self.released = Some(guards);
+        let mut result = Ok(());
+        while let Some(guards) = self.released.as_mut().map(std::mem::take)
+            && !guards.is_empty()
+            && result.is_ok()
+        {
+            result = self.release(guards, view);
+        }
+        self.released = None;
+        result
+    }
+
+    fn release(&mut self, guards: Vec<Guard>, view: &dyn View) -> Result<(), ViewError> {
         let mut granted = Vec::new();
         for guard in guards {
             self.latches.release(guard, &mut granted);
@@ -133,6 +153,12 @@ impl Replica {
         view: &dyn View,
     ) -> Result<(), ViewError> {
         match waiting.work {
+            Work::Write(command) if self.group.transferee().is_some() => {
+                // It would be refused. Kept, it goes to the new leader.
+                let to = waiting.to.expect("a write has a requester");
+                self.parked.push_back((to, command));
+                self.unlatch(vec![guard], view)
+            }
             Work::Write(command) => {
                 let to = waiting.to.expect("a write has a requester");
                 self.evaluate(guard, to, command, view)

@@ -309,7 +309,6 @@ fn every_request_is_as_if_it_were_alone_at_its_revision() {
         "no lease",
         "future",
         "no key",
-        "leader changed",
         "crash",
         "report lost",
         "message lost",

@@ -1,0 +1,261 @@
+//! Three replicas of one range, driven by hand: what becomes of writes while the leader is handing
+//! over, and of many that wait for one key.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::command::{Answer, Command, Outcome, RequestId};
+use crate::group::{self, Chance, Part, Recovered};
+use crate::memory::MemoryView;
+use crate::mvcc::{Applier, Head};
+use crate::proto::etcdserverpb as pb;
+use crate::proto::internal::{ConfState, Ref, Run};
+use crate::range::replica::{Config, Effect, Input, Limits, Replica, Task};
+use crate::range::stored::Stored;
+use crate::spine::apply::{Applied, Requester};
+use crate::time::{Length, Time};
+use crate::view::Batch;
+use crate::{GroupId, NodeId, proto::Span};
+
+const RANGE: GroupId = GroupId(1);
+const TICK: Length = Length::from_ms(100);
+
+/// Always the shortest time-out.
+struct Least;
+
+impl Chance for Least {
+    fn below(&mut self, _: u64) -> u64 {
+        0
+    }
+}
+
+struct Node {
+    replica: Replica,
+    store: MemoryView,
+    tasks: VecDeque<Task>,
+}
+
+/// Logs are durable at once, what is committed is numbered at once, and wires lose nothing but what
+/// a test cuts off.
+struct Trio {
+    nodes: BTreeMap<u64, Node>,
+    inputs: VecDeque<(u64, Input)>,
+    now: Time,
+    numbered: u64,
+    /// What is sent to it is lost.
+    is_deaf: Option<u64>,
+    answers: BTreeMap<u64, Outcome>,
+    handed_back: Vec<u64>,
+}
+
+impl Trio {
+    /// Node 1 leads.
+    fn new() -> Self {
+        let conf = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
+        let mut trio = Self {
+            nodes: BTreeMap::new(),
+            inputs: VecDeque::new(),
+            now: Time(0),
+            numbered: 0,
+            is_deaf: None,
+            answers: BTreeMap::new(),
+            handed_back: Vec::new(),
+        };
+        for id in [1, 2, 3] {
+            let stored = Stored::first(conf.clone(), Span::all());
+            let (mut store, mut batch) = (MemoryView::new(), Batch::default());
+            stored.write(RANGE, &mut batch);
+            store.apply(&batch);
+            let config = Config {
+                node: NodeId(id),
+                range: RANGE,
+                group: group::Config::new(NodeId(id), RANGE),
+                report_again_after: Length::from_secs(5),
+                abort_after: Length::from_secs(60),
+                note_after: Length::from_secs(60),
+                limits: Limits::default(),
+            };
+            let recovered = Recovered {
+                applied: stored.position.place(),
+                conf: conf.clone(),
+                ..Recovered::default()
+            };
+            let replica = Replica::new(config, Time(0), stored, recovered, Box::new(Least));
+            let replica = replica.expect("log and store fit together");
+            trio.nodes.insert(id, Node { replica, store, tasks: VecDeque::new() });
+            trio.inputs.push_back((id, Input::Numbered(Vec::new())));
+            trio.inputs.push_back((id, Input::OpenTxns(Vec::new())));
+        }
+        trio.inputs.push_back((1, Input::Campaign));
+        trio.settle();
+        assert!(trio.nodes[&1].replica.is_serving(), "the first node leads");
+        trio
+    }
+
+    /// Lets everything happen that follows from what was handed in.
+    fn settle(&mut self) {
+        loop {
+            while let Some((id, input)) = self.inputs.pop_front() {
+                let node = self.nodes.get_mut(&id).expect("it exists");
+                let mut out = Vec::new();
+                let stepped = node.replica.step(self.now, &node.store, input, &mut out);
+                stepped.expect("memory can be read");
+                for effect in out {
+                    self.carry_out(id, effect);
+                }
+            }
+            let applying = self.nodes.iter().find(|(_, node)| !node.tasks.is_empty());
+            let Some(id) = applying.map(|(id, _)| *id) else { return };
+            self.apply(id);
+        }
+    }
+
+    fn carry_out(&mut self, id: u64, effect: Effect) {
+        match effect {
+            Effect::Append(append) => self.inputs.push_back((id, Input::Persisted(append.token))),
+            Effect::Send(message) if self.is_deaf != Some(message.to) => {
+                self.inputs.push_back((message.to, Input::Message(message)));
+            }
+            Effect::Apply(task) => {
+                self.nodes.get_mut(&id).expect("it exists").tasks.push_back(task);
+            }
+            Effect::Report(reference) => self.number(&reference),
+            Effect::WantTicket(n) => {
+                let revision = 1 + self.numbered.cast_signed();
+                let head = Head { revision, compact_revision: -1 };
+                self.inputs.push_back((id, Input::Ticket(n, head)));
+            }
+            Effect::Reply(to, outcome) => self.answer(to, outcome),
+            Effect::Unproposed(to, _) => self.handed_back.push(to.id.n),
+            _ => {}
+        }
+    }
+
+    /// The spine, on which there is nothing but this range.
+    fn number(&mut self, reference: &Ref) {
+        if reference.upto <= self.numbered {
+            return;
+        }
+        let run = Run {
+            first: self.numbered + 1,
+            count: reference.upto - self.numbered,
+            revision: 2 + self.numbered.cast_signed(),
+            ..Run::default()
+        };
+        self.numbered = reference.upto;
+        for id in [1, 2, 3] {
+            self.inputs.push_back((id, Input::Numbered(vec![run.clone()])));
+        }
+    }
+
+    fn apply(&mut self, id: u64) {
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        let task = node.tasks.pop_front().expect("it was looked at");
+        let (view, mut applied) = (node.store.clone(), Applied::default());
+        let mut applier = Applier::new(&view);
+        for step in task.steps {
+            applied.carry_out(step, &mut applier).expect("memory can be read");
+        }
+        applied.batch.writes.extend(task.rows.writes);
+        node.store.apply(&applied.batch);
+        self.inputs.push_back((id, Input::Applied(task.position)));
+        for (to, outcome) in applied.replies {
+            self.answer(to, outcome);
+        }
+    }
+
+    fn answer(&mut self, to: Requester, outcome: Outcome) {
+        let earlier = self.answers.insert(to.id.n, outcome);
+        assert!(earlier.is_none(), "request {} is answered once", to.id.n);
+    }
+
+    fn submit(&mut self, n: u64, command: Command) {
+        let to = Requester { id: RequestId { origin: 5, n }, node: NodeId(1) };
+        self.inputs.push_back((1, Input::Submit(to, command)));
+    }
+
+    fn gather(&mut self, n: u64, command: Command) {
+        let to = Requester { id: RequestId { origin: 5, n }, node: NodeId(1) };
+        let node = self.nodes.get_mut(&1).expect("it exists");
+        let gathered = node.replica.gather(self.now, &node.store, to, command);
+        gathered.expect("memory can be read");
+    }
+
+    fn tick(&mut self, count: usize) {
+        for _ in 0..count {
+            self.now = self.now + TICK;
+            self.inputs.extend([1, 2, 3].map(|id| (id, Input::Tick)));
+            self.settle();
+        }
+    }
+
+    fn leads(&self, id: u64) -> bool {
+        self.nodes[&id].replica.role().part == Part::Leader
+    }
+}
+
+fn put(key: &'static str) -> pb::PutRequest {
+    pb::PutRequest { key: key.into(), value: "v".into(), ..Default::default() }
+}
+
+/// Has no effect unless the key is absent.
+fn create(key: &'static str) -> Command {
+    let absent = pb::Compare {
+        target: pb::compare::CompareTarget::Version.into(),
+        key: key.into(),
+        target_union: Some(pb::compare::TargetUnion::Version(0)),
+        ..Default::default()
+    };
+    let success = pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put(key))) };
+    let success = vec![success];
+    Command::Txn(pb::TxnRequest { compare: vec![absent], success, ..Default::default() })
+}
+
+#[test]
+fn what_was_asked_before_and_while_the_lead_is_handed_over_is_not_refused() {
+    let mut trio = Trio::new();
+    trio.is_deaf = Some(2);
+    // The first is not proposed yet, the second waits for its latch. The hand-over lasts, as the one
+    // who is to lead hears of nothing.
+    trio.gather(1, Command::Put(put("k")));
+    trio.gather(2, create("k"));
+    trio.inputs.push_back((1, Input::Transfer(NodeId(2))));
+    trio.settle();
+    trio.submit(3, Command::Put(put("l")));
+    trio.settle();
+    assert!(trio.leads(1) && matches!(trio.answers.get(&1), Some(Ok(_))), "{:?}", trio.answers);
+    assert_eq!((trio.answers.len(), trio.handed_back.len()), (1, 0));
+    trio.is_deaf = None;
+    trio.tick(3);
+    assert!(trio.leads(2));
+    trio.handed_back.sort_unstable();
+    assert_eq!(trio.handed_back, [2, 3], "nothing of them was proposed here");
+    assert_eq!(trio.answers.len(), 1);
+}
+
+#[test]
+fn what_waited_for_a_hand_over_that_came_to_nothing_goes_on() {
+    let mut trio = Trio::new();
+    trio.is_deaf = Some(2);
+    trio.inputs.push_back((1, Input::Transfer(NodeId(2))));
+    trio.submit(1, Command::Put(put("k")));
+    trio.settle();
+    assert!(trio.answers.is_empty());
+    trio.tick(30);
+    assert!(trio.leads(1));
+    assert!(matches!(trio.answers.get(&1), Some(Ok(_))), "{:?}", trio.answers);
+}
+
+#[test]
+fn thousands_that_wait_for_one_key_are_answered_one_after_the_other() {
+    let mut trio = Trio::new();
+    let last = Limits::default().writes_max as u64;
+    // All but the first find the key when they have its latch, and give that back at once.
+    for n in 1..=last {
+        trio.submit(n, create("k"));
+    }
+    trio.settle();
+    assert_eq!(trio.answers.len() as u64, last);
+    let is_first = |answer: &&Outcome| matches!(answer, Ok(Answer::Txn(it)) if it.succeeded);
+    assert_eq!(trio.answers.values().filter(is_first).count(), 1);
+    assert!(trio.answers.values().all(Result::is_ok));
+}

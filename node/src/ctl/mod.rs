@@ -1,0 +1,208 @@
+//! `flotilla ctl`: what an operator asks a running node beside etcd's API.
+
+mod show;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use flotilla_proto::internal::admin_client::AdminClient;
+use flotilla_proto::internal::{
+    DecisionsRequest, DecisionsResponse, DrainRequest, RangeListRequest, RangeListResponse,
+    SplitRequest, TransferRequest,
+};
+use tonic::transport::{Channel, Endpoint};
+
+const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:2379";
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+const USAGE: &str = "\
+usage: flotilla ctl [--endpoint URL] COMMAND
+  ranges               all ranges: keys, replicas, leader, size, load
+  nodes                all members: zone, disk, load, how many ranges they lead
+  split KEY            cut the range that owns KEY there
+  transfer RANGE NODE  have a range led by another member, named or by its id in hex
+  drain NODE           have nothing led by a member any more
+  undrain NODE         end that
+  decisions            what placement has done of late, and what it cannot help
+  explain KEY          which range owns KEY, who leads it, where it came from, and why";
+
+/// What is asked.
+#[derive(Debug, PartialEq, Eq)]
+enum Command {
+    Ranges,
+    Nodes,
+    Split(String),
+    Transfer(u64, String),
+    Drain(String, bool),
+    Decisions,
+    Explain(String),
+}
+
+type Client = AdminClient<Channel>;
+
+/// Carries out the arguments after `ctl`.
+pub fn run(arguments: &[String]) -> ExitCode {
+    let Some((endpoint, command)) = parse(arguments) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(carry_out(&endpoint, command)),
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(arguments: &[String]) -> Option<(String, Command)> {
+    let mut endpoint = ENDPOINT_DEFAULT.to_owned();
+    let mut words = Vec::new();
+    let mut rest = arguments.iter();
+    while let Some(word) = rest.next() {
+        match word.strip_prefix("--endpoint") {
+            Some("") => endpoint.clone_from(rest.next()?),
+            Some(value) => endpoint = value.strip_prefix('=')?.to_owned(),
+            None => words.push(word.as_str()),
+        }
+    }
+    if !endpoint.contains("://") {
+        endpoint.insert_str(0, "http://");
+    }
+    let command = match words[..] {
+        ["ranges"] => Command::Ranges,
+        ["nodes"] => Command::Nodes,
+        ["split", key] => Command::Split(key.to_owned()),
+        ["transfer", range, node] => Command::Transfer(range.parse().ok()?, node.to_owned()),
+        ["drain", node] => Command::Drain(node.to_owned(), true),
+        ["undrain", node] => Command::Drain(node.to_owned(), false),
+        ["decisions"] => Command::Decisions,
+        ["explain", key] => Command::Explain(key.to_owned()),
+        _ => return None,
+    };
+    Some((endpoint, command))
+}
+
+async fn carry_out(endpoint: &str, command: Command) -> anyhow::Result<String> {
+    let mut client = connect(endpoint).await?;
+    Ok(match command {
+        Command::Ranges => {
+            let list = ranges(&mut client).await?;
+            show::ranges(&list) + show::missing(list.is_surveyed)
+        }
+        Command::Nodes => {
+            let list = ranges(&mut client).await?;
+            show::nodes(&list) + show::missing(list.is_surveyed)
+        }
+        Command::Split(key) => {
+            let answer = client.split(SplitRequest { key: key.clone().into() }).await;
+            let range = answer.map_err(describe)?.into_inner().range;
+            format!("range {range} begins at {key}\n")
+        }
+        Command::Transfer(range, node) => {
+            let request = TransferRequest { range, node: node.clone() };
+            client.transfer(request).await.map_err(describe)?;
+            format!("range {range} is led by {node}\n")
+        }
+        Command::Drain(node, is_draining) => {
+            let request = DrainRequest { node: node.clone(), is_draining };
+            client.drain(request).await.map_err(describe)?;
+            let what = if is_draining { "is to lead nothing" } else { "may lead again" };
+            format!("{node} {what}\n")
+        }
+        Command::Decisions => {
+            let known = decisions(&mut client).await?;
+            show::decisions(&known) + show::unasked(known.is_surveyed)
+        }
+        Command::Explain(key) => {
+            let list = ranges(&mut client).await?;
+            let known = decisions(&mut client).await?;
+            show::explain(&list, &known.decisions, &key) + show::missing(list.is_surveyed)
+        }
+    })
+}
+
+async fn connect(endpoint: &str) -> anyhow::Result<Client> {
+    let channel = Endpoint::from_shared(endpoint.to_owned())?;
+    let channel = channel.connect_timeout(CONNECT_WITHIN).timeout(ANSWER_WITHIN).connect().await?;
+    Ok(AdminClient::new(channel))
+}
+
+/// Sizes and loads are known to the spine's leader: it is asked if it can be reached from here.
+async fn ranges(client: &mut Client) -> anyhow::Result<RangeListResponse> {
+    let answer = client.range_list(RangeListRequest {}).await.map_err(describe)?.into_inner();
+    if !answer.is_surveyed
+        && let Some(mut leader) = connect_any(&answer.leader_urls).await
+        && let Ok(better) = leader.range_list(RangeListRequest {}).await
+    {
+        return Ok(better.into_inner());
+    }
+    Ok(answer)
+}
+
+async fn decisions(client: &mut Client) -> anyhow::Result<DecisionsResponse> {
+    let answer = client.decisions(DecisionsRequest {}).await.map_err(describe)?.into_inner();
+    if !answer.is_surveyed
+        && let Some(mut leader) = connect_any(&answer.leader_urls).await
+        && let Ok(better) = leader.decisions(DecisionsRequest {}).await
+    {
+        return Ok(better.into_inner());
+    }
+    Ok(answer)
+}
+
+async fn connect_any(urls: &[String]) -> Option<Client> {
+    for url in urls {
+        if let Ok(client) = connect(url).await {
+            return Some(client);
+        }
+    }
+    None
+}
+
+fn describe(status: tonic::Status) -> anyhow::Error {
+    anyhow::anyhow!("{:?}: {}", status.code(), status.message())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn arguments_are_understood_or_not() {
+        let parsed = parse(&words("--endpoint 127.0.0.1:1 split a/b"));
+        let expected = ("http://127.0.0.1:1".to_owned(), Command::Split("a/b".to_owned()));
+        assert_eq!(parsed, Some(expected));
+        let parsed = parse(&words("ranges --endpoint=https://x:1")).map(|it| it.0);
+        assert_eq!(parsed.as_deref(), Some("https://x:1"));
+        let command = |text| parse(&words(text)).map(|it| it.1);
+        assert_eq!(command("transfer 7 n1"), Some(Command::Transfer(7, "n1".to_owned())));
+        assert_eq!(command("drain n1"), Some(Command::Drain("n1".to_owned(), true)));
+        assert_eq!(command("undrain 1f"), Some(Command::Drain("1f".to_owned(), false)));
+        for wrong in [
+            "",
+            "split",
+            "ranges now",
+            "--endpoint",
+            "--endpoints x ranges",
+            "drain",
+            "transfer 7",
+            "transfer x n1",
+        ] {
+            assert_eq!(parse(&words(wrong)), None, "{wrong}");
+        }
+    }
+}

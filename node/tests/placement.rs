@@ -1,0 +1,321 @@
+//! A cluster that looks after itself: ranges that grow are split, leaders spread over the nodes and
+//! leave one that is drained, while clients write and watch. No call fails but by an error that
+//! clients repeat, nothing is lost, and every watcher sees each revision once and in order.
+
+mod harness;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use flotilla_proto::etcdserverpb::kv_client::KvClient;
+use flotilla_proto::etcdserverpb::watch_client::WatchClient;
+use flotilla_proto::etcdserverpb::watch_request::RequestUnion;
+use flotilla_proto::etcdserverpb::{PutRequest, RangeRequest, WatchCreateRequest, WatchRequest};
+use flotilla_proto::internal::admin_client::AdminClient;
+use flotilla_proto::internal::{
+    Decision, DecisionsRequest, DrainRequest, RangeInfo, RangeListRequest, RangeListResponse,
+    TransferRequest,
+};
+use harness::{Cluster, flotilla, http_get};
+use tokio::sync::watch;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+const NODES: usize = 3;
+const WRITERS: usize = 12;
+/// A range is split above so many.
+const SPLIT_KEYS: u64 = 1_000;
+/// Keys that there will be.
+const KEYS: usize = 6_000;
+/// As many splits as that needs, at least.
+const RANGES_MIN: usize = 5;
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+const SPREAD_WITHIN: Duration = Duration::from_secs(25);
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(20);
+const POLL_EVERY: Duration = Duration::from_millis(100);
+
+async fn channel(url: &str) -> Channel {
+    let endpoint = Endpoint::from_shared(url.to_owned()).expect("an address");
+    endpoint.timeout(ANSWER_WITHIN).connect().await.expect("the node runs")
+}
+
+/// What a client of etcd repeats by itself.
+fn is_retriable(status: &Status) -> bool {
+    status.code() == Code::Unavailable
+        || status.message() == "etcdserver: too many requests"
+        || status.code() == Code::Cancelled
+}
+
+/// Writes its share of all keys, in no order, once, and then again and again until it is stopped.
+/// Gives back what each key had last, and how many calls had to be repeated.
+async fn write(
+    url: String,
+    writer: usize,
+    full: tokio::sync::mpsc::Sender<()>,
+    stop: watch::Receiver<bool>,
+) -> (BTreeMap<String, String>, usize) {
+    let mut client = KvClient::new(channel(&url).await);
+    let (mut written, mut repeated) = (BTreeMap::new(), 0);
+    let share = KEYS / WRITERS;
+    for n in 0.. {
+        if n == share {
+            full.send(()).await.expect("it is waited for");
+        }
+        if n >= share && *stop.borrow() {
+            break;
+        }
+        let place = (n % share * WRITERS + writer) * 7_919 % KEYS;
+        let (key, value) = (format!("k/{place:05}"), format!("{writer}/{n}"));
+        loop {
+            let put = PutRequest {
+                key: key.clone().into(),
+                value: value.clone().into(),
+                ..PutRequest::default()
+            };
+            match client.put(put).await {
+                Ok(_) => break,
+                Err(status) => {
+                    assert!(is_retriable(&status), "{key} at {url}: {status}");
+                    repeated += 1;
+                }
+            }
+        }
+        written.insert(key, value);
+    }
+    (written, repeated)
+}
+
+/// Watches everything from the beginning: each revision once and in order, up to the last. Gives
+/// back what the keys had then.
+async fn watch_all(url: String, mut last: watch::Receiver<i64>) -> BTreeMap<String, String> {
+    let endpoint = Endpoint::from_shared(url.clone()).expect("an address");
+    let mut client = WatchClient::new(endpoint.connect().await.expect("the node runs"));
+    let create = WatchCreateRequest {
+        key: vec![0].into(),
+        range_end: vec![0].into(),
+        start_revision: 1,
+        ..WatchCreateRequest::default()
+    };
+    let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    sender.send(request).await.expect("there is room");
+    let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut answers = client.watch(requests).await.expect("a watch").into_inner();
+    let (mut seen, mut newest) = (BTreeMap::new(), 1);
+    loop {
+        let end = *last.borrow();
+        if end > 0 && newest == end {
+            return seen;
+        }
+        let answer = tokio::select! {
+            answer = answers.message() => answer.expect("the stream goes on").expect("no end"),
+            _ = last.changed() => continue,
+            () = tokio::time::sleep(CATCH_UP_WITHIN) => {
+                panic!("{url}: {newest} of {end} after {CATCH_UP_WITHIN:?}")
+            }
+        };
+        assert!(!answer.canceled, "{url}: {answer:?}");
+        for event in answer.events {
+            let kv = event.kv.expect("an event has a key");
+            assert_eq!(kv.mod_revision, newest + 1, "{url}: each revision once, in order");
+            newest = kv.mod_revision;
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            seen.insert(text(&kv.key), text(&kv.value));
+        }
+    }
+}
+
+/// Everything there is, and the revision of that.
+async fn list_all(url: &str) -> (BTreeMap<String, String>, i64) {
+    let all =
+        RangeRequest { key: vec![0].into(), range_end: vec![0].into(), ..RangeRequest::default() };
+    let answer = KvClient::new(channel(url).await).range(all).await.expect("a list").into_inner();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let kvs = answer.kvs.iter().map(|kv| (text(&kv.key), text(&kv.value))).collect();
+    (kvs, answer.header.expect("an answer has a header").revision)
+}
+
+/// The table of the node that leads the spine, which knows sizes; `None` while none does.
+async fn surveyed(urls: &[String]) -> Option<(String, RangeListResponse)> {
+    for url in urls {
+        let mut admin = AdminClient::new(channel(url).await);
+        let answer = admin.range_list(RangeListRequest {}).await.expect("a table").into_inner();
+        if answer.is_surveyed {
+            return Some((url.clone(), answer));
+        }
+    }
+    None
+}
+
+/// Waits until the leader's table is as wanted.
+async fn until(
+    urls: &[String],
+    within: Duration,
+    what: &str,
+    is_so: impl Fn(&RangeListResponse) -> bool,
+) -> RangeListResponse {
+    let started = Instant::now();
+    loop {
+        let known = surveyed(urls).await;
+        if let Some((_, answer)) = &known
+            && is_so(answer)
+        {
+            eprintln!("{what}: after {:?}", started.elapsed());
+            return answer.clone();
+        }
+        if started.elapsed() >= within {
+            let decisions = decisions(urls).await;
+            panic!("not {what} within {within:?}: {known:#?}\n{decisions:#?}");
+        }
+        tokio::time::sleep(POLL_EVERY).await;
+    }
+}
+
+/// What is on record, as each node has it.
+async fn decisions(urls: &[String]) -> Vec<Vec<Decision>> {
+    let mut all = Vec::new();
+    for url in urls {
+        let mut admin = AdminClient::new(channel(url).await);
+        let answer = admin.decisions(DecisionsRequest {}).await.expect("an answer").into_inner();
+        all.push(answer.decisions);
+    }
+    all
+}
+
+/// Ranges beside range 0 by the node that leads them.
+fn leaders(ranges: &[RangeInfo]) -> BTreeMap<u64, usize> {
+    let mut leaders = BTreeMap::new();
+    for range in ranges.iter().filter(|range| range.range != 0) {
+        *leaders.entry(range.leader).or_default() += 1;
+    }
+    leaders
+}
+
+async fn drain(url: &str, node: &str, is_draining: bool) -> u64 {
+    let request = DrainRequest { node: node.to_owned(), is_draining };
+    let answer = AdminClient::new(channel(url).await).drain(request).await;
+    answer.unwrap_or_else(|error| panic!("{node}: {error}")).into_inner().node
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ranges_are_split_and_spread_by_themselves_and_a_drained_node_leads_nothing() {
+    let limit = format!("--split-keys={SPLIT_KEYS}");
+    let flags = [limit.as_str(), "--placement-interval=300ms"];
+    let cluster = Cluster::start_with(&flotilla(), NODES, &flags);
+    let urls = cluster.endpoints();
+    let (stop, stopped) = watch::channel(false);
+    let (end, ended) = watch::channel(0);
+    let (full, mut filled) = tokio::sync::mpsc::channel(WRITERS);
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|n| tokio::spawn(write(urls[n % NODES].clone(), n, full.clone(), stopped.clone())))
+        .collect();
+    let watchers: Vec<_> =
+        urls.iter().map(|url| tokio::spawn(watch_all(url.clone(), ended.clone()))).collect();
+    let started = Instant::now();
+    for _ in 0..WRITERS {
+        filled.recv().await.expect("writers go on");
+    }
+    eprintln!("{KEYS} keys are written: after {:?}", started.elapsed());
+
+    // Small enough, and led by all.
+    let spread = until(&urls, SPREAD_WITHIN, "split and spread", |known| {
+        let is_small = |range: &RangeInfo| {
+            range.survey.as_ref().is_some_and(|survey| survey.keys <= SPLIT_KEYS)
+        };
+        let leaders = leaders(&known.ranges);
+        known.ranges.len() >= RANGES_MIN
+            && known.ranges.iter().all(is_small)
+            && leaders.len() == NODES
+            && !leaders.contains_key(&0)
+    });
+    let spread = spread.await;
+    assert_eq!(spread.nodes.len(), NODES);
+    assert!(spread.nodes.iter().all(|node| node.capacity_bytes > 0), "{:?}", spread.nodes);
+
+    // The node that leads most, the spine's leader if it is among them, is drained.
+    let root = spread.ranges.iter().find(|range| range.range == 0).expect("it is always there");
+    let drained = spread.nodes.iter().find(|node| node.node == root.leader).expect("a member");
+    let id = drain(&urls[0], &drained.name, true).await;
+    assert_eq!(id, drained.node);
+    let left = until(&urls, SPREAD_WITHIN, "led by others", |known| {
+        let is_empty = known.ranges.iter().all(|range| range.leader != id && range.leader != 0);
+        is_empty && known.nodes.iter().any(|node| node.node == id && node.is_draining)
+    });
+    left.await;
+
+    // An operator overrules placement until it looks again.
+    drain(&urls[1], &format!("{id:x}"), false).await;
+    let range = spread.ranges.iter().map(|range| range.range).max().expect("there are ranges");
+    let request = TransferRequest { range, node: drained.name.clone() };
+    let moved = AdminClient::new(channel(&urls[2]).await).transfer(request).await;
+    assert_eq!(moved.expect("a voter can lead").into_inner().node, id);
+    let again = until(&urls, SPREAD_WITHIN, "led by all again", |known| {
+        let leaders = leaders(&known.ranges);
+        leaders.len() == NODES && !leaders.contains_key(&0)
+    });
+    again.await;
+
+    stop.send(true).expect("clients listen");
+    let (mut written, mut repeated) = (BTreeMap::new(), 0);
+    for writer in writers {
+        let (keys, count) = writer.await.expect("a writer does not panic");
+        written.extend(keys);
+        repeated += count;
+    }
+    eprintln!("{repeated} calls were repeated");
+    assert_eq!(written.len(), KEYS);
+    let (all, newest) = list_all(&urls[1]).await;
+    assert!(all == written, "what was written is what is there");
+    end.send(newest).expect("watchers listen");
+    for watcher in watchers {
+        assert!(watcher.await.expect("a watcher does not panic") == written, "and what was seen");
+    }
+
+    // The spine has had two leaders at least, and every node knows what each of them decided.
+    for decisions in decisions(&urls).await {
+        let done = decisions.iter().filter(|decision| decision.outcome == "done");
+        let rules: BTreeSet<&str> = done.map(|decision| decision.rule.as_str()).collect();
+        for rule in ["split_large", "balance_leaders", "drain_node", "operator"] {
+            assert!(rules.contains(rule), "{rule}: {decisions:#?}");
+        }
+        let is_told =
+            |it: &Decision| it.time_ms > 0 && !it.step.is_empty() && !it.reason.is_empty();
+        assert!(decisions.iter().all(is_told), "{decisions:#?}");
+        let is_moved = |it: &Decision| it.step.starts_with("move_spine_leader ");
+        assert!(decisions.iter().any(is_moved), "{decisions:#?}");
+    }
+    let (_, metrics) = http_get(cluster.nodes[0].client_port, "/metrics").expect("metrics");
+    for name in ["flotilla_ranges", "flotilla_ranges_led", "flotilla_range_keys{range="] {
+        assert!(metrics.lines().any(|line| line.starts_with(name)), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_is_founded_with_ranges_for_kubernetes_and_a_quiet_one_stays_unsplit() {
+    let preset = Cluster::start_with(&flotilla(), 1, &["--initial-split-preset=kubernetes"]);
+    let quiet = Cluster::start_with(&flotilla(), 1, &["--placement-interval=100ms"]);
+    let known = |cluster: &Cluster| {
+        let url = cluster.endpoint(0);
+        async move {
+            let known = AdminClient::new(channel(&url).await).range_list(RangeListRequest {}).await;
+            known.expect("a table").into_inner().ranges
+        }
+    };
+    let starts: Vec<String> = known(&preset)
+        .await
+        .iter()
+        .map(|range| String::from_utf8_lossy(&range.start).into_owned())
+        .collect();
+    let expected =
+        ["/registry/events/", "/registry/events0", "/registry/leases/", "/registry/leases0", ""];
+    assert_eq!(starts, expected);
+    let mut client = KvClient::new(channel(&quiet.endpoint(0)).await);
+    for n in 0..500 {
+        let key = format!("{n}").into();
+        let put = PutRequest { key, value: "v".into(), ..PutRequest::default() };
+        client.put(put).await.expect("a lone node answers");
+    }
+    // Several plans later.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(known(&quiet).await.len(), 1);
+}
