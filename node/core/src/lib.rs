@@ -17,6 +17,7 @@ pub mod lease;
 pub mod membership;
 pub mod mvcc;
 pub mod range;
+pub mod remote;
 pub mod snapshot;
 pub mod spine;
 pub mod stage;

@@ -52,6 +52,8 @@ pub struct Applied {
     pub replies: Vec<(Requester, Outcome)>,
     /// What is shown once the batch is in the store, if that is more than before.
     pub shown: Option<Shown>,
+    /// What may be read once the batch is in the store, if that has changed.
+    pub reach: Option<Reach>,
     /// All events after this revision and up to what is shown, in order. If it is after what was
     /// shown before, those in between have to be read from the history.
     pub events: Vec<Event>,
@@ -59,11 +61,22 @@ pub struct Applied {
     pub events_after: i64,
 }
 
+/// What of a node's state may be read here, range by range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Everything up to here is in the store, but for the keys of the ranges that are lacking.
+    pub shown: Shown,
+    /// Ranges whose keys are not to be read here.
+    pub lacking: BTreeSet<GroupId>,
+}
+
 /// The stage over one store.
 #[derive(Debug)]
 pub struct Stage {
     frontier: Frontier,
+    /// Told to watchers and to whoever needs all ranges at once: does not move while one is lacking.
     shown: Shown,
+    reach: Reach,
     /// The spine's position in the store.
     position: Position,
     /// Applied, and not shown yet.
@@ -100,10 +113,12 @@ impl Stage {
     pub fn joining() -> Self {
         let shown = Shown { index: 0, head: mvcc::NO_HEAD };
         let frontier = Frontier::new(shown.index, shown.head);
+        let reach = Reach { shown, lacking: BTreeSet::from([GroupId::SPINE]) };
         let (position, ahead) = (Position::default(), BTreeMap::new());
         Self {
             frontier,
             shown,
+            reach,
             position,
             ahead,
             absent: BTreeSet::new(),
@@ -165,6 +180,7 @@ impl Stage {
         self.floor = mvcc::compaction_floor(view)?;
         // Its events are not among those that are held back.
         self.incomplete = newest_revision(view, self.position.revision)?.max(self.incomplete);
+        self.advance();
         Ok(())
     }
 
@@ -205,19 +221,30 @@ impl Stage {
         self.shown
     }
 
-    /// Whether the store has everything that is shown: it may be read. Not while a part of it is
-    /// newer than the rest.
+    /// Whether the store has everything that is shown, of all ranges.
     pub fn is_whole(&self) -> bool {
-        self.unaware.is_empty()
-            && self.absent.is_empty()
-            && self.ahead_of_spine.is_empty()
-            && self.frontier.shows_all()
-            && self.frontier.head().compact_revision >= self.floor
+        self.reach.lacking.is_empty()
+    }
+
+    /// What may be read.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     fn advance(&mut self) {
+        let mut lacking: BTreeSet<GroupId> = self.frontier.lacking().collect();
+        lacking.extend(&self.unaware);
+        lacking.extend(&self.absent);
+        lacking.extend(self.ahead_of_spine.keys());
+        // Something was compacted further than is shown: who reads could miss what is gone.
+        if self.frontier.head().compact_revision < self.floor {
+            lacking.insert(GroupId::SPINE);
+            lacking.extend(self.frontier.ranges());
+        }
+        let shown = Shown { index: self.frontier.index(), head: self.frontier.head() };
+        self.reach = Reach { shown, lacking };
         if self.is_whole() {
-            self.shown = Shown { index: self.frontier.index(), head: self.frontier.head() };
+            self.shown = shown;
         }
     }
 
@@ -236,7 +263,7 @@ impl Stage {
     /// # Errors
     /// The store cannot be read.
     pub fn run(&mut self, view: &dyn View, works: Vec<Work>) -> Result<Applied, ViewError> {
-        let before = self.shown();
+        let (before, reach_before) = (self.shown(), self.reach.clone());
         let mut applied = Applied::default();
         let mut writes = Writes::default();
         let mut applier = mvcc::Applier::new(view);
@@ -303,6 +330,7 @@ impl Stage {
         self.advance();
         let shown = self.shown();
         applied.shown = (shown != before).then_some(shown);
+        applied.reach = (self.reach != reach_before).then(|| self.reach.clone());
         let (from, to) = (before.head.revision, shown.head.revision);
         applied.events_after = from.max(self.incomplete.min(to));
         applied.events = self.show(writes.events, to);
