@@ -23,7 +23,7 @@ pub(super) async fn range(
 ) -> Result<pb::RangeResponse, Error> {
     mvcc::check_range(&request)?;
     let head = match request.serializable {
-        true => context.board().head(),
+        true => context.router.head(),
         false => context.router.ticket().await?,
     };
     let mut answer = read::range(context, head, request).await?;
@@ -73,7 +73,7 @@ pub(super) async fn txn(
     mvcc::check_txn(&request, context.limits.txn_ops_max)?;
     let mut answer = if mvcc::is_read_only(&request) {
         let head = match mvcc::is_serializable(&request) {
-            true => context.board().head(),
+            true => context.router.head(),
             false => context.router.ticket().await?,
         };
         read::txn(context, head, request).await?

@@ -8,6 +8,7 @@ use crate::GroupId;
 use crate::mvcc::{self, Failure, Head};
 use crate::proto::Span;
 use crate::proto::etcdserverpb as pb;
+use crate::proto::mvccpb::KeyValue;
 
 /// A read under way. It holds what it has read.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Reading {
     rest: Option<Span>,
     /// Keys that are still wanted; the others only count.
     wanted: usize,
+    /// Keys that were sent on already.
+    drained: usize,
     answer: pb::RangeResponse,
 }
 
@@ -32,7 +35,8 @@ impl Reading {
         let span = Span::from_request(request.key.clone(), request.range_end.clone());
         let wanted = mvcc::wanted_in_key_order(&request);
         let rest = (!span.is_empty()).then_some(span);
-        Ok(Self { request, head, revision, rest, wanted, answer: pb::RangeResponse::default() })
+        let answer = pb::RangeResponse::default();
+        Ok(Self { request, head, revision, rest, wanted, drained: 0, answer })
     }
 
     /// The next page: whom it belongs to, and what to read there at the head. Asked again, it answers
@@ -41,7 +45,8 @@ impl Reading {
         let rest = self.rest.as_ref()?;
         let (range, span) = table::first_piece(table, rest);
         let (key, range_end) = span.into_request();
-        let is_over = self.answer.kvs.len() >= self.wanted;
+        let read_count = self.drained + self.answer.kvs.len();
+        let is_over = read_count >= self.wanted;
         let read = pb::RangeRequest {
             key,
             range_end,
@@ -51,7 +56,7 @@ impl Reading {
             limit: if self.wanted == usize::MAX || is_over {
                 0
             } else {
-                i64::try_from(self.wanted - self.answer.kvs.len()).unwrap_or(0)
+                i64::try_from(self.wanted - read_count).unwrap_or(0)
             },
             ..pb::RangeRequest::default()
         };
@@ -75,19 +80,29 @@ impl Reading {
         }
     }
 
-    /// Keys read so far, for a driver that sends them on at once; they count, and are in no later
-    /// answer.
-    pub fn drain(&mut self) -> Vec<crate::proto::mvccpb::KeyValue> {
-        let kvs = std::mem::take(&mut self.answer.kvs);
-        if self.wanted != usize::MAX {
-            self.wanted -= kvs.len();
-        }
-        kvs
+    /// The state that is read.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// Keys read so far, for a driver that sends them on at once; only for a request whose keys are
+    /// wanted as they come (`mvcc::check_range_stream`). They are not in the answer again.
+    pub fn drain(&mut self) -> Vec<KeyValue> {
+        let left = self.wanted.saturating_sub(1).saturating_sub(self.drained);
+        let count = left.min(self.answer.kvs.len());
+        self.drained += count;
+        self.answer.kvs.drain(..count).collect()
     }
 
     /// The answer, when there is no next page.
     pub fn finish(mut self) -> pb::RangeResponse {
+        let is_more = self.drained + self.answer.kvs.len() >= self.wanted;
+        if self.drained > 0 && is_more {
+            // The one key too many only tells that there are more.
+            self.answer.kvs.truncate(self.wanted - 1 - self.drained);
+        }
         mvcc::arrange(&self.request, &mut self.answer);
+        self.answer.more |= self.drained > 0 && is_more;
         self.answer.header = mvcc::header(self.head.revision);
         self.answer
     }
