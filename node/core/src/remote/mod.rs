@@ -12,9 +12,6 @@ mod reading;
 mod recorder;
 mod table;
 
-#[cfg(test)]
-mod tests;
-
 pub use gathering::Gathering;
 pub use overlay::Overlay;
 pub use reading::Reading;
