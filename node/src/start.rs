@@ -90,10 +90,8 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         _ => Stage::open(&store)?,
     };
     let known_ranges: Vec<GroupId> = state.ranges().iter().map(|(range, _)| range).collect();
-    if !known_ranges.is_empty() {
-        // Until the apply thread has looked.
-        board.set_whole(false);
-    }
+    // The apply thread brings it up to date when it has looked at the ranges.
+    board.set_reach(stage.reach());
     let (applier, applying) = Applier {
         store: store.clone(),
         node,

@@ -31,7 +31,7 @@ pub(super) async fn step(context: &Context, reading: &mut Reading) -> Result<boo
     let deadline = Instant::now() + FOUND_WITHIN;
     let head = reading.head();
     loop {
-        let Some((range, page)) = reading.next(&table(context)[..]) else { return Ok(false) };
+        let Some((range, page)) = reading.next(&table(context)) else { return Ok(false) };
         if is_here(context, range) {
             let replacements = context.board().replacements();
             let wanted = page.clone();
@@ -67,7 +67,7 @@ pub(super) async fn txn(
         let mut gathering = Gathering::new(request);
         let mut is_refused = false;
         while let Some((range, rows)) =
-            gathering.next(&table(context)[..], |range| is_here(context, range))
+            gathering.next(&table(context), |range| is_here(context, range))
         {
             let question = Question { range, head, what: What::Rows(rows) };
             let Some(told) = ask(context, question).await? else {
@@ -76,8 +76,7 @@ pub(super) async fn txn(
             };
             gathering.take(told.rows)?;
         }
-        if !is_refused
-            && gathering.is_still_here(&table(context)[..], |range| is_here(context, range))
+        if !is_refused && gathering.is_still_here(&table(context), |range| is_here(context, range))
         {
             let wanted = request.clone();
             let answer = read::elsewhere(context.store(), move |store| {

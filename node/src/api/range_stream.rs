@@ -59,11 +59,11 @@ impl Progress {
     async fn next(&mut self) -> Result<pb::RangeResponse, Error> {
         let page = match std::mem::replace(&mut self.state, State::Ended) {
             State::New => match self.begin().await? {
-                Some(reading) => return self.from_others(reading).await,
+                Some(reading) => return self.read_others(reading).await,
                 None => self.first().await?,
             },
             State::At(cursor) => self.following(cursor).await?,
-            State::Others(reading) => return self.from_others(reading).await,
+            State::Others(reading) => return self.read_others(reading).await,
             State::Ended => return Ok(pb::RangeResponse::default()),
         };
         metrics::traffic().ranges.increment(1);
@@ -91,7 +91,7 @@ impl Progress {
         Ok(Some(Box::new(reading.map_err(client_error)?)))
     }
 
-    async fn from_others(&mut self, mut reading: Box<Reading>) -> Result<pb::RangeResponse, Error> {
+    async fn read_others(&mut self, mut reading: Box<Reading>) -> Result<pb::RangeResponse, Error> {
         metrics::traffic().ranges.increment(1);
         loop {
             if !others::step(&self.context, &mut reading).await.map_err(client_error)? {

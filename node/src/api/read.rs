@@ -35,7 +35,7 @@ pub(super) async fn range(
     metrics::traffic().ranges.increment(1);
     let store = context.store();
     if !context.board().is_whole() {
-        return again(context, || others::range(context, &request)).await;
+        return again(|| others::range(context, &request)).await;
     }
     if is_in_key_order(&request) {
         return attempt(context, head, |head| in_pieces(store, head, &request)).await;
@@ -61,7 +61,7 @@ pub(super) async fn txn(
 ) -> Result<pb::TxnResponse, Error> {
     let store = context.store();
     if !context.board().is_whole() {
-        return again(context, || others::txn(context, &request)).await;
+        return again(|| others::txn(context, &request)).await;
     }
     let has_spans = reads_spans(&request);
     let request = Arc::new(request);
@@ -129,7 +129,7 @@ where
 }
 
 /// Does a read of ranges that are not shown here, and again when compaction took what it needed.
-async fn again<T, F>(context: &Context, read: impl Fn() -> F) -> Result<T, Error>
+async fn again<T, F>(read: impl Fn() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Failure>>,
 {

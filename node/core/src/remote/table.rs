@@ -24,7 +24,7 @@ impl Table for Ranges {
 }
 
 /// In the order of the first keys; range 0, which owns what is left, is not looked at.
-impl Table for [RangeInfo] {
+impl Table for Vec<RangeInfo> {
     fn piece_at(&self, key: &[u8]) -> (GroupId, Option<Bytes>) {
         let others = self.len() - self.iter().rev().take_while(|it| it.range == 0).count();
         let others = &self[..others];
