@@ -239,7 +239,7 @@ impl World {
                 self.set_members(id, &members, &cluster.removed);
             }
             Effect::Told(n, told) => self.on_told(id, n, told),
-            Effect::Answer(to, ask, within) => self.answer_question(id, to, &ask, &within),
+            Effect::Answer(to, ask) => self.answer_question(id, to, &ask),
             Effect::Removed => self.on_removed(id),
             Effect::Status(status) => self.on_status(id, status),
             Effect::Range(range, input) => self.mail(id, range, input),

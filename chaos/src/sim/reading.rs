@@ -1,7 +1,6 @@
 //! Reads that are not, or not wholly, answered from the node's own store.
 
 use flotilla_core::mvcc::{self, Failure, Head};
-use flotilla_core::proto::Span;
 use flotilla_core::proto::etcdserverpb::RangeRequest;
 use flotilla_core::proto::internal::{Ask, Told, ask::What};
 use flotilla_core::remote::{self, Gathering, Reading};
@@ -33,10 +32,10 @@ enum Work {
 impl World {
     /// Whether the keys of a range are read on this node.
     fn is_read_here(&mut self, id: u64, range: GroupId) -> bool {
-        let is_lacking = self.up(id).stage.reach().lacking.contains(&range);
+        let is_shown = self.up(id).stage.reach().has(range);
         let is_sent_away = self.plan.reads_elsewhere_one_in > 0
             && self.chance.one_in(self.plan.reads_elsewhere_one_in);
-        !is_lacking && !is_sent_away
+        is_shown && !is_sent_away
     }
 
     /// Answers a read from what this node may read, and from others.
@@ -66,8 +65,9 @@ impl World {
 
     fn go_on_with_pages(&mut self, id: u64, operation: usize, head: Head, mut reading: Reading) {
         loop {
-            let replica = &self.up(id).replica;
-            let Some((range, read)) = reading.next(replica.state().ranges()) else { break };
+            let Some((range, read)) = reading.next(&self.up(id).stage.reach().owners) else {
+                break;
+            };
             if !self.is_read_here(id, range) {
                 let what = What::Read(read.clone());
                 let work = Work::Read(reading, read);
@@ -85,16 +85,16 @@ impl World {
     }
 
     fn go_on_with_rows(&mut self, id: u64, operation: usize, head: Head, mut gathering: Gathering) {
-        let ranges = self.up(id).replica.state().ranges().clone();
-        let all = ranges.iter().map(|(range, _)| range).chain([GroupId::SPINE]);
-        let here: Vec<GroupId> = all.filter(|range| self.is_read_here(id, *range)).collect();
-        if let Some((range, rows)) = gathering.next(&ranges, |range| here.contains(&range)) {
+        let reach = self.up(id).stage.reach().clone();
+        let all: Vec<GroupId> = reach.owners.ranges().collect();
+        let here: Vec<GroupId> =
+            all.into_iter().filter(|range| self.is_read_here(id, *range)).collect();
+        if let Some((range, rows)) = gathering.next(&reach.owners, |range| here.contains(&range)) {
             let work = Work::Txn(gathering);
             let elsewhere = Elsewhere { operation, head, work };
             return self.put_question(id, range, What::Rows(rows), elsewhere);
         }
-        let lacking = self.up(id).stage.reach().lacking.clone();
-        if !gathering.is_still_here(&ranges, |range| !lacking.contains(&range)) {
+        if !gathering.is_still_here(&reach.owners, |range| reach.has(range)) {
             return self.on_node(id, AGAIN_PAUSE, NodeEvent::Evaluate(operation));
         }
         let Request::Txn(request) = &self.operations[operation].request else {
@@ -157,8 +157,8 @@ impl World {
     }
 
     /// Another node asks.
-    pub(super) fn answer_question(&mut self, id: u64, to: NodeId, ask: &Ask, within: &Span) {
-        match remote::answer(&self.nodes[&id].store.view, within, ask) {
+    pub(super) fn answer_question(&mut self, id: u64, to: NodeId, ask: &Ask) {
+        match remote::answer(&self.nodes[&id].store.view, ask) {
             Ok(told) => self.gather(id, to.0, Parcel::Told(told)),
             Err(error) => self.invariants.break_with(format!("node {id}: {error}")),
         }

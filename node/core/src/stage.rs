@@ -7,8 +7,9 @@
 //! is there (I10). A node that was just started shows nothing before every replica on it knows that
 //! it has everything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -18,6 +19,7 @@ use crate::mvcc::{self, Event, Head};
 use crate::proto::Span;
 use crate::range::frontier::Frontier;
 use crate::range::stored::{self, Stored};
+use crate::remote::Owners;
 use crate::spine::apply::{Applied as Writes, Cut, Requester};
 use crate::spine::state::{Position, State};
 use crate::spine::{self, Shown};
@@ -66,8 +68,22 @@ pub struct Applied {
 pub struct Reach {
     /// Everything up to here is in the store, but for the keys of the ranges that are lacking.
     pub shown: Shown,
+    /// Who owns which keys then.
+    pub owners: Arc<Owners>,
     /// Ranges whose keys are not to be read here.
     pub lacking: BTreeSet<GroupId>,
+}
+
+impl Reach {
+    /// Nothing may be read.
+    pub fn none(shown: Shown) -> Self {
+        Self { shown, owners: Arc::default(), lacking: BTreeSet::from([GroupId::SPINE]) }
+    }
+
+    /// Whether the keys of a range may be read.
+    pub fn has(&self, range: GroupId) -> bool {
+        !self.lacking.contains(&range)
+    }
 }
 
 /// The stage over one store.
@@ -77,6 +93,8 @@ pub struct Stage {
     /// Told to watchers and to whoever needs all ranges at once: does not move while one is lacking.
     shown: Shown,
     reach: Reach,
+    /// Keys that change their owner after what is shown: the spine's index, and the cut.
+    cuts: VecDeque<(u64, Cut)>,
     /// The spine's position in the store.
     position: Position,
     /// Applied, and not shown yet.
@@ -113,12 +131,13 @@ impl Stage {
     pub fn joining() -> Self {
         let shown = Shown { index: 0, head: mvcc::NO_HEAD };
         let frontier = Frontier::new(shown.index, shown.head);
-        let reach = Reach { shown, lacking: BTreeSet::from([GroupId::SPINE]) };
+        let (reach, cuts) = (Reach::none(shown), VecDeque::new());
         let (position, ahead) = (Position::default(), BTreeMap::new());
         Self {
             frontier,
             shown,
             reach,
+            cuts,
             position,
             ahead,
             absent: BTreeSet::new(),
@@ -138,6 +157,8 @@ impl Stage {
         let state = State::load(view)?.ok_or_else(|| ViewError("the store is empty".into()))?;
         self.position = state.position();
         self.frontier = Frontier::new(self.position.index, head_of(self.position));
+        self.reach.owners = Arc::new(Owners::new(state.ranges()));
+        self.cuts.clear();
         self.absent.clear();
         self.ahead_of_spine.clear();
         for (range, known) in state.ranges().iter() {
@@ -242,7 +263,11 @@ impl Stage {
             lacking.extend(self.frontier.ranges());
         }
         let shown = Shown { index: self.frontier.index(), head: self.frontier.head() };
-        self.reach = Reach { shown, lacking };
+        while let Some((_, cut)) = self.cuts.pop_front_if(|(index, _)| *index <= shown.index) {
+            Arc::make_mut(&mut self.reach.owners).split(cut.key, cut.child);
+        }
+        self.reach.shown = shown;
+        self.reach.lacking = lacking;
         if self.is_whole() {
             self.shown = shown;
         }
@@ -284,11 +309,15 @@ impl Stage {
                     writes.batch.writes.extend(task.rows.writes);
                     self.position = task.position;
                     applied.spine = Some(task.position);
-                    for cut in task.expected {
-                        self.expect(cut);
+                    for cut in task.cuts {
+                        self.cuts.push_back((task.position.index, cut.clone()));
+                        if task.elsewhere.contains(&cut.child) {
+                            self.absent.insert(cut.child);
+                        } else {
+                            self.expect(cut);
+                        }
                     }
                     applied.begun.extend(task.begun);
-                    self.absent.extend(task.elsewhere);
                     let mut txns = Vec::new();
                     for (range, id, prepared_at) in task.committed {
                         let is_told = resolved.contains(&(range, id))

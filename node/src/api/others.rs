@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use flotilla_core::Error;
 use flotilla_core::mvcc::{self, Failure};
 use flotilla_core::proto::etcdserverpb as pb;
-use flotilla_core::proto::internal::{RangeInfo, Told, ask::What};
+use flotilla_core::proto::internal::{Told, ask::What};
 use flotilla_core::remote::{self, Gathering, Reading};
 use flotilla_core::spine::replica::Question;
-use flotilla_core::{Error, GroupId};
 
 use super::{Context, read};
 
@@ -31,9 +31,10 @@ pub(super) async fn step(context: &Context, reading: &mut Reading) -> Result<boo
     let deadline = Instant::now() + FOUND_WITHIN;
     let head = reading.head();
     loop {
-        let Some((range, page)) = reading.next(&table(context)) else { return Ok(false) };
-        if is_here(context, range) {
-            let replacements = context.board().replacements();
+        let replacements = context.board().replacements();
+        let reach = context.board().reach();
+        let Some((range, page)) = reading.next(&reach.owners) else { return Ok(false) };
+        if reach.has(range) {
             let wanted = page.clone();
             let found =
                 read::elsewhere(context.store(), move |store| remote::page(store, head, &wanted));
@@ -66,9 +67,10 @@ pub(super) async fn txn(
         let replacements = context.board().replacements();
         let mut gathering = Gathering::new(request);
         let mut is_refused = false;
-        while let Some((range, rows)) =
-            gathering.next(&table(context), |range| is_here(context, range))
-        {
+        while let Some((range, rows)) = {
+            let reach = context.board().reach();
+            gathering.next(&reach.owners, |range| reach.has(range))
+        } {
             let question = Question { range, head, what: What::Rows(rows) };
             let Some(told) = ask(context, question).await? else {
                 is_refused = true;
@@ -76,8 +78,8 @@ pub(super) async fn txn(
             };
             gathering.take(told.rows)?;
         }
-        if !is_refused && gathering.is_still_here(&table(context), |range| is_here(context, range))
-        {
+        let reach = context.board().reach();
+        if !is_refused && gathering.is_still_here(&reach.owners, |range| reach.has(range)) {
             let wanted = request.clone();
             let answer = read::elsewhere(context.store(), move |store| {
                 mvcc::read_txn(&gathering.over(store), head, &wanted)
@@ -97,14 +99,6 @@ async fn look_again(deadline: Instant) -> Result<(), Error> {
     }
     tokio::time::sleep(LOOK_AGAIN).await;
     Ok(())
-}
-
-fn table(context: &Context) -> Vec<RangeInfo> {
-    context.board().notice().ranges
-}
-
-fn is_here(context: &Context, range: GroupId) -> bool {
-    !context.board().reach().lacking.contains(&range)
 }
 
 /// `None` is a refusal.

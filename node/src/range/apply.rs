@@ -179,7 +179,7 @@ impl Applier {
 
     fn install(&mut self, group: GroupId, sealed: Sealed) {
         let before = self.stage.shown().head.revision;
-        self.board.begin_replacement(group);
+        self.board.begin_replacement();
         if let Err(error) = self.store.install(group, sealed) {
             fatal(&format!("the received snapshot cannot be installed: {error}"));
         }

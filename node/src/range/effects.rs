@@ -1,6 +1,5 @@
 //! Carrying out what the machine asks for.
 
-use flotilla_core::proto::Span;
 use flotilla_core::proto::internal::Ask;
 use flotilla_core::range::replica::Input;
 use flotilla_core::spine::{Cluster, Effect, Parcel, Status};
@@ -57,7 +56,7 @@ impl SpineActor {
             Effect::Reply(n, outcome) => self.parts.pending.answer(n, outcome),
             Effect::TicketReady(n, result) => self.parts.pending.answer_ticket(n, result),
             Effect::Told(n, told) => self.parts.pending.tell(n, told),
-            Effect::Answer(to, ask, within) => self.answer(to, ask, within),
+            Effect::Answer(to, ask) => self.answer(to, ask),
             Effect::Cluster(cluster) => self.publish_cluster(cluster),
             Effect::Removed => self.on_removed(),
             Effect::Status(status) => self.publish_status(status),
@@ -89,7 +88,7 @@ impl SpineActor {
     }
 
     /// Reads what another node wants to know, on a thread that may block.
-    fn answer(&mut self, to: NodeId, ask: Ask, within: Span) {
+    fn answer(&mut self, to: NodeId, ask: Ask) {
         if self.answers_count >= ANSWERS_MAX {
             self.parts.peers.gather(to, Parcel::Told(remote::refusal(&ask)));
             return;
@@ -98,13 +97,13 @@ impl SpineActor {
         let (store, board) = (self.parts.store.clone(), self.parts.board.clone());
         let completions = self.parts.completions.clone();
         tokio::task::spawn_blocking(move || {
+            // The apply thread may be further than the machine knows.
             let replacements = board.replacements();
-            let told = match remote::answer(&store, &within, &ask) {
-                Ok(told) => told,
-                Err(error) => fatal(&error.to_string()),
+            let told = match board.reach().has(GroupId(ask.range)) {
+                true => remote::answer(&store, &ask).unwrap_or_else(|e| fatal(&e.to_string())),
+                false => remote::refusal(&ask),
             };
-            let is_lacking = board.reach().lacking.contains(&GroupId(ask.range));
-            let is_good = board.replacements() == replacements && !is_lacking;
+            let is_good = board.replacements() == replacements;
             let told = if is_good { told } else { remote::refusal(&ask) };
             // The actor ends only with the process.
             let _ = completions.blocking_send(Completion::Told(to, told));

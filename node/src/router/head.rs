@@ -68,10 +68,10 @@ impl Board {
             is_learner: AtomicBool::new(false),
             leaderless_ranges: AtomicUsize::new(0),
             is_whole: AtomicBool::new(true),
-            reach: RwLock::new(Arc::new(Reach {
-                shown: Shown { index: 0, head: Head { revision: 1, compact_revision: -1 } },
-                lacking: BTreeSet::from([GroupId::SPINE]),
-            })),
+            reach: RwLock::new(Arc::new(Reach::none(Shown {
+                index: 0,
+                head: Head { revision: 1, compact_revision: -1 },
+            }))),
             replacements: AtomicU64::new(0),
             notice: RwLock::new(Notice::default()),
         }
@@ -159,13 +159,11 @@ impl Board {
         self.replacements.load(Ordering::Acquire)
     }
 
-    /// The apply thread is about to replace what the store has of a group.
-    pub fn begin_replacement(&self, group: GroupId) {
+    /// The apply thread is about to replace a part of the store. Until it says what may be read after
+    /// that, nothing may: the part need not have the keys that its range has in what was shown.
+    pub fn begin_replacement(&self) {
         let mut reach = Reach::clone(&self.reach());
-        reach.lacking.insert(group);
-        if group == GroupId::SPINE {
-            reach.lacking.extend(self.notice().ranges.iter().map(|range| GroupId(range.range)));
-        }
+        reach.lacking = reach.owners.ranges().chain([GroupId::SPINE]).collect();
         self.set_reach(&reach);
         self.replacements.fetch_add(1, Ordering::AcqRel);
     }

@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::table::{self, Table};
-use super::{Overlay, ROWS_BYTES_MAX};
+use super::{Overlay, Owners, ROWS_BYTES_MAX};
 use crate::Error;
 use crate::GroupId;
 use crate::proto::Span;
@@ -34,11 +33,11 @@ impl Gathering {
     }
 
     /// The next rows to fetch, and from which range; `None` when nothing is left. `is_here` tells of
-    /// which ranges the keys are read here. Asked again before `take`, it answers by the table as it
-    /// is then.
+    /// which ranges the keys are read here. Asked again before `take`, it answers by the owners as
+    /// they are then.
     pub fn next(
         &mut self,
-        table: &(impl Table + ?Sized),
+        owners: &Owners,
         is_here: impl Fn(GroupId) -> bool,
     ) -> Option<(GroupId, AskedRows)> {
         while let Some(asked) = self.wanted.pop_front() {
@@ -46,7 +45,7 @@ impl Gathering {
             if span.is_empty() {
                 continue;
             }
-            let (range, piece) = table::first_piece(table, &span);
+            let (range, piece) = owners.first_piece(&span);
             let rest = piece.end.clone().filter(|end| span.contains(end));
             if let Some(start) = rest {
                 let rest = Span { start, end: span.end.clone() };
@@ -58,7 +57,7 @@ impl Gathering {
             }
             let asked = asked_span(piece, asked.revision);
             self.wanted.push_front(asked.clone());
-            return Some((range, AskedRows { spans: vec![asked], leases: Vec::new() }));
+            return Some((range, AskedRows { spans: vec![asked] }));
         }
         None
     }
@@ -76,15 +75,11 @@ impl Gathering {
     }
 
     /// Whether the keys that were not fetched are still read here.
-    pub fn is_still_here(
-        &self,
-        table: &(impl Table + ?Sized),
-        is_here: impl Fn(GroupId) -> bool,
-    ) -> bool {
+    pub fn is_still_here(&self, owners: &Owners, is_here: impl Fn(GroupId) -> bool) -> bool {
         self.local.iter().all(|span| {
             let mut rest = span.clone();
             loop {
-                let (range, piece) = table::first_piece(table, &rest);
+                let (range, piece) = owners.first_piece(&rest);
                 if !is_here(range) {
                     return false;
                 }

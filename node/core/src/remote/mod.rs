@@ -8,22 +8,21 @@
 
 mod gathering;
 mod overlay;
+mod owners;
 mod reading;
 mod recorder;
-mod table;
 
 pub use gathering::Gathering;
 pub use overlay::Overlay;
+pub use owners::Owners;
 pub use reading::Reading;
-pub use table::Table;
 
 use crate::Error;
-use crate::LeaseId;
 use crate::mvcc::{self, Failure, Head, Page};
 use crate::proto::Span;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::internal::{Ask, AskedRows, SnapshotRow, Told, ask::What};
-use crate::view::{Column, View, ViewError};
+use crate::view::{View, ViewError};
 use recorder::Recorder;
 
 /// Bytes of keys and values in one answer, exceeded by at most one key.
@@ -47,12 +46,11 @@ pub fn spans(ask: &Ask) -> Vec<Span> {
     }
 }
 
-/// Answers a question from a store that shows the range and everything that is asked for. `within`
-/// are the keys of the range.
+/// Answers a question from a store that shows the range and everything that is asked for.
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn answer(view: &dyn View, within: &Span, ask: &Ask) -> Result<Told, ViewError> {
+pub fn answer(view: &dyn View, ask: &Ask) -> Result<Told, ViewError> {
     let head = Head { revision: ask.revision, compact_revision: ask.compact_revision };
     let told = Told { origin: ask.origin, n: ask.n, ..Told::default() };
     let result = match &ask.what {
@@ -61,7 +59,7 @@ pub fn answer(view: &dyn View, within: &Span, ask: &Ask) -> Result<Told, ViewErr
             Told { answer: Some(page.answer), next, ..told.clone() }
         }),
         Some(What::Rows(asked)) => {
-            rows(view, head, within, asked).map(|rows| Told { rows, ..told.clone() })
+            rows(view, head, asked).map(|rows| Told { rows, ..told.clone() })
         }
         None => Ok(refusal(ask)),
     };
@@ -101,12 +99,7 @@ pub fn page(view: &dyn View, head: Head, read: &pb::RangeRequest) -> Result<Page
     mvcc::read_page(view, head, read, None, ANSWER_BYTES_MAX)
 }
 
-fn rows(
-    view: &dyn View,
-    head: Head,
-    within: &Span,
-    asked: &AskedRows,
-) -> Result<Vec<SnapshotRow>, Failure> {
+fn rows(view: &dyn View, head: Head, asked: &AskedRows) -> Result<Vec<SnapshotRow>, Failure> {
     let recorder = Recorder::new(view);
     for span in &asked.spans {
         let request = pb::RangeRequest {
@@ -124,19 +117,6 @@ fn rows(
             return Err(Error::RequestTooLarge.into());
         }
     }
-    for lease in &asked.leases {
-        mvcc::lease_keys(&recorder, LeaseId(*lease))?;
-    }
-    let mut rows = Vec::new();
-    for (column, key, value) in recorder.into_rows() {
-        if column == Column::LeaseKey && !is_attached_within(&key, within)? {
-            continue;
-        }
-        rows.push(SnapshotRow { column: column as u32, key, value });
-    }
-    Ok(rows)
-}
-
-fn is_attached_within(row: &[u8], within: &Span) -> Result<bool, ViewError> {
-    Ok(within.contains(mvcc::layout::decode_lease_key(row)?.1))
+    let row = |(column, key, value)| SnapshotRow { column: column as u32, key, value };
+    Ok(recorder.into_rows().map(row).collect())
 }

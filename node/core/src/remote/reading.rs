@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::table::{self, Table};
+use super::Owners;
 use crate::GroupId;
 use crate::mvcc::{self, Failure, Head};
 use crate::proto::Span;
@@ -40,10 +40,10 @@ impl Reading {
     }
 
     /// The next page: whom it belongs to, and what to read there at the head. Asked again, it answers
-    /// by the table as it is then.
-    pub fn next(&self, table: &dyn Table) -> Option<(GroupId, pb::RangeRequest)> {
+    /// by the owners as they are then.
+    pub fn next(&self, owners: &Owners) -> Option<(GroupId, pb::RangeRequest)> {
         let rest = self.rest.as_ref()?;
-        let (range, span) = table::first_piece(table, rest);
+        let (range, span) = owners.first_piece(rest);
         let (key, range_end) = span.into_request();
         let read_count = self.drained + self.answer.kvs.len();
         let is_over = read_count >= self.wanted;

@@ -5,7 +5,7 @@ use super::*;
 use crate::mvcc::layout;
 use crate::proto::Span;
 use crate::proto::internal::{Ask, ask::What};
-use crate::remote::{self, Gathering, Overlay, Reading};
+use crate::remote::{self, Gathering, Overlay, Owners, Reading};
 use crate::spine::ranges::{Range, Ranges};
 use crate::view::Column;
 use crate::{GroupId, NodeId};
@@ -13,7 +13,7 @@ use crate::{GroupId, NodeId};
 /// A node that shows some ranges, and has of the others what they were once.
 #[derive(Debug)]
 pub(super) struct Elsewhere {
-    ranges: Ranges,
+    owners: Owners,
     lacking: BTreeSet<GroupId>,
     local: MemoryView,
     other: MemoryView,
@@ -48,7 +48,8 @@ impl Elsewhere {
             lacking.insert(GroupId::SPINE);
         }
         let local = mixed(once, now, |key| lacking.contains(&ranges.owner(key)));
-        Self { ranges, lacking, local, other: now.clone(), asked: 0 }
+        let owners = Owners::new(&ranges);
+        Self { owners, lacking, local, other: now.clone(), asked: 0 }
     }
 
     pub(super) fn read(
@@ -58,7 +59,7 @@ impl Elsewhere {
         request: &pb::RangeRequest,
     ) -> Result<pb::RangeResponse, Failure> {
         let mut reading = Reading::new(head, request.clone())?;
-        while let Some((range, read)) = reading.next(&self.ranges) {
+        while let Some((range, read)) = reading.next(&self.owners) {
             let is_here = !self.lacking.contains(&range);
             self.asked += usize::from(!is_here);
             let view = if is_here { &self.local } else { &self.other };
@@ -76,7 +77,7 @@ impl Elsewhere {
     ) -> Result<pb::TxnResponse, Failure> {
         let is_here = |range| !self.lacking.contains(&range);
         let mut gathering = Gathering::new(request);
-        while let Some((range, rows)) = gathering.next(&self.ranges, is_here) {
+        while let Some((range, rows)) = gathering.next(&self.owners, is_here) {
             self.asked += 1;
             let ask = Ask {
                 range: range.0,
@@ -85,10 +86,10 @@ impl Elsewhere {
                 what: Some(What::Rows(rows)),
                 ..Ask::default()
             };
-            let told = remote::answer(&self.other, &Span::all(), &ask).map_err(Failure::View)?;
+            let told = remote::answer(&self.other, &ask).map_err(Failure::View)?;
             gathering.take(remote::outcome(told)?.rows)?;
         }
-        assert!(gathering.is_still_here(&self.ranges, is_here));
+        assert!(gathering.is_still_here(&self.owners, is_here));
         let overlay: Overlay<'_> = gathering.over(&self.local);
         read_txn(&overlay, head, request)
     }

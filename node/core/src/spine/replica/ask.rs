@@ -121,7 +121,7 @@ impl Replica {
             let is_late = open.sent.is_none_or(|(to, at)| {
                 at + ANOTHER_AFTER <= self.now || !self.connected.contains_key(&to)
             });
-            let is_here = self.is_readable(GroupId(open.ask.range));
+            let is_here = self.reach.has(GroupId(open.ask.range));
             if is_here || !self.is_owned(&open.ask) || open.since + ANOTHER_AFTER <= self.now {
                 over.push(*n);
             } else if is_late {
@@ -165,27 +165,17 @@ impl Replica {
     }
 
     fn answer_ask(&mut self, from: NodeId, ask: Ask) {
-        let range = GroupId(ask.range);
         let is_shown = self.reach.shown.index >= ask.index;
-        if is_shown && self.is_readable(range) && self.is_owned(&ask) {
-            let within = self.state.ranges().get(range).map(|known| known.span.clone());
-            let within = within.unwrap_or_else(crate::proto::Span::all);
-            self.out.push(Effect::Answer(from, ask, within));
+        if is_shown && self.reach.has(GroupId(ask.range)) && self.is_owned(&ask) {
+            self.out.push(Effect::Answer(from, ask));
         } else {
             self.refuse_ask(from, &ask);
         }
     }
 
-    /// Whether the keys of a range can be read here.
-    fn is_readable(&self, range: GroupId) -> bool {
-        let is_known = range == GroupId::SPINE || self.is_here(range);
-        is_known && !self.reach.lacking.contains(&range)
-    }
-
     /// Whether the range has all keys that are asked for.
     fn is_owned(&self, ask: &Ask) -> bool {
-        let ranges = self.state.ranges();
-        let is_owned = |span| ranges.overlapping(&span) == [GroupId(ask.range)];
-        remote::spans(ask).into_iter().all(is_owned)
+        let range = GroupId(ask.range);
+        remote::spans(ask).iter().all(|span| self.reach.owners.owns(range, span))
     }
 }

@@ -29,7 +29,6 @@ use crate::group::{self, Change, Flushed, Group, Ignored, Refusal, Retention};
 use crate::lease::Book;
 use crate::membership::Policy;
 use crate::mvcc::{self, Head};
-use crate::proto::Span;
 use crate::proto::internal::{
     self, Ask, Forward, ForwardAnswer, RaftMessage, Record, Ref, SnapshotMark, Told, TxnMessage,
 };
@@ -188,8 +187,8 @@ pub enum Effect {
     /// keys are.
     Told(u64, Told),
     /// Answer a node's question (`remote::answer`) from the store as it is now or later, unless the
-    /// range is taken away or replaced meanwhile. The span is that of the range.
-    Answer(NodeId, Ask, Span),
+    /// range is taken away or replaced meanwhile.
+    Answer(NodeId, Ask),
     /// Members, alarms or the cluster's version have changed.
     Cluster(Cluster),
     /// This node was removed from the cluster.
@@ -367,7 +366,7 @@ impl Replica {
             drain_index: None,
             applied,
             shown,
-            reach: Reach { shown, lacking: BTreeSet::from([GroupId::SPINE]) },
+            reach: Reach::none(shown),
             flushed: Flushed::new(applied.index),
             conf_applied: None,
             refusal: None,
