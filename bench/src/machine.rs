@@ -1,6 +1,5 @@
 //! The machine a run shares: how long its disk takes to flush, and what it is.
 
-use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Instant;
@@ -28,16 +27,16 @@ pub struct Flush {
 /// # Errors
 /// The directory cannot be written.
 pub fn flush(dir: &Path) -> anyhow::Result<Flush> {
-    let path = dir.join("flush-probe");
-    let mut file = File::create(&path)?;
+    // Another run may be measuring there, too.
+    let mut file = tempfile::Builder::new().prefix("flush-probe-").tempfile_in(dir)?;
     let mut latency = histogram::new();
     for _ in 0..FLUSHES_COUNT {
         file.write_all(&[0; FLUSH_BYTES])?;
         let began = Instant::now();
-        file.sync_data()?;
+        file.as_file().sync_data()?;
         histogram::record(&mut latency, began.elapsed());
     }
-    std::fs::remove_file(&path)?;
+    file.close()?;
     let table = histogram::percentiles(&latency);
     Ok(Flush { p50_ms: table.p50_ms, p99_ms: table.p99_ms })
 }
@@ -70,5 +69,22 @@ pub fn describe() -> Machine {
         model: field(&read("/proc/cpuinfo"), "model name").unwrap_or_default(),
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
         memory_bytes: kib * 1024,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_runs_measure_in_one_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            let runs: Vec<_> = (0..2).map(|_| scope.spawn(|| flush(dir.path()))).collect();
+            for run in runs {
+                assert!(run.join().unwrap().unwrap().p50_ms > 0.0);
+            }
+        });
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

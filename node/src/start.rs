@@ -96,10 +96,8 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     // Some of them the spine's state may not know yet.
     let ranges_here = stored::ids(&store)?;
     let has_ranges = !ranges_here.is_empty() || state.ranges().iter().next().is_some();
-    if has_ranges {
-        // Until the apply thread has looked.
-        board.set_whole(false);
-    }
+    // The apply thread brings it up to date when it has looked at the ranges.
+    board.set_reach(stage.reach());
     let (applier, applying) = Applier {
         store: store.clone(),
         node,

@@ -86,7 +86,7 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("a node applies");
         let running = node.running.as_mut().expect("it is up");
         let before = running.head();
-        let Applied { batch, spine, begun, ranges, replies, shown, events, events_after } =
+        let Applied { batch, spine, begun, ranges, replies, shown, reach, events, events_after } =
             match running.stage.run(&node.store.view, works) {
                 Ok(applied) => applied,
                 Err(error) => {
@@ -134,7 +134,7 @@ impl World {
         for (range, position) in ranges {
             self.mail(id, range, range::replica::Input::Applied(position));
         }
-        self.report(id, Report::Applied { spine, shown, remote, answered, begun });
+        self.report(id, Report::Applied { spine, shown, reach, remote, answered, begun });
         if self.chance.one_in(self.plan.store_flush_one_in) {
             self.flush_some(id);
         }
@@ -181,10 +181,9 @@ impl World {
         }
         let (remote, answered) = (Vec::new(), Vec::new());
         let shown = Some(shown).filter(|shown| shown.index > 0);
-        self.report(
-            id,
-            Report::Applied { spine: None, shown, remote, answered, begun: Vec::new() },
-        );
+        let reach = Some(self.up(id).stage.reach().clone());
+        let (spine, begun) = (None, Vec::new());
+        self.report(id, Report::Applied { spine, shown, reach, remote, answered, begun });
     }
 
     pub(super) fn plan_compaction(&mut self, id: u64) {

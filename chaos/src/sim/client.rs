@@ -3,7 +3,7 @@
 
 use flotilla_core::Error;
 use flotilla_core::command::{Answer as CommandAnswer, Command, Outcome as CommandOutcome};
-use flotilla_core::mvcc::{self, Failure};
+use flotilla_core::mvcc;
 use flotilla_core::proto::etcdserverpb::{self as pb, RangeRequest, ResponseHeader, TxnRequest};
 
 use super::event::{Event, NodeEvent};
@@ -16,8 +16,6 @@ use crate::model::Refusal;
 
 /// Mean time between a client and a node, in microseconds.
 const DISTANCE_MEAN: u64 = 300;
-/// How long a read waits before it looks again whether a part of the store is being replaced.
-const UNWHOLE_PAUSE: u64 = MS;
 /// etcd's default of --max-txn-ops.
 const TXN_OPS_MAX: usize = 128;
 
@@ -250,28 +248,6 @@ impl World {
         }
     }
 
-    /// Answers a read from what this node has applied.
-    pub(super) fn evaluate_read(&mut self, id: u64, operation: usize) {
-        let running = self.up(id);
-        if !running.stage.is_whole() {
-            self.on_node(id, UNWHOLE_PAUSE, NodeEvent::Evaluate(operation));
-            return;
-        }
-        let head = running.head();
-        let node = &self.nodes[&id];
-        let view = &node.store.view;
-        let result = match &self.operations[operation].request {
-            Request::Read(request) => mvcc::read(view, head, request).map(Answer::Read),
-            Request::Txn(request) => mvcc::read_txn(view, head, request).map(Answer::Txn),
-            request => unreachable!("{request} is not a read"),
-        };
-        match result {
-            Ok(answer) => self.answer(id, operation, Outcome::Answered(answer)),
-            Err(Failure::Client(error)) => self.answer_error(id, operation, error),
-            Err(error) => self.invariants.break_with(format!("node {id}: {error}")),
-        }
-    }
-
     pub(super) fn answer_call(
         &mut self,
         id: u64,
@@ -321,7 +297,7 @@ impl World {
         self.answer(id, operation, Outcome::Answered(answer));
     }
 
-    fn answer_error(&mut self, id: u64, operation: usize, error: Error) {
+    pub(super) fn answer_error(&mut self, id: u64, operation: usize, error: Error) {
         if is_certain(error) {
             self.refuse(id, operation, error);
         } else {
@@ -336,7 +312,7 @@ impl World {
         self.answer(id, operation, Outcome::Refused(refused));
     }
 
-    fn answer(&mut self, id: u64, operation: usize, mut outcome: Outcome) {
+    pub(super) fn answer(&mut self, id: u64, operation: usize, mut outcome: Outcome) {
         if let Outcome::Answered(answer) = &mut outcome {
             fill_header(
                 id,

@@ -140,7 +140,7 @@ impl World {
                 }
                 self.step(id, Input::Persisted(token));
             }
-            Report::Applied { spine, shown, remote, answered, begun } => {
+            Report::Applied { spine, shown, reach, remote, answered, begun } => {
                 for (to, outcome) in remote {
                     let answer = spine::encode_answer(to.id, &outcome);
                     self.gather(id, to.node.0, Parcel::Answer(answer));
@@ -151,6 +151,9 @@ impl World {
                 }
                 if let Some(position) = spine {
                     self.step(id, Input::Applied(position));
+                }
+                if let Some(reach) = reach {
+                    self.step(id, Input::Reach(reach));
                 }
                 if let Some(shown) = shown {
                     self.step(id, Input::Shown(shown));
@@ -235,6 +238,8 @@ impl World {
                 let members: Vec<u64> = cluster.members.iter().map(|member| member.id).collect();
                 self.set_members(id, &members, &cluster.removed);
             }
+            Effect::Told(n, told) => self.on_told(id, n, told),
+            Effect::Answer(to, ask) => self.answer_question(id, to, &ask),
             Effect::Removed => self.on_removed(id),
             Effect::Status(status) => self.on_status(id, status),
             Effect::Range(range, input) => self.mail(id, range, input),

@@ -12,6 +12,7 @@ use flotilla_core::range;
 use flotilla_core::spine::Shown;
 use flotilla_core::spine::apply::Requester;
 use flotilla_core::spine::state::Position;
+use flotilla_core::stage::Reach;
 
 use crate::history::Outcome;
 
@@ -67,6 +68,7 @@ pub(super) enum Report {
     Applied {
         spine: Option<Position>,
         shown: Option<Shown>,
+        reach: Option<Reach>,
         remote: Vec<(Requester, CommandOutcome)>,
         answered: Vec<u64>,
         /// Ranges whose replica begins here.

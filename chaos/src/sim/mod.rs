@@ -18,6 +18,7 @@ mod network;
 mod node;
 pub mod plan;
 mod ranges;
+mod reading;
 mod snapshots;
 pub mod store_disk;
 pub mod trace;

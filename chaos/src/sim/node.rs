@@ -17,6 +17,7 @@ use flotilla_core::time::Time;
 use flotilla_core::watch::{self, Hub};
 
 use super::log_disk::LogDisk;
+use super::reading::Elsewhere;
 use super::store_disk::StoreDisk;
 
 /// A machine and its disks.
@@ -113,6 +114,8 @@ pub(super) struct Running {
     pub(super) commands: BTreeMap<u64, Waiting>,
     /// Reads that wait for a ticket, by number.
     pub(super) tickets: BTreeMap<u64, usize>,
+    /// Reads that wait for another node, by number.
+    pub(super) elsewhere: BTreeMap<u64, Elsewhere>,
     pub(super) requests_count: u64,
     /// Numbers that the machine has answered, and those that were answered when applied.
     pub(super) replied: BTreeSet<u64>,
@@ -132,9 +135,14 @@ impl Running {
         Time(self.clock_base + u64::try_from(shown).expect("a drift is far below one"))
     }
 
-    /// What readers on this node may read.
+    /// What watchers on this node may see.
     pub(super) fn head(&self) -> Head {
         self.stage.shown().head
+    }
+
+    /// What readers on this node may read.
+    pub(super) fn reach_head(&self) -> Head {
+        self.stage.reach().shown.head
     }
 }
 

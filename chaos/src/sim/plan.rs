@@ -163,6 +163,8 @@ pub struct Plan {
     pub is_split: bool,
     /// Keys at which the keyspace is cut when the cluster is founded.
     pub cuts: Vec<Bytes>,
+    /// One in so many pages of a read is read on another node though this one could; 0 for none.
+    pub reads_elsewhere_one_in: u64,
 }
 
 impl Plan {
@@ -208,6 +210,7 @@ impl Plan {
             snapshot_fails_one_in: *chance.pick(&[10, 100, 1_000_000]),
             is_split: false,
             cuts: Vec::new(),
+            reads_elsewhere_one_in: 0,
         };
         plan.draw_cuts(chance, options);
         plan
@@ -232,6 +235,7 @@ impl Plan {
         if chance.one_in(2) {
             self.faults.push(Fault::MoveRange);
         }
+        self.reads_elsewhere_one_in = *chance.pick(&[0, 0, 2, 10]);
     }
 
     /// The election timeout.

@@ -376,6 +376,7 @@ impl World {
             staged: Default::default(),
             commands: Default::default(),
             tickets: Default::default(),
+            elsewhere: Default::default(),
             requests_count: 0,
             replied: Default::default(),
             applied: Default::default(),
@@ -401,10 +402,9 @@ impl World {
         let shown = Some(self.up(id).stage.shown());
         if position.index != 0 {
             let (remote, answered) = (Vec::new(), Vec::new());
-            self.report(
-                id,
-                Report::Applied { spine: None, shown, remote, answered, begun: Vec::new() },
-            );
+            let reach = Some(self.up(id).stage.reach().clone());
+            let (spine, begun) = (None, Vec::new());
+            self.report(id, Report::Applied { spine, shown, reach, remote, answered, begun });
         }
         self.on_node(id, 0, NodeEvent::Timer);
         self.plan_compaction(id);

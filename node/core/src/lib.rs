@@ -18,6 +18,7 @@ pub mod load;
 pub mod membership;
 pub mod mvcc;
 pub mod range;
+pub mod remote;
 pub mod snapshot;
 pub mod spine;
 pub mod stage;

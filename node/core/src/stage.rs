@@ -7,8 +7,9 @@
 //! is there (I10). A node that was just started shows nothing before every replica on it knows that
 //! it has everything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -18,6 +19,7 @@ use crate::mvcc::{self, Event, Head};
 use crate::proto::Span;
 use crate::range::frontier::Frontier;
 use crate::range::stored::{self, Stored};
+use crate::remote::Owners;
 use crate::spine::apply::{Applied as Writes, Cut, Requester};
 use crate::spine::state::{Position, State};
 use crate::spine::{self, Shown};
@@ -52,6 +54,8 @@ pub struct Applied {
     pub replies: Vec<(Requester, Outcome)>,
     /// What is shown once the batch is in the store, if that is more than before.
     pub shown: Option<Shown>,
+    /// What may be read once the batch is in the store, if that has changed.
+    pub reach: Option<Reach>,
     /// All events after this revision and up to what is shown, in order. If it is after what was
     /// shown before, those in between have to be read from the history.
     pub events: Vec<Event>,
@@ -59,11 +63,38 @@ pub struct Applied {
     pub events_after: i64,
 }
 
+/// What of a node's state may be read here, range by range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Everything up to here is in the store, but for the keys of the ranges that are lacking.
+    pub shown: Shown,
+    /// Who owns which keys then.
+    pub owners: Arc<Owners>,
+    /// Ranges whose keys are not to be read here.
+    pub lacking: BTreeSet<GroupId>,
+}
+
+impl Reach {
+    /// Nothing may be read.
+    pub fn none(shown: Shown) -> Self {
+        Self { shown, owners: Arc::default(), lacking: BTreeSet::from([GroupId::SPINE]) }
+    }
+
+    /// Whether the keys of a range may be read.
+    pub fn has(&self, range: GroupId) -> bool {
+        !self.lacking.contains(&range)
+    }
+}
+
 /// The stage over one store.
 #[derive(Debug)]
 pub struct Stage {
     frontier: Frontier,
+    /// Told to watchers and to whoever needs all ranges at once: does not move while one is lacking.
     shown: Shown,
+    reach: Reach,
+    /// Keys that change their owner after what is shown: the spine's index, and the cut.
+    cuts: VecDeque<(u64, Cut)>,
     /// The spine's position in the store.
     position: Position,
     /// Applied, and not shown yet.
@@ -100,10 +131,13 @@ impl Stage {
     pub fn joining() -> Self {
         let shown = Shown { index: 0, head: mvcc::NO_HEAD };
         let frontier = Frontier::new(shown.index, shown.head);
+        let (reach, cuts) = (Reach::none(shown), VecDeque::new());
         let (position, ahead) = (Position::default(), BTreeMap::new());
         Self {
             frontier,
             shown,
+            reach,
+            cuts,
             position,
             ahead,
             absent: BTreeSet::new(),
@@ -123,6 +157,8 @@ impl Stage {
         let state = State::load(view)?.ok_or_else(|| ViewError("the store is empty".into()))?;
         self.position = state.position();
         self.frontier = Frontier::new(self.position.index, head_of(self.position));
+        self.reach.owners = Arc::new(Owners::new(state.ranges()));
+        self.cuts.clear();
         self.absent.clear();
         self.ahead_of_spine.clear();
         for range in stored::ids(view)? {
@@ -174,6 +210,7 @@ impl Stage {
         self.floor = mvcc::compaction_floor(view)?;
         // Its events are not among those that are held back.
         self.incomplete = newest_revision(view, self.position.revision)?.max(self.incomplete);
+        self.advance();
         Ok(())
     }
 
@@ -214,19 +251,34 @@ impl Stage {
         self.shown
     }
 
-    /// Whether the store has everything that is shown: it may be read. Not while a part of it is
-    /// newer than the rest.
+    /// Whether the store has everything that is shown, of all ranges.
     pub fn is_whole(&self) -> bool {
-        self.unaware.is_empty()
-            && self.absent.is_empty()
-            && self.ahead_of_spine.is_empty()
-            && self.frontier.shows_all()
-            && self.frontier.head().compact_revision >= self.floor
+        self.reach.lacking.is_empty()
+    }
+
+    /// What may be read.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     fn advance(&mut self) {
+        let mut lacking: BTreeSet<GroupId> = self.frontier.lacking().collect();
+        lacking.extend(&self.unaware);
+        lacking.extend(&self.absent);
+        lacking.extend(self.ahead_of_spine.keys());
+        // Something was compacted further than is shown: who reads could miss what is gone.
+        if self.frontier.head().compact_revision < self.floor {
+            lacking.insert(GroupId::SPINE);
+            lacking.extend(self.frontier.ranges());
+        }
+        let shown = Shown { index: self.frontier.index(), head: self.frontier.head() };
+        while let Some((_, cut)) = self.cuts.pop_front_if(|(index, _)| *index <= shown.index) {
+            Arc::make_mut(&mut self.reach.owners).split(cut.key, cut.child);
+        }
+        self.reach.shown = shown;
+        self.reach.lacking = lacking;
         if self.is_whole() {
-            self.shown = Shown { index: self.frontier.index(), head: self.frontier.head() };
+            self.shown = shown;
         }
     }
 
@@ -245,7 +297,7 @@ impl Stage {
     /// # Errors
     /// The store cannot be read.
     pub fn run(&mut self, view: &dyn View, works: Vec<Work>) -> Result<Applied, ViewError> {
-        let before = self.shown();
+        let (before, reach_before) = (self.shown(), self.reach.clone());
         let mut applied = Applied::default();
         let mut writes = Writes::default();
         let mut applier = mvcc::Applier::new(view);
@@ -266,11 +318,15 @@ impl Stage {
                     writes.batch.writes.extend(task.rows.writes);
                     self.position = task.position;
                     applied.spine = Some(task.position);
-                    for cut in task.expected {
-                        self.expect(cut);
+                    for cut in task.cuts {
+                        self.cuts.push_back((task.position.index, cut.clone()));
+                        if task.elsewhere.contains(&cut.child) {
+                            self.absent.insert(cut.child);
+                        } else {
+                            self.expect(cut);
+                        }
                     }
                     applied.begun.extend(task.begun);
-                    self.absent.extend(task.elsewhere);
                     let mut txns = Vec::new();
                     for (range, id, prepared_at) in task.committed {
                         let is_told = resolved.contains(&(range, id))
@@ -312,6 +368,7 @@ impl Stage {
         self.advance();
         let shown = self.shown();
         applied.shown = (shown != before).then_some(shown);
+        applied.reach = (self.reach != reach_before).then(|| self.reach.clone());
         let (from, to) = (before.head.revision, shown.head.revision);
         applied.events_after = from.max(self.incomplete.min(to));
         applied.events = self.show(writes.events, to);

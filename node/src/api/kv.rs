@@ -25,7 +25,7 @@ pub(super) async fn range(
     mvcc::check_range(&request)?;
     context.board().usage().count_read(&request.key);
     let head = match request.serializable {
-        true => context.board().head(),
+        true => context.router.head(),
         false => context.router.ticket().await?,
     };
     let mut answer = read::range(context, head, request).await?;
@@ -76,7 +76,7 @@ pub(super) async fn txn(
     let mut answer = if mvcc::is_read_only(&request) {
         context.board().usage().count_read(first_key(&request));
         let head = match mvcc::is_serializable(&request) {
-            true => context.board().head(),
+            true => context.router.head(),
             false => context.router.ticket().await?,
         };
         read::txn(context, head, request).await?

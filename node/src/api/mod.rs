@@ -16,6 +16,7 @@ mod health;
 mod kv;
 mod lease;
 mod maintenance;
+mod others;
 mod range_stream;
 mod read;
 mod snapshot;

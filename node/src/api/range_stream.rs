@@ -5,11 +5,12 @@ use std::sync::Arc;
 use flotilla_core::Error;
 use flotilla_core::mvcc::{Cursor, Failure, Head, Page, check_range_stream};
 use flotilla_core::proto::etcdserverpb as pb;
+use flotilla_core::remote::Reading;
 use futures::{Stream, stream};
 use tonic::Status;
 
 use super::status::IntoStatus;
-use super::{Context, header, read};
+use super::{Context, header, others, read};
 use crate::metrics;
 use crate::supervise::fatal;
 
@@ -20,6 +21,7 @@ const PIECE_BYTES: usize = 1 << 20;
 struct Progress {
     context: Arc<Context>,
     request: Arc<pb::RangeRequest>,
+    head: Head,
     state: State,
 }
 
@@ -28,6 +30,8 @@ enum State {
     New,
     /// The next piece begins here.
     At(Cursor),
+    /// Some of the keys are read on other nodes.
+    Others(Box<Reading>),
     /// The last piece was sent, or an error.
     Ended,
 }
@@ -36,7 +40,8 @@ pub(super) fn range_stream(
     context: Arc<Context>,
     request: pb::RangeRequest,
 ) -> impl Stream<Item = Result<pb::RangeStreamResponse, Status>> + Send {
-    let progress = Progress { context, request: Arc::new(request), state: State::New };
+    let head = context.router.head();
+    let progress = Progress { context, request: Arc::new(request), head, state: State::New };
     stream::unfold(progress, |mut progress| async move {
         if matches!(progress.state, State::Ended) {
             return None;
@@ -53,8 +58,12 @@ pub(super) fn range_stream(
 impl Progress {
     async fn next(&mut self) -> Result<pb::RangeResponse, Error> {
         let page = match std::mem::replace(&mut self.state, State::Ended) {
-            State::New => self.first().await?,
+            State::New => match self.begin().await? {
+                Some(reading) => return self.read_others(reading).await,
+                None => self.first().await?,
+            },
             State::At(cursor) => self.following(cursor).await?,
+            State::Others(reading) => return self.read_others(reading).await,
             State::Ended => return Ok(pb::RangeResponse::default()),
         };
         metrics::traffic().ranges.increment(1);
@@ -68,12 +77,38 @@ impl Progress {
         Ok(answer)
     }
 
-    async fn first(&self) -> Result<Page, Error> {
+    /// If some of it is not shown here, a read by pages of ranges.
+    async fn begin(&mut self) -> Result<Option<Box<Reading>>, Error> {
         check_range_stream(&self.request)?;
-        let head = match self.request.serializable {
-            true => self.context.board().head(),
+        self.head = match self.request.serializable {
+            true => self.context.router.head(),
             false => self.context.router.ticket().await?,
         };
+        if self.context.board().is_whole() {
+            return Ok(None);
+        }
+        let reading = Reading::new(self.head, pb::RangeRequest::clone(&self.request));
+        Ok(Some(Box::new(reading.map_err(client_error)?)))
+    }
+
+    async fn read_others(&mut self, mut reading: Box<Reading>) -> Result<pb::RangeResponse, Error> {
+        metrics::traffic().ranges.increment(1);
+        loop {
+            if !others::step(&self.context, &mut reading).await.map_err(client_error)? {
+                let mut answer = reading.finish();
+                answer.header = header::complete(&self.context, answer.header);
+                return Ok(answer);
+            }
+            let kvs = reading.drain();
+            if !kvs.is_empty() {
+                self.state = State::Others(reading);
+                return Ok(pb::RangeResponse { kvs, ..pb::RangeResponse::default() });
+            }
+        }
+    }
+
+    async fn first(&self) -> Result<Page, Error> {
+        let head = self.head;
         read::attempt(&self.context, head, |head| self.page(head, None)).await
     }
 
@@ -84,13 +119,20 @@ impl Progress {
             // A part of the store was replaced meanwhile, which happens seldom enough.
             _ if self.context.board().replacements() != replacements => Err(Error::Timeout),
             Ok(page) => Ok(page),
-            Err(Failure::Client(error)) => Err(error),
-            Err(Failure::Overtaken) => Err(Error::Compacted),
-            Err(Failure::View(error)) => fatal(&error.to_string()),
+            Err(failure) => Err(client_error(failure)),
         }
     }
 
     async fn page(&self, head: Head, cursor: Option<Cursor>) -> Result<Page, Failure> {
         read::page(self.context.store(), head, &self.request, cursor, PIECE_BYTES).await
+    }
+}
+
+/// What is sent cannot be taken back and read anew.
+fn client_error(failure: Failure) -> Error {
+    match failure {
+        Failure::Client(error) => error,
+        Failure::Overtaken => Error::Compacted,
+        Failure::View(error) => fatal(&error.to_string()),
     }
 }

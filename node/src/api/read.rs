@@ -10,7 +10,7 @@ use flotilla_core::proto::etcdserverpb as pb;
 use flotilla_core::proto::etcdserverpb::request_op::Request;
 use tokio::task;
 
-use super::Context;
+use super::{Context, others};
 use crate::metrics;
 use crate::store::Store;
 use crate::supervise::fatal;
@@ -34,6 +34,9 @@ pub(super) async fn range(
 ) -> Result<pb::RangeResponse, Error> {
     metrics::traffic().ranges.increment(1);
     let store = context.store();
+    if !context.board().is_whole() {
+        return again(|| others::range(context, &request)).await;
+    }
     if is_in_key_order(&request) {
         return attempt(context, head, |head| in_pieces(store, head, &request)).await;
     }
@@ -57,6 +60,9 @@ pub(super) async fn txn(
     request: pb::TxnRequest,
 ) -> Result<pb::TxnResponse, Error> {
     let store = context.store();
+    if !context.board().is_whole() {
+        return again(|| others::txn(context, &request)).await;
+    }
     let has_spans = reads_spans(&request);
     let request = Arc::new(request);
     attempt(context, head, |head| {
@@ -118,6 +124,23 @@ where
             }
         }
         task::yield_now().await;
+    }
+    Err(Error::Timeout)
+}
+
+/// Does a read of ranges that are not shown here, and again when compaction took what it needed.
+async fn again<T, F>(read: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    for _ in 0..ATTEMPTS_MAX {
+        match read().await {
+            Ok(answer) => return Ok(answer),
+            Err(Failure::Client(error)) => return Err(error),
+            Err(Failure::View(error)) => fatal(&error.to_string()),
+            Err(Failure::Overtaken) => {}
+        }
+        tokio::time::sleep(WHOLE_POLL).await;
     }
     Err(Error::Timeout)
 }

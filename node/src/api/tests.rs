@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use bytes::Bytes;
 use flotilla_core::command::{Answer, Command, Outcome};
+use flotilla_core::memory::MemoryView;
 use flotilla_core::mvcc::{self, Head};
 use flotilla_core::proto::etcdserverpb::cluster_client::ClusterClient;
 use flotilla_core::proto::etcdserverpb::kv_client::KvClient;
@@ -19,9 +20,12 @@ use flotilla_core::proto::etcdserverpb::watch_request::RequestUnion;
 use flotilla_core::proto::etcdserverpb::{self as pb, ResponseHeader};
 use flotilla_core::proto::health::HealthCheckRequest;
 use flotilla_core::proto::health::health_client::HealthClient;
-use flotilla_core::proto::internal::Effect;
-use flotilla_core::spine::Status;
-use flotilla_core::view::Batch;
+use flotilla_core::proto::internal::{Ask, Effect};
+use flotilla_core::remote::{self, Owners};
+use flotilla_core::spine::ranges::{Range, Ranges};
+use flotilla_core::spine::{Shown, Status};
+use flotilla_core::stage::Reach;
+use flotilla_core::view::{Batch, View};
 use flotilla_core::watch::Published;
 use flotilla_core::{Error, GroupId, NodeId};
 use futures::{StreamExt, stream};
@@ -53,7 +57,11 @@ struct Spine {
     pending: Arc<Pending>,
     hub: HubHandle,
     seen: Arc<Mutex<Vec<Command>>>,
+    other: Other,
 }
+
+/// What a node that is asked shows, and how often it refuses to.
+type Other = Arc<Mutex<(MemoryView, usize)>>;
 
 impl Actor for Spine {
     type Context = actix::Context<Self>;
@@ -70,7 +78,26 @@ impl Handler<Request> for Spine {
         match request {
             Request::Ticket(n) if self.board.leader() != 0 => self.pending.answer_ticket(n, Ok(())),
             Request::Ticket(n) => self.pending.answer_ticket(n, Err(Error::Timeout)),
-            Request::TicketUnwanted(_) | Request::Transfer(..) => {}
+            Request::TicketUnwanted(_) | Request::QuestionUnwanted(_) | Request::Transfer(..) => {}
+            Request::Question(n, question) => {
+                let ask = Ask {
+                    range: question.range.0,
+                    revision: question.head.revision,
+                    compact_revision: question.head.compact_revision,
+                    what: Some(question.what),
+                    ..Ask::default()
+                };
+                let mut other = self.other.lock().unwrap();
+                let (view, refusals) = &mut *other;
+                let told = match refusals.checked_sub(1) {
+                    Some(left) => {
+                        *refusals = left;
+                        remote::refusal(&ask)
+                    }
+                    None => remote::answer(view, &ask).unwrap(),
+                };
+                self.pending.tell(n, told);
+            }
             Request::Command(n, command) => {
                 self.seen.lock().unwrap().push(command.clone());
                 if let Command::LeaseKeepAlive(request) = command {
@@ -166,6 +193,7 @@ struct Node {
     board: Arc<Board>,
     hub: HubHandle,
     seen: Arc<Mutex<Vec<Command>>>,
+    other: Other,
     address: SocketAddr,
     _dir: TempDir,
 }
@@ -180,8 +208,15 @@ impl Node {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let router = Router::new(pending.clone(), board.clone(), store.clone());
         let (store2, board2) = (store.clone(), board.clone());
-        let spine =
-            Spine { store: store2, board: board2, pending, hub: hub.clone(), seen: seen.clone() };
+        let other = Other::default();
+        let spine = Spine {
+            store: store2,
+            board: board2,
+            pending,
+            hub: hub.clone(),
+            seen: seen.clone(),
+            other: other.clone(),
+        };
         router.register(GroupId::SPINE, spine.start().recipient());
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -197,7 +232,7 @@ impl Node {
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         let context = Context::new(Arc::new(config), router, metrics);
         actix::spawn(super::serve(context, receiver, connections));
-        let node = Self { store, board, hub, seen, address, _dir: dir };
+        let node = Self { store, board, hub, seen, other, address, _dir: dir };
         node.set_leader(Some(MEMBER));
         node
     }
@@ -809,5 +844,110 @@ fn a_stream_that_needs_a_leader_is_cut_off_without_one() {
         assert_eq!(error(checking.message().await), wanted);
         let request = with_leader(tonic::Request::new(stream::pending().boxed()));
         assert_eq!(error(client.watch(request).await), wanted);
+    });
+}
+
+/// Writes as the apply thread of another node does.
+fn put_in_memory(view: &mut MemoryView, revision: i64, keys: &[&'static str]) {
+    let value = Bytes::from(revision.to_string());
+    let effect = |key: &&'static str| Effect {
+        key: Bytes::from_static(key.as_bytes()),
+        value: value.clone(),
+        ..Effect::default()
+    };
+    let effects: Vec<Effect> = keys.iter().map(effect).collect();
+    let (mut batch, mut events) = (Batch::default(), Vec::new());
+    let mut applier = mvcc::Applier::new(view as &dyn View);
+    applier.apply(revision, &effects, false, &mut batch, &mut events).unwrap();
+    view.apply(&batch);
+}
+
+#[test]
+fn keys_that_are_not_shown_here_are_read_from_a_node_that_shows_them() {
+    test(|| async {
+        let node = Node::start(Config::default()).await;
+        // Keys from b up to d belong to a range of which this node has an older state.
+        let all: Vec<Effect> = ["a", "b", "c", "d"]
+            .map(|key| Effect { key: key.into(), value: "2".into(), ..Effect::default() })
+            .into();
+        assert_eq!(put(&node.store, &node.board, None, &all), 2);
+        let mut ranges = Ranges::default();
+        let span = flotilla_core::proto::Span { start: "b".into(), end: Some("d".into()) };
+        ranges.insert(GroupId(7), Range::new(span, vec![NodeId(9)]));
+        let head = Head { revision: 3, compact_revision: -1 };
+        node.board.set_reach(&Reach {
+            shown: Shown { index: 9, head },
+            owners: Arc::new(Owners::new(&ranges)),
+            lacking: [GroupId(7)].into(),
+        });
+        {
+            let mut other = node.other.lock().unwrap();
+            put_in_memory(&mut other.0, 2, &["a", "b", "c", "d"]);
+            put_in_memory(&mut other.0, 3, &["b", "bb"]);
+            // It has not come so far at first.
+            other.1 = 2;
+        }
+
+        let mut kv = node.kv().await;
+        let texts = |kvs: &[flotilla_core::proto::mvccpb::KeyValue]| -> Vec<String> {
+            let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+            kvs.iter().map(|kv| format!("{}={}", text(&kv.key), text(&kv.value))).collect()
+        };
+        let whole =
+            pb::RangeRequest { key: "a".into(), range_end: "\0".into(), ..Default::default() };
+        let answer = kv.range(whole.clone()).await.unwrap().into_inner();
+        assert_eq!(texts(&answer.kvs), ["a=2", "b=3", "bb=3", "c=2", "d=2"]);
+        assert_eq!((answer.count, answer.more, answer.header.unwrap().revision), (5, false, 3));
+        assert_eq!(node.other.lock().unwrap().1, 0, "it was asked");
+
+        let limited = pb::RangeRequest { limit: 2, serializable: true, ..whole.clone() };
+        let answer = kv.range(limited).await.unwrap().into_inner();
+        assert_eq!(texts(&answer.kvs), ["a=2", "b=3"]);
+        assert_eq!((answer.count, answer.more), (5, true));
+        let before = pb::RangeRequest { revision: 2, sort_order: 2, ..whole.clone() };
+        let answer = kv.range(before).await.unwrap().into_inner();
+        assert_eq!(texts(&answer.kvs), ["d=2", "c=2", "b=2", "a=2"]);
+        let later = pb::RangeRequest { revision: 4, ..whole.clone() };
+        let refused = error(kv.range(later).await);
+        assert_eq!(refused.1, "etcdserver: mvcc: required revision is a future revision");
+
+        let newer = pb::Compare {
+            key: "b".into(),
+            range_end: "c".into(),
+            target: pb::compare::CompareTarget::Mod as i32,
+            target_union: Some(pb::compare::TargetUnion::ModRevision(3)),
+            ..Default::default()
+        };
+        let get = |request: &pb::RangeRequest| pb::RequestOp {
+            request: Some(pb::request_op::Request::RequestRange(request.clone())),
+        };
+        let request = pb::TxnRequest {
+            compare: vec![newer],
+            success: vec![get(&whole)],
+            failure: Vec::new(),
+        };
+        let answer = kv.txn(request).await.unwrap().into_inner();
+        assert!(answer.succeeded);
+        let Some(pb::response_op::Response::ResponseRange(found)) = &answer.responses[0].response
+        else {
+            panic!("{answer:?}")
+        };
+        assert_eq!(texts(&found.kvs), ["a=2", "b=3", "bb=3", "c=2", "d=2"]);
+
+        let mut pieces = kv.range_stream(whole).await.unwrap().into_inner();
+        let (mut streamed, mut count) = (Vec::new(), 0);
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.unwrap().range_response.unwrap();
+            streamed.extend(piece.kvs);
+            count = piece.count;
+        }
+        assert_eq!((texts(&streamed), count), (texts(&found.kvs), 5));
+
+        // Nobody answers any more: the client hears that, in time.
+        node.other.lock().unwrap().1 = usize::MAX;
+        let request = pb::RangeRequest { key: "b".into(), ..Default::default() };
+        let began = std::time::Instant::now();
+        assert_eq!(error(kv.range(request).await).1, "etcdserver: request timed out");
+        assert!(began.elapsed() < Duration::from_secs(20));
     });
 }

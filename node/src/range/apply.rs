@@ -81,6 +81,7 @@ impl Applier {
         self.report(Completion::Applied {
             spine: None,
             shown,
+            reach: Some(self.stage.reach().clone()),
             remote,
             answered,
             begun: Vec::new(),
@@ -136,7 +137,7 @@ impl Applier {
     fn apply(&mut self, works: Vec<Work>) {
         let began = Instant::now();
         let was_waiting = self.stage.shown().index == 0 && self.stage.position().index > 0;
-        let Applied { batch, spine, begun, ranges, replies, shown, events, events_after } =
+        let Applied { batch, spine, begun, ranges, replies, shown, reach, events, events_after } =
             self.stage.run(&self.store, works).unwrap_or_else(|error| fatal(&error.to_string()));
         if let Err(error) = self.store.apply(&batch) {
             fatal(&format!("the store cannot be written: {error}"));
@@ -168,7 +169,7 @@ impl Applier {
             // The spine's machine knows who waits for its own entries.
             answered.clear();
         }
-        self.report(Completion::Applied { spine, shown, remote, answered, begun });
+        self.report(Completion::Applied { spine, shown, reach, remote, answered, begun });
         let took = began.elapsed();
         crate::metrics::applied(took, puts_count, deletes_count);
         if took > self.warn_after {
@@ -201,6 +202,7 @@ impl Applier {
         self.report(Completion::Applied {
             spine: None,
             shown,
+            reach: Some(self.stage.reach().clone()),
             remote,
             answered,
             begun: Vec::new(),
@@ -236,10 +238,10 @@ impl Applier {
 
     fn announce(&self) {
         let Shown { index, head } = self.stage.shown();
-        self.board.set_whole(self.stage.is_whole());
         if index > 0 {
             self.board.set_head(head, index);
         }
+        self.board.set_reach(self.stage.reach());
     }
 
     fn report(&self, completion: Completion) {

@@ -1,12 +1,16 @@
 //! Carrying out what the machine asks for.
 
+use flotilla_core::proto::internal::Ask;
 use flotilla_core::range::replica::Input;
-use flotilla_core::spine::{Cluster, Effect, Status};
+use flotilla_core::spine::{Cluster, Effect, Parcel, Status};
 use flotilla_core::stage::Work;
-use flotilla_core::{GroupId, group};
+use flotilla_core::{GroupId, NodeId, group, remote};
 
 use super::{ApplyMessage, Completion, Mail, SpineActor, deliver};
 use crate::supervise::fatal;
+
+/// Questions of other nodes that are answered at once; further ones are refused.
+const ANSWERS_MAX: usize = 64;
 
 impl SpineActor {
     pub(super) fn carry_out(&mut self, effects: &mut Vec<Effect>) {
@@ -54,6 +58,8 @@ impl SpineActor {
             Effect::FlushStore => self.flush_store(),
             Effect::Reply(n, outcome) => self.parts.pending.answer(n, outcome),
             Effect::TicketReady(n, result) => self.parts.pending.answer_ticket(n, result),
+            Effect::Told(n, told) => self.parts.pending.tell(n, told),
+            Effect::Answer(to, ask) => self.answer(to, ask),
             Effect::Cluster(cluster) => self.publish_cluster(cluster),
             Effect::Removed => self.on_removed(),
             Effect::Status(status) => self.publish_status(status),
@@ -82,6 +88,29 @@ impl SpineActor {
             }
             input => deliver(&actor, Mail(input)),
         }
+    }
+
+    /// Reads what another node wants to know, on a thread that may block.
+    fn answer(&mut self, to: NodeId, ask: Ask) {
+        if self.answers_count >= ANSWERS_MAX {
+            self.parts.peers.gather(to, Parcel::Told(remote::refusal(&ask)));
+            return;
+        }
+        self.answers_count += 1;
+        let (store, board) = (self.parts.store.clone(), self.parts.board.clone());
+        let completions = self.parts.completions.clone();
+        tokio::task::spawn_blocking(move || {
+            // The apply thread may be further than the machine knows.
+            let replacements = board.replacements();
+            let told = match board.reach().has(GroupId(ask.range)) {
+                true => remote::answer(&store, &ask).unwrap_or_else(|e| fatal(&e.to_string())),
+                false => remote::refusal(&ask),
+            };
+            let is_good = board.replacements() == replacements;
+            let told = if is_good { told } else { remote::refusal(&ask) };
+            // The actor ends only with the process.
+            let _ = completions.blocking_send(Completion::Told(to, told));
+        });
     }
 
     fn flush_store(&self) {

@@ -22,11 +22,12 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use dashmap::DashMap;
 use flotilla_core::command::Outcome;
-use flotilla_core::proto::internal::Heartbeat;
+use flotilla_core::proto::internal::{Heartbeat, Told};
 use flotilla_core::range::Tell;
 use flotilla_core::spine::apply::Requester;
 use flotilla_core::spine::state::Position;
 use flotilla_core::spine::{self, Input, Replica, Shown};
+use flotilla_core::stage::Reach;
 use flotilla_core::time::{Length, Time};
 use flotilla_core::{GroupId, NodeId};
 use tokio::sync::mpsc;
@@ -69,6 +70,8 @@ pub enum Completion {
         spine: Option<Position>,
         /// What is shown, if that is more than before.
         shown: Option<Shown>,
+        /// What may be read, if that has changed.
+        reach: Option<Reach>,
         /// What is owed to clients of other nodes.
         remote: Vec<(Requester, Outcome)>,
         /// Clients of this node that were answered.
@@ -76,6 +79,8 @@ pub enum Completion {
         /// Ranges whose replica on this node begins.
         begun: Vec<GroupId>,
     },
+    /// A question of another node is answered.
+    Told(NodeId, Told),
     /// The store is durable up to this index.
     Flushed(u64),
     /// The store was replaced by the snapshot that was staged.
@@ -131,6 +136,8 @@ pub struct SpineActor {
     address: Option<Addr<Self>>,
     /// Requests for which the actor of their range had no room.
     refused: Vec<(GroupId, Requester)>,
+    /// Questions of other nodes that are being answered.
+    answers_count: usize,
 }
 
 impl SpineActor {
@@ -156,6 +163,7 @@ impl SpineActor {
             ticks_count: 0,
             address: None,
             refused: Vec::new(),
+            answers_count: 0,
         }
     }
 
@@ -197,6 +205,8 @@ impl SpineActor {
             Request::Ticket(n) => self.parts.replica.gather_ticket(now, n),
             Request::TicketUnwanted(n) => self.step(Input::TicketUnwanted(n)),
             Request::Transfer(range, to) => self.step(Input::TransferRange(range, to)),
+            Request::Question(n, question) => self.step(Input::Question(n, question)),
+            Request::QuestionUnwanted(n) => self.step(Input::QuestionUnwanted(n)),
         }
         self.gathered_count += 1;
         if self.gathered_count >= TURN_REQUESTS_MAX {
@@ -217,7 +227,7 @@ impl SpineActor {
                 self.parts.outbox.send_appends();
                 self.step(Input::Persisted(token));
             }
-            Completion::Applied { spine, shown, remote, answered, begun } => {
+            Completion::Applied { spine, shown, reach, remote, answered, begun } => {
                 self.parts.outbox.send_tasks();
                 for (to, outcome) in remote {
                     let answer = spine::encode_answer(to.id, &outcome);
@@ -229,12 +239,19 @@ impl SpineActor {
                 if let Some(position) = spine {
                     self.step(Input::Applied(position));
                 }
+                if let Some(reach) = reach {
+                    self.step(Input::Reach(reach));
+                }
                 if let Some(shown) = shown {
                     self.step(Input::Shown(shown));
                 }
                 for range in begun {
                     self.begin_range(range, ctx);
                 }
+            }
+            Completion::Told(to, told) => {
+                self.answers_count -= 1;
+                self.parts.peers.send_one(to, spine::Parcel::Told(told));
             }
             Completion::Flushed(index) => self.step(Input::Flushed(index)),
             Completion::SnapshotInstalled => self.step(Input::SnapshotInstalled),

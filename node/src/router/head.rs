@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use flotilla_core::mvcc::Head;
 use flotilla_core::proto::internal::{Member, RangeInfo};
-use flotilla_core::spine::Status;
+use flotilla_core::spine::{Shown, Status};
+use flotilla_core::stage::Reach;
 use flotilla_core::{GroupId, NodeId};
 
 use super::{SharedOverview, Usage};
@@ -45,8 +46,9 @@ pub struct Board {
     leader: AtomicU64,
     is_learner: AtomicBool,
     leaderless_ranges: AtomicUsize,
-    /// The store may be read.
+    /// All of the store may be read.
     is_whole: AtomicBool,
+    reach: RwLock<Arc<Reach>>,
     /// Parts of the store whose replacement has begun.
     replacements: AtomicU64,
     notice: RwLock<Notice>,
@@ -70,6 +72,10 @@ impl Board {
             is_learner: AtomicBool::new(false),
             leaderless_ranges: AtomicUsize::new(0),
             is_whole: AtomicBool::new(true),
+            reach: RwLock::new(Arc::new(Reach::none(Shown {
+                index: 0,
+                head: Head { revision: 1, compact_revision: -1 },
+            }))),
             replacements: AtomicU64::new(0),
             notice: RwLock::new(Notice::default()),
             usage: Usage::default(),
@@ -144,8 +150,22 @@ impl Board {
         self.is_whole.load(Ordering::Acquire)
     }
 
-    /// The apply thread has looked.
-    pub fn set_whole(&self, is_whole: bool) {
+    /// What may be read of the store, range by range. The same as `head` while it is whole.
+    pub fn reach(&self) -> Arc<Reach> {
+        self.reach.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The apply thread has come so far. While the store is whole, `set_head` goes before.
+    pub fn set_reach(&self, reach: &Reach) {
+        let is_whole = reach.lacking.is_empty();
+        if !is_whole {
+            self.is_whole.store(false, Ordering::Release);
+        }
+        let mut known = self.reach.write().unwrap_or_else(PoisonError::into_inner);
+        if **known != *reach {
+            *known = Arc::new(reach.clone());
+        }
+        drop(known);
         self.is_whole.store(is_whole, Ordering::Release);
     }
 
@@ -155,9 +175,12 @@ impl Board {
         self.replacements.load(Ordering::Acquire)
     }
 
-    /// The apply thread is about to replace a part of the store.
+    /// The apply thread is about to replace a part of the store. Until it says what may be read after
+    /// that, nothing may: the part need not have the keys that its range has in what was shown.
     pub fn begin_replacement(&self) {
-        self.set_whole(false);
+        let mut reach = Reach::clone(&self.reach());
+        reach.lacking = reach.owners.ranges().chain([GroupId::SPINE]).collect();
+        self.set_reach(&reach);
         self.replacements.fetch_add(1, Ordering::AcqRel);
     }
 

@@ -17,6 +17,8 @@ use actix::Recipient;
 use dashmap::DashMap;
 use flotilla_core::command::{Answer, Command, Outcome};
 use flotilla_core::mvcc::Head;
+use flotilla_core::proto::internal::Told;
+use flotilla_core::spine::replica::Question;
 use flotilla_core::{Error, GroupId, NodeId};
 
 pub use head::{Board, Notice, owner};
@@ -44,6 +46,10 @@ pub enum Request {
     TicketUnwanted(u64),
     /// The leader of a range, wherever it is, is to hand over to this member. Not answered.
     Transfer(GroupId, NodeId),
+    /// A read wants to know something of a range that is not read here.
+    Question(u64, Question),
+    /// The reader went away.
+    QuestionUnwanted(u64),
 }
 
 /// A handle on the node's ranges. Cheap to clone.
@@ -99,7 +105,27 @@ impl Router {
         let result = answer.await.unwrap_or(Err(Error::Stopped));
         guard.is_answered = true;
         result?;
-        Ok(self.board.head())
+        Ok(self.head())
+    }
+
+    /// What may be read on this node, or on others at its word.
+    pub fn head(&self) -> Head {
+        if self.board.is_whole() { self.board.head() } else { self.board.reach().shown.head }
+    }
+
+    /// Asks a node that shows a range. A refusal means: look anew who owns the keys, and whether they
+    /// are read here.
+    ///
+    /// # Errors
+    /// The node stops, or has no room.
+    pub async fn ask(&self, question: Question) -> Result<Told, Error> {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        let answer = self.pending.expect_told(n);
+        let mut guard = QuestionGuard { router: self, n, is_answered: false };
+        self.send(Request::Question(n, question))?;
+        let told = answer.await.map_err(|_| Error::Stopped);
+        guard.is_answered = true;
+        told
     }
 
     /// Has a range led by a member. Answers when this node knows that it is.
@@ -164,6 +190,23 @@ impl Drop for TicketGuard<'_> {
         self.router.pending.forget_ticket(self.n);
         // A full mailbox loses only the hint: the ticket ends by its deadline.
         let _ = self.router.send(Request::TicketUnwanted(self.n));
+    }
+}
+
+/// Tells the machine when a reader's future is dropped before it was told.
+struct QuestionGuard<'a> {
+    router: &'a Router,
+    n: u64,
+    is_answered: bool,
+}
+
+impl Drop for QuestionGuard<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.router.pending.forget_question(self.n);
+            // A full mailbox loses only the hint.
+            let _ = self.router.send(Request::QuestionUnwanted(self.n));
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use dashmap::DashMap;
 use flotilla_core::Error;
 use flotilla_core::command::Outcome;
+use flotilla_core::proto::internal::Told;
 use tokio::sync::oneshot;
 
 /// Requests and tickets under way. Bounded by the machine, which refuses what is too much.
@@ -10,6 +11,7 @@ use tokio::sync::oneshot;
 pub struct Pending {
     outcomes: DashMap<u64, oneshot::Sender<Outcome>>,
     tickets: DashMap<u64, oneshot::Sender<Result<(), Error>>>,
+    questions: DashMap<u64, oneshot::Sender<Told>>,
 }
 
 impl Pending {
@@ -25,6 +27,26 @@ impl Pending {
         let (sender, receiver) = oneshot::channel();
         self.tickets.insert(n, sender);
         receiver
+    }
+
+    /// Opens the place where question `n` will be answered.
+    pub fn expect_told(&self, n: u64) -> oneshot::Receiver<Told> {
+        let (sender, receiver) = oneshot::channel();
+        self.questions.insert(n, sender);
+        receiver
+    }
+
+    /// Answers a question.
+    pub fn tell(&self, n: u64, told: Told) {
+        if let Some((_, sender)) = self.questions.remove(&n) {
+            // The client went away.
+            let _ = sender.send(told);
+        }
+    }
+
+    /// The reader went away.
+    pub fn forget_question(&self, n: u64) {
+        self.questions.remove(&n);
     }
 
     /// Answers a request; nothing happens when its client went away.
@@ -57,5 +79,6 @@ impl Pending {
     pub fn stop(&self) {
         self.outcomes.clear();
         self.tickets.clear();
+        self.questions.clear();
     }
 }

@@ -293,7 +293,7 @@ impl Opened {
 
     /// Takes a message of the client.
     pub fn request(&self, request: WatchRequest) {
-        let revision = self.hub.shared.router.board().head().revision;
+        let revision = self.hub.shared.router.head().revision;
         let input = Input::Request { stream: self.id, request, revision };
         self.hub.step(self.hub.state(), input);
         // The watcher may want history, or a deadline may have come closer.

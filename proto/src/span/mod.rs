@@ -40,6 +40,11 @@ impl Span {
         }
     }
 
+    /// As a request names the span: `key` and `range_end`.
+    pub fn into_request(self) -> (Bytes, Bytes) {
+        (self.start, self.end.unwrap_or(Bytes::from_static(OPEN_END)))
+    }
+
     /// Exactly one key. The span ends at the next possible key, which is `key` and a zero byte.
     pub fn key(key: Bytes) -> Span {
         let mut next = BytesMut::with_capacity(key.len() + 1);

@@ -13,7 +13,7 @@ pub(super) const THIS_REVISION: i64 = i64::MAX;
 pub(super) const REVISION_BEFORE: i64 = i64::MAX - 1;
 
 /// A header that holds the revision only.
-pub(super) fn header(revision: i64) -> Option<pb::ResponseHeader> {
+pub(crate) fn header(revision: i64) -> Option<pb::ResponseHeader> {
     Some(pb::ResponseHeader { revision, ..Default::default() })
 }
 

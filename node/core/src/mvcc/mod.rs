@@ -42,6 +42,7 @@ pub use apply::{Applier, newest_keys_count};
 pub use check::{check_delete, check_put, check_range, check_range_stream, check_txn};
 pub use compact::{Slice, check_compact, compact_slice, compaction_floor, merge_cursor};
 pub use draft::Draft;
+pub(crate) use draft::header;
 pub use evaluate::{
     Evaluated, FoldDecides, LeaseTable, NAMED_KEYS_MAX, NO_HEAD, attached_leases, evaluate,
     evaluate_newest, outcome_without_effect,
@@ -52,6 +53,7 @@ pub use hash::hash_kv;
 pub use lease_keys::{lease_keys, leases_within};
 pub use page::{Cursor, Page, read_page};
 pub use quota::quota_cost;
+pub(crate) use read::{arrange, is_sorted_by_value, readable_revision, wanted_in_key_order};
 pub use read::{read, read_txn};
 pub use replay::{Replay, ReplayLimits, events_from};
 pub use txn::{is_read_only, is_serializable};

@@ -28,6 +28,13 @@ pub struct Cursor {
     sent: usize,
 }
 
+impl Cursor {
+    /// The lowest key not yet sent.
+    pub fn start(&self) -> &Bytes {
+        &self.start
+    }
+}
+
 /// A piece of a read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page {

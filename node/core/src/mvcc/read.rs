@@ -52,7 +52,7 @@ pub fn read_txn(
 ///
 /// # Errors
 /// A future or compacted revision.
-pub(super) fn readable_revision(head: Head, requested: i64) -> Result<i64, Error> {
+pub(crate) fn readable_revision(head: Head, requested: i64) -> Result<i64, Error> {
     if requested <= 0 {
         Ok(head.revision)
     } else if requested > head.revision {
@@ -142,7 +142,7 @@ pub(super) fn select_all(keys: &Keyspace<'_>, span: &Span) -> Result<pb::RangeRe
 }
 
 /// Turns the keys of a span into the list that was asked for: bounds, order, limit, fields.
-pub(super) fn arrange(request: &pb::RangeRequest, answer: &mut pb::RangeResponse) {
+pub(crate) fn arrange(request: &pb::RangeRequest, answer: &mut pb::RangeResponse) {
     answer.kvs.retain(|kv| is_within_bounds(request, kv));
     sort(request, &mut answer.kvs);
     let limit = limit(request);
@@ -153,6 +153,18 @@ pub(super) fn arrange(request: &pb::RangeRequest, answer: &mut pb::RangeResponse
             kv.value = Bytes::new();
         }
     }
+}
+
+/// How many keys of the span, as they come, are enough for the answer and to know whether there are
+/// more; the others only count.
+pub(crate) fn wanted_in_key_order(request: &pb::RangeRequest) -> usize {
+    let is_enough = is_default_order(request) && !has_bounds(request);
+    if is_enough { limit(request).saturating_add(1) } else { usize::MAX }
+}
+
+/// True if the values are needed even if only the keys are wanted.
+pub(crate) fn is_sorted_by_value(request: &pb::RangeRequest) -> bool {
+    request.sort_target() == SortTarget::Value
 }
 
 /// The lowest key above `key`.

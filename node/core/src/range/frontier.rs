@@ -6,7 +6,7 @@
 //! and the node does not wait for it. Until it has everything, the keys of its range are not shown
 //! here. From then on the node goes on only together with it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::GroupId;
 use crate::command::RequestId;
@@ -23,6 +23,8 @@ pub struct Frontier {
     index: u64,
     /// The ranges with a replica here.
     replicas: BTreeMap<GroupId, Standing>,
+    /// Those of them that are not shown.
+    lacking: BTreeSet<GroupId>,
     /// Folded and not shown yet: in order of the spine's index.
     ahead: VecDeque<Step>,
 }
@@ -56,7 +58,8 @@ impl Frontier {
     /// A node whose store shows everything up to `head`, the state after the spine's `index`. No
     /// range is shown yet.
     pub fn new(index: u64, head: Head) -> Self {
-        Self { head, index, replicas: BTreeMap::new(), ahead: VecDeque::new() }
+        let (replicas, lacking) = (BTreeMap::new(), BTreeSet::new());
+        Self { head, index, replicas, lacking, ahead: VecDeque::new() }
     }
 
     /// A replica of a range is here that may lack anything: it was started, or is about to be
@@ -67,6 +70,7 @@ impl Frontier {
     pub fn join(&mut self, range: GroupId, open: Vec<ShareOf>) {
         let standing = self.replicas.entry(range).or_default();
         standing.lacks = Some(Lacks { is_caught_up: false, seq: 0, txns: open });
+        self.lacking.insert(range);
         self.advance();
     }
 
@@ -85,6 +89,7 @@ impl Frontier {
     pub fn rejoin(&mut self, range: GroupId) {
         let standing = self.replicas.entry(range).or_default();
         standing.lacks.get_or_insert_default().is_caught_up = false;
+        self.lacking.insert(range);
     }
 
     /// The replica of a range has everything that was numbered or decided when it joined
@@ -130,6 +135,7 @@ impl Frontier {
     /// The replica of a range has left the node; what is left of it is not waited for.
     pub fn remove(&mut self, range: GroupId) {
         self.replicas.remove(&range);
+        self.lacking.remove(&range);
         self.advance();
     }
 
@@ -159,15 +165,20 @@ impl Frontier {
         self.index
     }
 
-    /// Whether every range with a replica here is shown.
-    pub fn shows_all(&self) -> bool {
-        self.replicas.values().all(|standing| standing.lacks.is_none())
+    /// Ranges with a replica here that are not shown.
+    pub fn lacking(&self) -> impl Iterator<Item = GroupId> {
+        self.lacking.iter().copied()
+    }
+
+    /// Ranges with a replica here.
+    pub fn ranges(&self) -> impl Iterator<Item = GroupId> {
+        self.replicas.keys().copied()
     }
 
     /// What is waited for.
     pub fn wants(&self) -> String {
-        let lacking = self.replicas.iter().filter(|(_, standing)| standing.lacks.is_some());
-        let lacking: Vec<_> = lacking.collect();
+        let lacking: Vec<_> =
+            self.lacking.iter().map(|range| (range, self.replicas.get(range))).collect();
         let next = self.ahead.front().map(|step| (step.index, &step.needs, &step.needs_txns));
         format!("at {}, next {next:?}, lacking {lacking:?}", self.index)
     }
@@ -193,12 +204,15 @@ impl Frontier {
                 }
             }
         }
-        for standing in self.replicas.values_mut() {
+        let replicas = &mut self.replicas;
+        self.lacking.retain(|range| {
+            let standing = replicas.get_mut(range).expect("a range that lacks has a replica here");
             let is_whole = |lacks: &mut Lacks| {
                 lacks.is_caught_up && lacks.txns.is_empty() && standing.applied >= lacks.seq
             };
             standing.lacks.take_if(is_whole);
-        }
+            standing.lacks.is_some()
+        });
     }
 
     fn is_there(&self, step: &Step) -> bool {

@@ -121,12 +121,12 @@ pub struct Task {
     pub rows: Batch,
     /// Other ranges whose writes were numbered, up to these sequence numbers.
     pub assigned: Vec<(GroupId, u64)>,
-    /// Ranges of which this node holds a replica from here on, or will once the parent's has come
+    /// New ranges. This node holds a replica of each from here on, or will once the parent's has come
     /// so far.
-    pub expected: Vec<Cut>,
+    pub cuts: Vec<Cut>,
     /// Those of them whose replica begins here, as `rows` has it.
     pub begun: Vec<GroupId>,
-    /// New ranges of which this node holds no replica.
+    /// Those of them of which this node holds no replica.
     pub elsewhere: Vec<GroupId>,
     /// Transactions that change other ranges, and the index at which each has locked its keys.
     pub committed: Vec<(GroupId, RequestId, u64)>,

@@ -113,6 +113,12 @@ impl Ranges {
         owner.map_or(GroupId::SPINE, |(_, id)| GroupId(*id))
     }
 
+    /// The first key after another with which a range begins.
+    pub fn first_start_after(&self, key: &[u8]) -> Option<&Bytes> {
+        let after = (Bound::Excluded(key), Bound::Unbounded);
+        self.by_start.range::<[u8], _>(after).next().map(|(start, _)| start)
+    }
+
     /// The ranges that own keys of a span, in the order of their keys; range 0 comes last, if it
     /// owns any.
     pub fn overlapping(&self, span: &Span) -> Vec<GroupId> {

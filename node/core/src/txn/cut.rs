@@ -13,9 +13,6 @@ use crate::proto::internal::{Effect, Lock};
 use crate::spine::ranges::Ranges;
 use crate::view::{View, ViewError};
 
-/// What a request sends as `range_end` to mean every key from `key` on.
-const OPEN_END: &[u8] = b"\0";
-
 /// The ranges that own keys of a request, by id.
 pub fn owners(ranges: &Ranges, command: &Command) -> Vec<GroupId> {
     if ranges.is_empty() {
@@ -41,7 +38,7 @@ pub(super) fn locks(ranges: &Ranges, command: &Command) -> BTreeMap<GroupId, Vec
     }
     for (span, mode) in &footprint.spans {
         for (range, piece) in ranges.pieces(span) {
-            let (key, range_end) = as_requested(piece);
+            let (key, range_end) = piece.into_request();
             let is_write = *mode != mvcc::Mode::Read;
             locks.entry(range).or_default().push(Lock { key, range_end, is_write, lease: 0 });
         }
@@ -55,7 +52,7 @@ pub(super) fn locks(ranges: &Ranges, command: &Command) -> BTreeMap<GroupId, Vec
 pub(super) fn rest_of_range(ranges: &Ranges, key: &Bytes) -> Lock {
     let rest = Span { start: key.clone(), end: None };
     let piece = ranges.pieces(&rest).into_iter().next().map(|(_, piece)| piece);
-    let (key, range_end) = as_requested(piece.unwrap_or(rest));
+    let (key, range_end) = piece.unwrap_or(rest).into_request();
     Lock { key, range_end, is_write: true, lease: 0 }
 }
 
@@ -65,8 +62,8 @@ pub(super) fn effect(ranges: &Ranges, effect: Effect) -> Vec<(GroupId, Effect)> 
         return vec![(ranges.owner(&effect.key), effect)];
     }
     let span = Span::from_request(effect.key.clone(), effect.range_end.clone());
-    let part = |(range, piece)| {
-        let (key, range_end) = as_requested(piece);
+    let part = |(range, piece): (GroupId, Span)| {
+        let (key, range_end) = piece.into_request();
         (range, Effect { key, range_end, ..effect.clone() })
     };
     ranges.pieces(&span).into_iter().map(part).collect()
@@ -78,8 +75,8 @@ pub(super) fn lease_end(lease: i64, keys: Vec<Bytes>) -> Vec<Effect> {
         let delete = |key| Effect { key, is_delete: true, ..Effect::default() };
         return keys.into_iter().map(delete).collect();
     }
-    let range_end = Bytes::from_static(OPEN_END);
-    vec![Effect { lease, is_delete: true, range_end, ..Effect::default() }]
+    let (key, range_end) = Span::all().into_request();
+    vec![Effect { lease, is_delete: true, key, range_end, ..Effect::default() }]
 }
 
 /// How many keys an effect changes.
@@ -93,9 +90,4 @@ pub(super) fn keys_count(view: &dyn View, effect: &Effect) -> Result<u64, ViewEr
     }
     let keys = mvcc::lease_keys(view, crate::LeaseId(effect.lease))?;
     Ok(keys.iter().filter(|key| span.contains(key)).count() as u64)
-}
-
-/// A span as a request names it.
-fn as_requested(span: Span) -> (Bytes, Bytes) {
-    (span.start, span.end.unwrap_or(Bytes::from_static(OPEN_END)))
 }

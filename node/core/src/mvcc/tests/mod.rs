@@ -17,6 +17,7 @@ use crate::view::Batch;
 
 mod chance;
 mod compaction;
+mod elsewhere;
 mod footprints;
 mod layout;
 mod many;

@@ -1,6 +1,7 @@
 //! Random commands, reads, compactions and crashes against the naive model.
 
 use super::chance::Chance;
+use super::elsewhere::Elsewhere;
 use super::naive::Naive;
 use super::*;
 use crate::proto::Span;
@@ -54,6 +55,7 @@ struct Seen {
     old_reads: usize,
     compacted_while_running: usize,
     crashes: usize,
+    asked: usize,
 }
 
 #[test]
@@ -76,6 +78,7 @@ fn random_commands_agree_with_the_naive_model() {
     assert!(seen.old_reads > 2_000, "{seen:?}");
     assert!(seen.compacted_while_running > 100, "{seen:?}");
     assert!(seen.crashes > 100, "{seen:?}");
+    assert!(seen.asked > 20_000, "{seen:?}");
 }
 
 impl Seen {
@@ -89,6 +92,7 @@ impl Seen {
         self.old_reads += other.old_reads;
         self.compacted_while_running += other.compacted_while_running;
         self.crashes += other.crashes;
+        self.asked += other.asked;
     }
 }
 
@@ -365,6 +369,7 @@ impl Run {
         let want = self.naive.range_at(head, &request);
         let got = client(read(&self.store.view, head, &request));
         assert_eq!(got, want, "{request:?} at {head:?}");
+        self.read_elsewhere(head, &request, &want);
         self.seen.old_reads += usize::from(revision < now.revision && want.is_ok());
 
         let mut streamed = request;
@@ -380,6 +385,28 @@ impl Run {
         }
         let want = self.naive.range_at(head, &streamed);
         assert_eq!(self.read_pages(head, &streamed), want, "{streamed:?} at {head:?}");
+    }
+
+    /// As a node reads that shows some of the ranges only.
+    fn read_elsewhere(
+        &mut self,
+        head: Head,
+        request: &pb::RangeRequest,
+        want: &Result<pb::RangeResponse, Error>,
+    ) {
+        let (once, now) = (&self.durable.0, &self.store.view);
+        let mut elsewhere = Elsewhere::new(&mut self.chance, &KEYS, once, now);
+        let got = client(elsewhere.read(&mut self.chance, head, request));
+        assert_eq!(&got, want, "{request:?} at {head:?}: {elsewhere:?}");
+        let mut txn = self.txn_request(1);
+        txn.success = vec![op(Request::RequestRange(request.clone()))];
+        txn.failure.retain(|op| matches!(op.request, Some(Request::RequestRange(_))));
+        if check_txn(&txn, OPS_MAX).is_ok() {
+            let want = client(read_txn(&self.store.view, head, &txn));
+            let got = client(elsewhere.read_txn(head, &txn));
+            assert_eq!(got, want, "{txn:?} at {head:?}: {elsewhere:?}");
+        }
+        self.seen.asked += elsewhere.asked;
     }
 
     fn read_pages(

@@ -318,12 +318,12 @@ impl Replica {
     fn on_split(&mut self, split: &internal::Split, folded: &mut Folded) {
         self.is_unpark_due = true;
         let child = self.state.ranges().owner(&split.key);
+        let parent = GroupId(split.parent);
+        folded.task.cuts.push(Cut { parent, child, key: split.key.clone() });
         if !self.is_here(child) {
             folded.task.elsewhere.push(child);
             return;
         }
-        let parent = GroupId(split.parent);
-        folded.task.expected.push(Cut { parent, child, key: split.key.clone() });
         if split.parent == GroupId::SPINE.0 {
             let span = self.state.ranges().get(child).expect("it was just made").span.clone();
             Stored::first(self.wanted_members(), span).write(child, &mut folded.task.rows);

@@ -6,6 +6,7 @@
 //! Every submitted request gets exactly one reply: an answer, a typed error, or a time-out error
 //! when its outcome is unknown. Nothing that was proposed is ever proposed again.
 
+mod ask;
 mod commit;
 mod lease;
 mod member;
@@ -29,17 +30,21 @@ use crate::lease::Book;
 use crate::membership::Policy;
 use crate::mvcc::{self, Head};
 use crate::proto::internal::{
-    self, Forward, ForwardAnswer, Heartbeat, RaftMessage, Record, Ref, SnapshotMark, TransferRange,
-    TxnMessage,
+    self, Ask, Forward, ForwardAnswer, Heartbeat, RaftMessage, Record, Ref, SnapshotMark, Told,
+    TransferRange, TxnMessage,
 };
 use crate::range::latch::Guard;
 use crate::range::{self, Latches, Tell};
 use crate::spine::apply::{Requester, Task};
 use crate::spine::state::{Position, State};
+use crate::stage::Reach;
 use crate::time::{Length, Time};
 use crate::view::{View, ViewError};
 use crate::{Error, GroupId, NodeId};
 
+pub use ask::Question;
+
+use ask::Asks;
 use request::Open;
 use ticket::Tickets;
 use write::{Proposed, Waiting};
@@ -121,6 +126,13 @@ pub enum Input {
     Applied(Position),
     /// The node shows its state up to here (I10), which is never more than is applied.
     Shown(Shown),
+    /// What of the node's state may be read has changed. Before the `Shown` of the same moment.
+    Reach(Reach),
+    /// A reader of this node wants to know something of a range that is not read here; `n` is never
+    /// used again.
+    Question(u64, Question),
+    /// The reader went away.
+    QuestionUnwanted(u64),
     /// These requests of clients of this node were answered when they were applied.
     Answered(Vec<u64>),
     /// The replica of another range on this node has something to say.
@@ -174,6 +186,12 @@ pub enum Effect {
     Reply(u64, Outcome),
     /// Answer a ticket of this node: the store has everything the read must see.
     TicketReady(u64, Result<(), Error>),
+    /// The answer to a question of this node; if it is a refusal, the reader looks anew where the
+    /// keys are.
+    Told(u64, Told),
+    /// Answer a node's question (`remote::answer`) from the store as it is now or later, unless the
+    /// range is taken away or replaced meanwhile.
+    Answer(NodeId, Ask),
     /// Members, alarms or the cluster's version have changed.
     Cluster(Cluster),
     /// This node was removed from the cluster.
@@ -206,6 +224,10 @@ pub enum Parcel {
     Transfer(TransferRange),
     /// For the spine's leader: what a node has and does. The driver's, not the machine's.
     Heartbeat(Heartbeat),
+    /// To a node that shows a range.
+    Ask(Ask),
+    /// Its answer.
+    Told(Told),
 }
 
 impl Parcel {
@@ -220,6 +242,8 @@ impl Parcel {
             Self::Txn(message) => frame.txns.push(message),
             Self::Transfer(transfer) => frame.transfers.push(transfer),
             Self::Heartbeat(heartbeat) => frame.heartbeats = vec![heartbeat],
+            Self::Ask(ask) => frame.asks.push(ask),
+            Self::Told(told) => frame.told.push(told),
         }
     }
 }
@@ -272,6 +296,7 @@ pub struct Replica {
     drain_index: Option<u64>,
     applied: Position,
     shown: Shown,
+    reach: Reach,
     flushed: Flushed,
     /// The membership that the next committed change brings.
     conf_applied: Option<(u64, Option<Change>, internal::ConfState)>,
@@ -294,6 +319,7 @@ pub struct Replica {
     deadlines: VecDeque<(Time, u64)>,
     parked: VecDeque<(Requester, Command)>,
     tickets: Tickets,
+    asks: Asks,
 
     book: Book,
     disk_stalled: Length,
@@ -351,6 +377,7 @@ impl Replica {
             drain_index: None,
             applied,
             shown,
+            reach: Reach::none(shown),
             flushed: Flushed::new(applied.index),
             conf_applied: None,
             refusal: None,
@@ -366,6 +393,7 @@ impl Replica {
             deadlines: VecDeque::new(),
             parked: VecDeque::new(),
             tickets: Tickets::default(),
+            asks: Asks::default(),
             book: Book::new(),
             disk_stalled: Length(0),
             confirmed: None,
@@ -407,6 +435,9 @@ impl Replica {
             Input::Persisted(token) => self.drive(group::Input::Persisted { token }),
             Input::Applied(position) => self.on_applied(position, view)?,
             Input::Shown(shown) => self.on_shown(shown),
+            Input::Reach(reach) => self.on_reach(reach),
+            Input::Question(n, question) => self.on_question(n, question),
+            Input::QuestionUnwanted(n) => self.forget_question(n),
             Input::Answered(numbers) => {
                 for n in numbers {
                     self.open.remove(&n);
@@ -512,6 +543,7 @@ impl Replica {
         self.expire_tickets();
         self.tick_members();
         self.tick_txns();
+        self.tick_asks();
         self.look_for_absent(view)?;
         // A hand-over that came to nothing leaves requests parked.
         self.is_unpark_due |= !self.parked.is_empty();
@@ -548,6 +580,12 @@ impl Replica {
         for transfer in frame.transfers {
             self.hand_over_range(GroupId(transfer.range), NodeId(transfer.to), view)?;
         }
+        for ask in frame.asks {
+            self.on_ask(from, ask);
+        }
+        for told in frame.told {
+            self.on_told(from, told);
+        }
         Ok(())
     }
 
@@ -559,6 +597,16 @@ impl Replica {
             self.applied
         );
         self.shown = shown;
+    }
+
+    fn on_reach(&mut self, reach: Reach) {
+        assert!(
+            reach.shown.index <= self.applied.index,
+            "{reach:?} can be read, with {:?} applied (I10)",
+            self.applied
+        );
+        self.reach = reach;
+        self.answer_kept();
     }
 
     /// Ends a step: carries out what the handling of consensus put off, proposes what was gathered
@@ -585,7 +633,7 @@ impl Replica {
                 && !self.is_retry_due
                 && !self.is_start_due
                 && !self.tickets.is_request_due()
-                && !self.tickets.is_serving_due(self.shown.index);
+                && !self.tickets.is_serving_due(self.shown.index, self.reach.shown.index);
             if is_done {
                 return Ok(());
             }

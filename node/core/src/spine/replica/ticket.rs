@@ -46,6 +46,8 @@ pub(super) struct Tickets {
     under_way: Option<(u64, Time)>,
     /// Confirmed, waiting until the index is shown.
     confirmed: BTreeMap<u64, Vec<(Time, Holder)>>,
+    /// Those of reads, which need not wait for ranges that are read elsewhere.
+    confirmed_reads: BTreeMap<u64, Vec<(Time, Holder)>>,
     unwanted: BTreeSet<u64>,
     count: u64,
 }
@@ -82,14 +84,15 @@ impl Tickets {
         };
         if is_waiting(&self.gathering)
             || is_waiting(&self.asking)
-            || self.confirmed.values().any(is_waiting)
+            || self.confirmed_reads.values().any(is_waiting)
         {
             self.unwanted.insert(n);
         }
     }
 
     pub(super) fn load_text(&self) -> String {
-        let confirmed: usize = self.confirmed.values().map(Vec::len).sum();
+        let confirmed = self.confirmed.values().chain(self.confirmed_reads.values());
+        let confirmed: usize = confirmed.map(Vec::len).sum();
         format!(
             "tickets: {} gathered, {} asked for, {confirmed} confirmed",
             self.gathering.len(),
@@ -101,8 +104,11 @@ impl Tickets {
         self.under_way.is_none() && !self.gathering.is_empty()
     }
 
-    pub(super) fn is_serving_due(&self, shown: u64) -> bool {
-        self.confirmed.first_key_value().is_some_and(|(index, _)| *index <= shown)
+    pub(super) fn is_serving_due(&self, shown: u64, reach: u64) -> bool {
+        let is_due = |confirmed: &BTreeMap<u64, _>, shown| {
+            confirmed.first_key_value().is_some_and(|(index, _)| *index <= shown)
+        };
+        is_due(&self.confirmed, shown) || is_due(&self.confirmed_reads, reach)
     }
 
     /// The request that is under way got lost; its holders share the next one.
@@ -146,7 +152,10 @@ impl Replica {
             self.confirmed = Some(since);
         }
         let holders = mem::take(&mut self.tickets.asking);
-        self.tickets.confirmed.entry(index).or_default().extend(holders);
+        let is_read = |(_, holder): &(Time, Holder)| matches!(holder, Holder::Read(_));
+        let (reads, others) = holders.into_iter().partition::<Vec<_>, _>(is_read);
+        self.tickets.confirmed.entry(index).or_default().extend(others);
+        self.tickets.confirmed_reads.entry(index).or_default().extend(reads);
     }
 
     pub(super) fn on_ticket_dropped(&mut self, id: u64) {
@@ -174,6 +183,13 @@ impl Replica {
             let holders = entry.remove();
             self.serve(holders, view)?;
         }
+        while let Some(entry) = self.tickets.confirmed_reads.first_entry() {
+            if *entry.key() > self.reach.shown.index {
+                break;
+            }
+            let holders = entry.remove();
+            self.serve(holders, view)?;
+        }
         Ok(())
     }
 
@@ -193,8 +209,10 @@ impl Replica {
         };
         part(&mut self.tickets.gathering);
         part(&mut self.tickets.asking);
-        self.tickets.confirmed.values_mut().for_each(part);
-        self.tickets.confirmed.retain(|_, holders| !holders.is_empty());
+        for confirmed in [&mut self.tickets.confirmed, &mut self.tickets.confirmed_reads] {
+            confirmed.values_mut().for_each(&mut part);
+            confirmed.retain(|_, holders| !holders.is_empty());
+        }
         for (_, holder) in late {
             match holder {
                 Holder::Read(n) => self.answer_read(n, Err(Error::Timeout)),

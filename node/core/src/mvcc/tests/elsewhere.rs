@@ -1,0 +1,127 @@
+//! Reads of a store that shows some ranges only, with the help of one that shows them all.
+
+use super::chance::Chance;
+use super::*;
+use crate::mvcc::layout;
+use crate::proto::Span;
+use crate::proto::internal::{Ask, ask::What};
+use crate::remote::{self, Gathering, Overlay, Owners, Reading};
+use crate::spine::ranges::{Range, Ranges};
+use crate::view::Column;
+use crate::{GroupId, NodeId};
+
+/// A node that shows some ranges, and has of the others what they were once.
+#[derive(Debug)]
+pub(super) struct Elsewhere {
+    owners: Owners,
+    lacking: BTreeSet<GroupId>,
+    local: MemoryView,
+    other: MemoryView,
+    /// Questions put to the node that shows all.
+    pub(super) asked: usize,
+}
+
+impl Elsewhere {
+    pub(super) fn new(
+        chance: &mut Chance,
+        keys: &[&'static [u8]],
+        once: &MemoryView,
+        now: &MemoryView,
+    ) -> Self {
+        let mut ranges = Ranges::default();
+        let cuts: BTreeSet<&[u8]> = keys.iter().copied().filter(|_| chance.one_in(3)).collect();
+        let cuts: Vec<&[u8]> = cuts.into_iter().collect();
+        let mut lacking = BTreeSet::new();
+        for (at, start) in cuts.iter().enumerate() {
+            let id = GroupId(at as u64 + 1);
+            let end = cuts.get(at + 1).map(|end| Bytes::from_static(end));
+            let span = Span { start: Bytes::from_static(start), end };
+            // Between two ranges there may be keys of range 0.
+            if !chance.one_in(4) {
+                ranges.insert(id, Range::new(span, vec![NodeId(1)]));
+            }
+            if chance.one_in(2) {
+                lacking.insert(id);
+            }
+        }
+        if chance.one_in(4) {
+            lacking.insert(GroupId::SPINE);
+        }
+        let local = mixed(once, now, |key| lacking.contains(&ranges.owner(key)));
+        let owners = Owners::new(&ranges);
+        Self { owners, lacking, local, other: now.clone(), asked: 0 }
+    }
+
+    pub(super) fn read(
+        &mut self,
+        chance: &mut Chance,
+        head: Head,
+        request: &pb::RangeRequest,
+    ) -> Result<pb::RangeResponse, Failure> {
+        let mut reading = Reading::new(head, request.clone())?;
+        while let Some((range, read)) = reading.next(&self.owners) {
+            let is_here = !self.lacking.contains(&range);
+            self.asked += usize::from(!is_here);
+            let view = if is_here { &self.local } else { &self.other };
+            let page = read_page(view, head, &read, None, chance.below(80))?;
+            let next = page.next.map(|cursor| cursor.start().clone());
+            reading.take(&read, page.answer, next);
+        }
+        Ok(reading.finish())
+    }
+
+    pub(super) fn read_txn(
+        &mut self,
+        head: Head,
+        request: &pb::TxnRequest,
+    ) -> Result<pb::TxnResponse, Failure> {
+        let is_here = |range| !self.lacking.contains(&range);
+        let mut gathering = Gathering::new(request);
+        while let Some((range, rows)) = gathering.next(&self.owners, is_here) {
+            self.asked += 1;
+            let ask = Ask {
+                range: range.0,
+                revision: head.revision,
+                compact_revision: head.compact_revision,
+                what: Some(What::Rows(rows)),
+                ..Ask::default()
+            };
+            let told = remote::answer(&self.other, &ask).map_err(Failure::View)?;
+            gathering.take(remote::outcome(told)?.rows)?;
+        }
+        assert!(gathering.is_still_here(&self.owners, is_here));
+        let overlay: Overlay<'_> = gathering.over(&self.local);
+        read_txn(&overlay, head, request)
+    }
+}
+
+/// The rows of one store for some keys, and of another for the others.
+fn mixed(once: &MemoryView, now: &MemoryView, is_of_once: impl Fn(&[u8]) -> bool) -> MemoryView {
+    let mut batch = Batch::default();
+    for column in Column::ALL {
+        for (view, is_once) in [(once, true), (now, false)] {
+            for (row, value) in view.rows(column) {
+                let key = match column {
+                    Column::Meta => None,
+                    Column::Key => Some(row.clone()),
+                    Column::History => Some(layout::decode_history_key(row).unwrap().0),
+                    Column::LeaseKey => {
+                        let key = layout::decode_lease_key(row).unwrap().1;
+                        Some(Bytes::copy_from_slice(key))
+                    }
+                    Column::Revision => {
+                        let head = layout::RecordHead::decode(value).unwrap();
+                        let kv = value.slice(head.encoded_len()..);
+                        Some(layout::decode_key_value(kv).unwrap().key)
+                    }
+                };
+                if key.map_or(!is_once, |key| is_of_once(&key) == is_once) {
+                    batch.put(column, row.clone(), value.clone());
+                }
+            }
+        }
+    }
+    let mut view = MemoryView::new();
+    view.apply(&batch);
+    view
+}

@@ -1,0 +1,135 @@
+//! The rows that it takes to evaluate a transaction, of ranges that are not read here.
+
+use std::collections::VecDeque;
+
+use super::{Overlay, Owners, ROWS_BYTES_MAX};
+use crate::Error;
+use crate::GroupId;
+use crate::proto::Span;
+use crate::proto::etcdserverpb as pb;
+use crate::proto::etcdserverpb::request_op::Request;
+use crate::proto::internal::{AskedRows, AskedSpan, SnapshotRow};
+use crate::view::View;
+
+/// A transaction whose rows are fetched.
+#[derive(Debug, Default)]
+pub struct Gathering {
+    /// Not looked at yet.
+    wanted: VecDeque<AskedSpan>,
+    /// Fetched.
+    foreign: Vec<Span>,
+    /// Relied on to be here.
+    local: Vec<Span>,
+    rows: Vec<SnapshotRow>,
+    bytes: usize,
+}
+
+impl Gathering {
+    /// Whatever a transaction may look at, on whichever branch it goes.
+    pub fn new(request: &pb::TxnRequest) -> Self {
+        let mut wanted = VecDeque::new();
+        add_txn(request, &mut wanted);
+        Self { wanted, ..Self::default() }
+    }
+
+    /// The next rows to fetch, and from which range; `None` when nothing is left. `is_here` tells of
+    /// which ranges the keys are read here. Asked again before `take`, it answers by the owners as
+    /// they are then.
+    pub fn next(
+        &mut self,
+        owners: &Owners,
+        is_here: impl Fn(GroupId) -> bool,
+    ) -> Option<(GroupId, AskedRows)> {
+        while let Some(asked) = self.wanted.pop_front() {
+            let span = span_of(&asked);
+            if span.is_empty() {
+                continue;
+            }
+            let (range, piece) = owners.first_piece(&span);
+            let rest = piece.end.clone().filter(|end| span.contains(end));
+            if let Some(start) = rest {
+                let rest = Span { start, end: span.end.clone() };
+                self.wanted.push_front(asked_span(rest, asked.revision));
+            }
+            if is_here(range) {
+                self.local.push(piece);
+                continue;
+            }
+            let asked = asked_span(piece, asked.revision);
+            self.wanted.push_front(asked.clone());
+            return Some((range, AskedRows { spans: vec![asked] }));
+        }
+        None
+    }
+
+    /// Takes what `next` asked for.
+    ///
+    /// # Errors
+    /// It is too much for one request.
+    pub fn take(&mut self, rows: Vec<SnapshotRow>) -> Result<(), Error> {
+        let Some(asked) = self.wanted.pop_front() else { return Ok(()) };
+        self.foreign.push(span_of(&asked));
+        self.bytes += rows.iter().map(|row| row.key.len() + row.value.len()).sum::<usize>();
+        self.rows.extend(rows);
+        if self.bytes > ROWS_BYTES_MAX { Err(Error::RequestTooLarge) } else { Ok(()) }
+    }
+
+    /// Whether the keys that were not fetched are still read here.
+    pub fn is_still_here(&self, owners: &Owners, is_here: impl Fn(GroupId) -> bool) -> bool {
+        self.local.iter().all(|span| {
+            let mut rest = span.clone();
+            loop {
+                let (range, piece) = owners.first_piece(&rest);
+                if !is_here(range) {
+                    return false;
+                }
+                match piece.end.filter(|end| rest.contains(end)) {
+                    Some(end) => rest.start = end,
+                    None => return true,
+                }
+            }
+        })
+    }
+
+    /// The store together with what was fetched.
+    pub fn over(self, local: &dyn View) -> Overlay<'_> {
+        let mut overlay = Overlay::new(local, self.foreign);
+        overlay.add(self.rows);
+        overlay
+    }
+}
+
+fn span_of(asked: &AskedSpan) -> Span {
+    Span::from_request(asked.key.clone(), asked.range_end.clone())
+}
+
+fn asked_span(span: Span, revision: i64) -> AskedSpan {
+    let (key, range_end) = span.into_request();
+    AskedSpan { key, range_end, revision }
+}
+
+fn add_txn(txn: &pb::TxnRequest, wanted: &mut VecDeque<AskedSpan>) {
+    let mut add = |key: &bytes::Bytes, range_end: &bytes::Bytes, revision: i64| {
+        wanted.push_back(AskedSpan {
+            key: key.clone(),
+            range_end: range_end.clone(),
+            revision: revision.max(0),
+        });
+    };
+    for compare in &txn.compare {
+        add(&compare.key, &compare.range_end, 0);
+    }
+    let mut inner = Vec::new();
+    for op in txn.success.iter().chain(&txn.failure) {
+        match &op.request {
+            Some(Request::RequestRange(range)) => {
+                add(&range.key, &range.range_end, range.revision);
+            }
+            Some(Request::RequestPut(put)) => add(&put.key, &bytes::Bytes::new(), 0),
+            Some(Request::RequestDeleteRange(delete)) => add(&delete.key, &delete.range_end, 0),
+            Some(Request::RequestTxn(txn)) => inner.push(txn),
+            None => {}
+        }
+    }
+    inner.into_iter().for_each(|txn| add_txn(txn, wanted));
+}

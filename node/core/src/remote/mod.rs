@@ -1,0 +1,122 @@
+//! Reading ranges that a node does not show itself, because it holds no replica of them or one that
+//! is still being filled: another node is asked, which reads at the state that the asking node shows.
+//!
+//! A question names the range, the index of the spine that must be shown, and the revision to be
+//! read. It depends on nothing that the one who answers remembers, so it may be lost, repeated, and
+//! put to another. KV.Range is cut into pages (`Reading`), each of which one range answers; for
+//! anything else that is evaluated the rows it takes are fetched (`Overlay`).
+
+mod gathering;
+mod overlay;
+mod owners;
+mod reading;
+mod recorder;
+
+pub use gathering::Gathering;
+pub use overlay::Overlay;
+pub use owners::Owners;
+pub use reading::Reading;
+
+use crate::Error;
+use crate::mvcc::{self, Failure, Head, Page};
+use crate::proto::Span;
+use crate::proto::etcdserverpb as pb;
+use crate::proto::internal::{Ask, AskedRows, SnapshotRow, Told, ask::What};
+use crate::view::{View, ViewError};
+use recorder::Recorder;
+
+/// Bytes of keys and values in one answer, exceeded by at most one key.
+pub const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the rows fetched from one range for one request.
+pub const ROWS_BYTES_MAX: usize = 16 << 20;
+
+/// The keys that a question is about; `None` if it is about none.
+pub fn spans(ask: &Ask) -> Vec<Span> {
+    match &ask.what {
+        Some(What::Read(read)) => {
+            vec![Span::from_request(read.key.clone(), read.range_end.clone())]
+        }
+        Some(What::Rows(rows)) => {
+            let span = |it: &crate::proto::internal::AskedSpan| {
+                Span::from_request(it.key.clone(), it.range_end.clone())
+            };
+            rows.spans.iter().map(span).collect()
+        }
+        None => Vec::new(),
+    }
+}
+
+/// Answers a question from a store that shows the range and everything that is asked for.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn answer(view: &dyn View, ask: &Ask) -> Result<Told, ViewError> {
+    let head = Head { revision: ask.revision, compact_revision: ask.compact_revision };
+    let told = Told { origin: ask.origin, n: ask.n, ..Told::default() };
+    let result = match &ask.what {
+        Some(What::Read(read)) => page(view, head, read).map(|page| {
+            let next = page.next.map(|cursor| cursor.start().clone()).unwrap_or_default();
+            Told { answer: Some(page.answer), next, ..told.clone() }
+        }),
+        Some(What::Rows(asked)) => {
+            rows(view, head, asked).map(|rows| Told { rows, ..told.clone() })
+        }
+        None => Ok(refusal(ask)),
+    };
+    match result {
+        Ok(told) => Ok(told),
+        Err(Failure::Client(error)) => Ok(Told { error: error.text().to_owned(), ..told }),
+        Err(Failure::Overtaken) => Ok(Told { is_overtaken: true, ..told }),
+        Err(Failure::View(error)) => Err(error),
+    }
+}
+
+/// Not here, or not now.
+pub fn refusal(ask: &Ask) -> Told {
+    Told { origin: ask.origin, n: ask.n, is_refused: true, ..Told::default() }
+}
+
+/// What an answer says, if it is one.
+///
+/// # Errors
+/// The client is told, or a newer head is needed.
+pub fn outcome(told: Told) -> Result<Told, Failure> {
+    if told.is_overtaken {
+        return Err(Failure::Overtaken);
+    }
+    if !told.error.is_empty() {
+        let known = Error::ALL.iter().copied().find(|error| error.text() == told.error);
+        return Err(known.unwrap_or(Error::UnknownMethod).into());
+    }
+    Ok(told)
+}
+
+/// One page of a read, from a store that shows all of its keys.
+///
+/// # Errors
+/// As `mvcc::read`.
+pub fn page(view: &dyn View, head: Head, read: &pb::RangeRequest) -> Result<Page, Failure> {
+    mvcc::read_page(view, head, read, None, ANSWER_BYTES_MAX)
+}
+
+fn rows(view: &dyn View, head: Head, asked: &AskedRows) -> Result<Vec<SnapshotRow>, Failure> {
+    let recorder = Recorder::new(view);
+    for span in &asked.spans {
+        let request = pb::RangeRequest {
+            key: span.key.clone(),
+            range_end: span.range_end.clone(),
+            revision: span.revision,
+            ..pb::RangeRequest::default()
+        };
+        match mvcc::read(&recorder, head, &request) {
+            // What the request makes of a revision that cannot be read is found when it is evaluated.
+            Ok(_) | Err(Failure::Client(_)) => {}
+            Err(error) => return Err(error),
+        }
+        if recorder.bytes() > ROWS_BYTES_MAX {
+            return Err(Error::RequestTooLarge.into());
+        }
+    }
+    let row = |(column, key, value)| SnapshotRow { column: column as u32, key, value };
+    Ok(recorder.into_rows().map(row).collect())
+}

@@ -1,0 +1,148 @@
+//! A store of which some keys are read elsewhere.
+
+use std::iter::Peekable;
+use std::ops::{Bound, ControlFlow};
+
+use bytes::Bytes;
+
+use crate::memory::MemoryView;
+use crate::mvcc::layout::{self, KeyValueFields, RecordHead};
+use crate::proto::Span;
+use crate::proto::internal::SnapshotRow;
+use crate::view::{Batch, Column, View, ViewError, Visit};
+
+/// The rows of some spans come from elsewhere, and what the store has of them does not count.
+pub struct Overlay<'a> {
+    local: &'a dyn View,
+    foreign: Vec<Span>,
+    rows: MemoryView,
+}
+
+impl<'a> Overlay<'a> {
+    /// Over a store that does not show these spans.
+    pub fn new(local: &'a dyn View, foreign: Vec<Span>) -> Self {
+        Self { local, foreign, rows: MemoryView::new() }
+    }
+
+    /// Adds rows of those spans.
+    pub fn add(&mut self, rows: Vec<SnapshotRow>) {
+        let mut batch = Batch::default();
+        for row in rows {
+            if let Some(column) = Column::from_number(row.column)
+                && column != Column::Meta
+            {
+                batch.put(column, row.key, row.value);
+            }
+        }
+        self.rows.apply(&batch);
+    }
+
+    fn is_foreign(&self, column: Column, key: &[u8], value: &[u8]) -> Result<bool, ViewError> {
+        let is_in = |key: &[u8]| self.foreign.iter().any(|span| span.contains(key));
+        Ok(match column {
+            Column::Meta => false,
+            Column::Key => is_in(key),
+            Column::History => is_in(&layout::decode_history_key(key)?.0),
+            Column::LeaseKey => is_in(layout::decode_lease_key(key)?.1),
+            Column::Revision => {
+                let head = RecordHead::decode(value)?;
+                is_in(KeyValueFields::decode(&value[head.encoded_len()..])?.key)
+            }
+        })
+    }
+
+    /// The rows from elsewhere between the bounds, in order.
+    fn fetched(
+        &self,
+        column: Column,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+    ) -> Result<Vec<(Bytes, Bytes)>, ViewError> {
+        let mut rows = Vec::new();
+        self.rows.scan(column, from, to, &mut |key, value| {
+            rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+            ControlFlow::Continue(())
+        })?;
+        Ok(rows)
+    }
+}
+
+/// Shows those of `rows` that come before `key`, or all. Whether to go on.
+fn show_before(
+    rows: &mut Peekable<impl Iterator<Item = (Bytes, Bytes)>>,
+    is_before: impl Fn(&[u8]) -> bool,
+    visit: Visit<'_>,
+) -> ControlFlow<()> {
+    while let Some((key, value)) = rows.next_if(|(key, _)| is_before(key)) {
+        visit(&key, &value)?;
+    }
+    ControlFlow::Continue(())
+}
+
+impl View for Overlay<'_> {
+    fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        if let Some(row) = self.rows.get(column, key)? {
+            return Ok(Some(row));
+        }
+        let Some(row) = self.local.get(column, key)? else { return Ok(None) };
+        Ok((!self.is_foreign(column, key, &row)?).then_some(row))
+    }
+
+    fn scan(
+        &self,
+        column: Column,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        visit: Visit<'_>,
+    ) -> Result<(), ViewError> {
+        let mut fetched = self.fetched(column, from, to)?.into_iter().peekable();
+        let (mut damage, mut is_over) = (None, false);
+        self.local.scan(column, from, to, &mut |key, value| {
+            match self.is_foreign(column, key, value) {
+                Ok(true) => return ControlFlow::Continue(()),
+                Ok(false) => {}
+                Err(error) => {
+                    damage = Some(error);
+                    return ControlFlow::Break(());
+                }
+            }
+            let flow = show_before(&mut fetched, |it| it < key, visit);
+            let flow = if flow.is_continue() { visit(key, value) } else { flow };
+            is_over = flow.is_break();
+            flow
+        })?;
+        if damage.is_none() && !is_over {
+            let _ = show_before(&mut fetched, |_| true, visit);
+        }
+        damage.map_or(Ok(()), Err)
+    }
+
+    fn scan_back(
+        &self,
+        column: Column,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        visit: Visit<'_>,
+    ) -> Result<(), ViewError> {
+        let mut fetched = self.fetched(column, from, to)?.into_iter().rev().peekable();
+        let (mut damage, mut is_over) = (None, false);
+        self.local.scan_back(column, from, to, &mut |key, value| {
+            match self.is_foreign(column, key, value) {
+                Ok(true) => return ControlFlow::Continue(()),
+                Ok(false) => {}
+                Err(error) => {
+                    damage = Some(error);
+                    return ControlFlow::Break(());
+                }
+            }
+            let flow = show_before(&mut fetched, |it| it > key, visit);
+            let flow = if flow.is_continue() { visit(key, value) } else { flow };
+            is_over = flow.is_break();
+            flow
+        })?;
+        if damage.is_none() && !is_over {
+            let _ = show_before(&mut fetched, |_| true, visit);
+        }
+        damage.map_or(Ok(()), Err)
+    }
+}
