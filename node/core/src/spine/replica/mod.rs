@@ -6,6 +6,7 @@
 //! Every submitted request gets exactly one reply: an answer, a typed error, or a time-out error
 //! when its outcome is unknown. Nothing that was proposed is ever proposed again.
 
+mod alive;
 mod commit;
 mod lease;
 mod member;
@@ -199,6 +200,8 @@ pub enum Parcel {
     Record(Record),
     /// Between the coordinator of a transaction and the leader of one of its ranges.
     Txn(TxnMessage),
+    /// The sender is there.
+    Beat,
 }
 
 impl Parcel {
@@ -211,6 +214,7 @@ impl Parcel {
             Self::Ref(reference) => frame.refs.push(reference),
             Self::Record(record) => frame.records.push(record),
             Self::Txn(message) => frame.txns.push(message),
+            Self::Beat => frame.is_beat = true,
         }
     }
 }
@@ -299,6 +303,7 @@ pub struct Replica {
     txns: txn::Txns,
 
     connected: BTreeMap<NodeId, Time>,
+    peers: alive::Peers,
     change: Option<member::Pending>,
     transfer: Option<member::Transfer>,
     /// Parked requests may find their way now.
@@ -363,6 +368,7 @@ impl Replica {
             ranges: ranges::Here::default(),
             txns: txn::Txns::default(),
             connected: BTreeMap::new(),
+            peers: alive::Peers::default(),
             change: None,
             transfer: None,
             is_unpark_due: false,
@@ -495,6 +501,7 @@ impl Replica {
 
     fn on_tick(&mut self, view: &dyn View) -> Result<(), ViewError> {
         self.drive(group::Input::Tick);
+        self.tick_peers();
         self.expire_requests();
         self.expire_tickets();
         self.tick_members();
@@ -511,6 +518,7 @@ impl Replica {
         frame: internal::PeerFrame,
         view: &dyn View,
     ) -> Result<(), ViewError> {
+        self.hear(from);
         for message in frame.raft {
             if message.group == GroupId::SPINE.0 {
                 self.drive(group::Input::Message(message));
