@@ -120,6 +120,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         store: store.clone(),
         wal: wal.clone(),
         applier: applier.clone(),
+        ranges: ranges.clone(),
         started,
         logs: Arc::new(Mutex::new(logs.groups)),
     };

@@ -41,8 +41,23 @@ impl World {
         }
     }
 
-    /// A replica that has nothing, of which somebody else will send a snapshot.
-    pub(super) fn begin_empty(&mut self, id: u64, range: GroupId) {
+    /// A replica of which nobody here has told the spine: one that is in the store, or one that has
+    /// nothing, of which somebody else will send a snapshot.
+    pub(super) fn begin_silent(&mut self, id: u64, range: GroupId) {
+        if self.up(id).ranges.contains_key(&range) {
+            return;
+        }
+        match self.start_range(id, range) {
+            Err(error) => {
+                self.invariants.break_with(format!("node {id}, range {range}: {error}"));
+                return;
+            }
+            Ok(()) if self.up(id).ranges.contains_key(&range) => {
+                self.see("silent replica begun");
+                return;
+            }
+            Ok(()) => {}
+        }
         self.see("empty replica begun");
         let Recovered { hard_state, .. } = self.nodes[&id].log.recovered(range);
         let hard_state = group::HardState { commit: 0, ..hard_state };
@@ -98,8 +113,8 @@ impl World {
     /// A range was split off, and its replica begins here. Where its parent is led, it is led at
     /// once.
     pub(super) fn begin_range(&mut self, id: u64, range: GroupId) {
+        // The spine's machine may have found it in the store first.
         if self.up(id).ranges.contains_key(&range) {
-            self.invariants.break_with(format!("node {id} begins range {range} twice"));
             return;
         }
         self.see("range begun");

@@ -11,7 +11,7 @@ pub(super) async fn range_list(
     context: &Context,
     _: pb::RangeListRequest,
 ) -> Result<pb::RangeListResponse, Error> {
-    Ok(pb::RangeListResponse { ranges: context.board().notice().ranges })
+    Ok(pb::RangeListResponse { ranges: context.board().notice().ranges.to_vec() })
 }
 
 pub(super) async fn split(

@@ -57,7 +57,7 @@ impl SpineActor {
             Effect::Range(range, input) => self.mail(range, input),
             Effect::Begin(range) => {
                 let actor = self.address.clone().expect("an actor that was started has one");
-                self.begin_empty(range, &actor);
+                self.begin_silent(range, &actor);
             }
         }
     }

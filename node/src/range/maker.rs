@@ -12,7 +12,7 @@ use flotilla_core::range::stored::Stored;
 use flotilla_core::time::{Length, Time};
 use flotilla_core::{GroupId, spine};
 
-use super::{ApplyMessage, Outbox, RangeActor, SpineActor, from_wal};
+use super::{ApplyMessage, Outbox, RangeActor, Ranges, SpineActor, from_wal};
 use crate::store::Store;
 use crate::wal;
 
@@ -32,6 +32,8 @@ pub struct Maker {
     pub wal: wal::Handle,
     /// The thread that applies.
     pub applier: crossbeam::channel::Sender<ApplyMessage>,
+    /// Where replicas say whether they need ticks.
+    pub ranges: Arc<Ranges>,
     /// When the machines' time began.
     pub started: Instant,
     /// What the shared log remembered at the start of groups that are not running yet. A range that
@@ -90,7 +92,11 @@ impl Maker {
         let config = Config {
             node: spine.node,
             range,
-            group: group::Config { group: range, ..spine.group.clone() },
+            group: group::Config {
+                group: range,
+                sleep_after_ticks: spine.group.election_ticks,
+                ..spine.group.clone()
+            },
             report_again_after: Length(spine.tick.0 * REPORT_AGAIN_TICKS),
             abort_after: spine.request_timeout,
             note_after: NOTE_AFTER,
@@ -106,7 +112,9 @@ impl Maker {
             .map_err(|error| anyhow::anyhow!("the data of range {range} is damaged: {error}"))?;
         let outbox = Outbox::new(range, self.wal.clone(), self.applier.clone());
         let store = self.store.clone();
-        Ok(RangeActor::new(replica, store, outbox, actor.clone(), self.started).start())
+        let ranges = self.ranges.clone();
+        let actor = RangeActor::new(replica, store, outbox, actor.clone(), ranges, self.started);
+        Ok(actor.start())
     }
 }
 

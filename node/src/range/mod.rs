@@ -13,8 +13,8 @@ mod maker;
 mod outbox;
 mod replica;
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -49,6 +49,8 @@ pub const MAILBOX_REQUESTS_MAX: usize = 16_384;
 const TURN_REQUESTS_MAX: usize = 1_024;
 /// What is shown of the ranges is brought up to date once in so many ticks.
 const TICKS_PER_LOOK: u64 = 50;
+/// Ranges that are shown anew for each tick of rest.
+const RANGES_SHOWN_PER_TICK: u64 = 100;
 /// At the level `debug` the machine tells where it stands once in so many ticks.
 const TICKS_PER_TELLING: u64 = 100;
 /// Ticks made up for at once after the actor was kept from its timer.
@@ -119,6 +121,11 @@ pub struct SpineActor {
     staged: Option<Sealed>,
     is_removed: bool,
     ticks_count: u64,
+    /// What is shown of the ranges is not what is known.
+    is_table_stale: bool,
+    ticks_until_table: u64,
+    /// Index of the spine's state that is shown of them.
+    table_index: u64,
     address: Option<Addr<Self>>,
     /// Requests for which the actor of their range had no room.
     refused: Vec<(GroupId, Requester)>,
@@ -145,6 +152,9 @@ impl SpineActor {
             staged: None,
             is_removed: false,
             ticks_count: 0,
+            is_table_stale: false,
+            ticks_until_table: 0,
+            table_index: 0,
             address: None,
             refused: Vec::new(),
         }
@@ -233,21 +243,24 @@ impl SpineActor {
 
     /// A range was split off. Where its parent is led, it is led at once.
     fn begin_range(&mut self, range: GroupId, ctx: &Context<Self>) {
-        let replica = match self.parts.maker.restart(range, &ctx.address()) {
-            Ok(Some(replica)) => replica,
-            Ok(None) => fatal(&format!("range {range} is to begin and is not in the store")),
-            Err(error) => fatal(&error.to_string()),
-        };
-        tracing::info!(%range, "a replica of a range begins");
-        if self.parts.replica.leads_parent_of(range) {
+        // The spine's machine may have found it in the store first.
+        if self.parts.ranges.get(range).is_none() && !self.restart(range, &ctx.address()) {
+            fatal(&format!("range {range} is to begin and is not in the store"));
+        }
+        if let Some(replica) = self.parts.ranges.get(range)
+            && self.parts.replica.leads_parent_of(range)
+        {
             deliver(&replica, LeadRange);
         }
-        self.parts.ranges.insert(range, replica);
         self.publish_ranges();
     }
 
-    /// The leader of a range will send a snapshot of it.
-    fn begin_empty(&mut self, range: GroupId, actor: &Addr<Self>) {
+    /// A replica of which nobody here has told the spine. If it is not in the store, the leader of
+    /// the range will send a snapshot of it.
+    fn begin_silent(&mut self, range: GroupId, actor: &Addr<Self>) {
+        if self.parts.ranges.get(range).is_some() || self.restart(range, actor) {
+            return;
+        }
         match self.parts.maker.empty(range, actor) {
             Ok(replica) => self.parts.ranges.insert(range, replica),
             Err(error) => fatal(&error.to_string()),
@@ -255,11 +268,37 @@ impl SpineActor {
         tracing::info!(%range, "a replica of a range begins without a state");
     }
 
-    fn publish_ranges(&self) {
+    /// Begins the replica that is in the store; false if there is none.
+    fn restart(&self, range: GroupId, actor: &Addr<Self>) -> bool {
+        match self.parts.maker.restart(range, actor) {
+            Ok(Some(replica)) => self.parts.ranges.insert(range, replica),
+            Ok(None) => return false,
+            Err(error) => fatal(&error.to_string()),
+        }
+        tracing::info!(%range, "a replica of a range begins");
+        true
+    }
+
+    fn publish_ranges(&mut self) {
+        self.is_table_stale = false;
+        self.ticks_until_table = self.parts.ranges.count() as u64 / RANGES_SHOWN_PER_TICK;
+        self.table_index = self.parts.replica.state().position().index;
         let replica = &self.parts.replica;
         self.parts.board.set_leaderless_ranges(replica.leaderless_ranges());
-        let ranges = replica.range_table();
+        let ranges = Arc::new(replica.range_table());
         self.parts.board.change(|notice| notice.ranges = ranges);
+    }
+
+    /// Brings what is shown of the ranges up to date: soon when a leader has changed, now and then
+    /// when only writes were counted. With many ranges this takes its time, so it rests as long as
+    /// there are ranges.
+    fn tick_table(&mut self) {
+        self.ticks_until_table = self.ticks_until_table.saturating_sub(1);
+        let is_counted = self.ticks_count.is_multiple_of(TICKS_PER_LOOK)
+            && self.table_index != self.parts.replica.state().position().index;
+        if self.ticks_until_table == 0 && (self.is_table_stale || is_counted) {
+            self.publish_ranges();
+        }
     }
 
     fn on_peer_event(&mut self, event: peer::Event) {
@@ -306,9 +345,7 @@ impl SpineActor {
         self.step(Input::DiskStalled(stalled));
         for _ in 0..due_count.min(TICKS_LATE_MAX) {
             self.ticks_count += 1;
-            if self.ticks_count.is_multiple_of(TICKS_PER_LOOK) {
-                self.publish_ranges();
-            }
+            self.tick_table();
             if self.ticks_count.is_multiple_of(TICKS_PER_TELLING) {
                 tracing::debug!(load = self.parts.replica.load_text(), "spine");
             }
@@ -322,12 +359,16 @@ impl SpineActor {
 #[derive(Default)]
 pub struct Ranges {
     actors: DashMap<GroupId, Addr<RangeActor>>,
+    /// Those that need ticks.
+    awake: Mutex<BTreeMap<GroupId, Addr<RangeActor>>>,
 }
 
 impl Ranges {
-    /// Makes an actor reachable.
+    /// Makes an actor reachable. It begins awake.
     pub fn insert(&self, range: GroupId, actor: Addr<RangeActor>) {
+        self.awake().insert(range, actor.clone());
         self.actors.insert(range, actor);
+        self.show_asleep();
     }
 
     /// The actor of a range.
@@ -340,11 +381,37 @@ impl Ranges {
         self.actors.iter().map(|actor| actor.value().clone()).collect()
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.actors.len()
+    }
+
+    /// A replica needs ticks from now on.
+    pub fn wake(&self, range: GroupId, actor: Addr<RangeActor>) {
+        self.awake().insert(range, actor);
+        self.show_asleep();
+    }
+
+    /// A replica needs no ticks until it says so.
+    pub fn sleep(&self, range: GroupId) {
+        self.awake().remove(&range);
+        self.show_asleep();
+    }
+
     fn tick(&self) {
-        for actor in &self.actors {
+        for actor in self.awake().values() {
             // The next tick does as well.
-            let _ = actor.value().try_send(Mail(flotilla_core::range::replica::Input::Tick));
+            let _ = actor.try_send(Mail(flotilla_core::range::replica::Input::Tick));
         }
+    }
+
+    fn show_asleep(&self) {
+        let asleep = self.actors.len().saturating_sub(self.awake().len());
+        ::metrics::gauge!(crate::metrics::RANGES_ASLEEP).set(asleep as f64);
+    }
+
+    fn awake(&self) -> MutexGuard<'_, BTreeMap<GroupId, Addr<RangeActor>>> {
+        self.awake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -415,6 +482,7 @@ impl Handler<Said> for SpineActor {
     type Result = ();
 
     fn handle(&mut self, said: Said, _: &mut Self::Context) {
+        ::metrics::counter!(crate::metrics::RANGE_MESSAGES).increment(said.messages.len() as u64);
         for message in said.messages {
             self.parts.peers.gather(NodeId(message.to), spine::Parcel::Raft(message));
         }
@@ -422,11 +490,8 @@ impl Handler<Said> for SpineActor {
             self.parts.peers.send_snapshot(to, message);
         }
         for tell in said.tells {
-            let is_role = matches!(tell, Tell::Role(_));
+            self.is_table_stale |= matches!(tell, Tell::Role(_));
             self.step(Input::Range(said.range, tell));
-            if is_role {
-                self.publish_ranges();
-            }
         }
         self.parts.peers.flush();
     }

@@ -4,6 +4,7 @@
 //! Its mailbox has the limit of the spine's for what clients and peers send; what answers the machine
 //! itself is always taken.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix::prelude::*;
@@ -16,7 +17,7 @@ use flotilla_core::time::Time;
 use flotilla_core::{GroupId, NodeId};
 
 use super::outbox::Outbox;
-use super::{ApplyMessage, MAILBOX_REQUESTS_MAX, SpineActor, deliver};
+use super::{ApplyMessage, MAILBOX_REQUESTS_MAX, Ranges, SpineActor, deliver};
 use crate::store::{Sealed, Store};
 use crate::supervise::fatal;
 
@@ -78,8 +79,11 @@ pub struct RangeActor {
     store: Store,
     outbox: Outbox,
     spine: Addr<SpineActor>,
+    ranges: Arc<Ranges>,
     /// When the machine's time began.
     started: Instant,
+    /// It is given ticks.
+    is_awake: bool,
     ticks_count: u64,
     /// How often this replica is still to campaign.
     campaigns_left: u32,
@@ -95,6 +99,7 @@ impl RangeActor {
         store: Store,
         outbox: Outbox,
         spine: Addr<SpineActor>,
+        ranges: Arc<Ranges>,
         started: Instant,
     ) -> Self {
         Self {
@@ -102,7 +107,9 @@ impl RangeActor {
             store,
             outbox,
             spine,
+            ranges,
             started,
+            is_awake: true,
             ticks_count: 0,
             campaigns_left: 0,
             is_turn_due: false,
@@ -143,9 +150,26 @@ impl RangeActor {
             }
         }
         self.out = out;
+        self.look_whether_awake(ctx);
         if !(tells.is_empty() && messages.is_empty() && snapshots.is_empty()) {
             let range = self.replica.range();
             deliver(&self.spine, Said { range, tells, messages, snapshots });
+        }
+    }
+
+    /// An actor of a replica that needs no ticks has no timer, and costs nothing until something
+    /// comes for it.
+    fn look_whether_awake(&mut self, ctx: &Context<Self>) {
+        let is_awake = self.replica.needs_ticks() || self.campaigns_left > 0;
+        if is_awake == std::mem::replace(&mut self.is_awake, is_awake) {
+            return;
+        }
+        let range = self.replica.range();
+        if is_awake {
+            metrics::counter!(crate::metrics::RANGE_WAKES).increment(1);
+            self.ranges.wake(range, ctx.address());
+        } else {
+            self.ranges.sleep(range);
         }
     }
 

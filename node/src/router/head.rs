@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use flotilla_core::mvcc::Head;
 use flotilla_core::proto::internal::{Member, RangeInfo};
@@ -23,7 +23,7 @@ pub struct Notice {
     /// Members that were removed; their ids never come back.
     pub removed: BTreeSet<u64>,
     /// All ranges, in the order of their keys; range 0, which has what is left, comes last.
-    pub ranges: Vec<RangeInfo>,
+    pub ranges: Arc<Vec<RangeInfo>>,
 }
 
 /// Read by many threads, written by few.

@@ -304,6 +304,7 @@ impl Group {
             return;
         }
         self.count_idle_tick();
+        self.ask_silent_leader(out);
         for context in self.tickets.tick() {
             out.push(Effect::TicketDropped { context });
         }
@@ -329,6 +330,9 @@ impl Group {
         out: &mut Vec<Effect>,
     ) -> Result<(), Ignored> {
         let kind = admit::message(&message, &self.standing())?;
+        if kind == Kind::Wake && self.raft.raft.prs().get(message.from).is_none() {
+            return Err(Ignored::NotMember);
+        }
         self.wake_for_message(&message, kind, out);
         match kind {
             Kind::Sleep => return self.take_sleep(message),

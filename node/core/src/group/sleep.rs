@@ -114,10 +114,27 @@ impl Group {
             self.raft.ping();
             return;
         }
-        let leader = self.role.leader.filter(|leader| Some(*leader) != by);
-        if let Some(leader) = leader.filter(|leader| self.sleep.alive.contains(leader)) {
+        if self.role.leader != by {
+            self.wake_leader(out);
+        }
+    }
+
+    fn wake_leader(&mut self, out: &mut Vec<Effect>) {
+        let leader = self.role.leader.filter(|leader| self.sleep.alive.contains(leader));
+        if let Some(leader) = leader {
             let wake = self.message_to(leader, Kind::Wake);
             self.outbox.message(Kind::Wake, self.role.term, Effect::Send(wake), out);
+        }
+    }
+
+    /// Who has no vote does not campaign when a leader is silent, and so would not notice that it
+    /// sleeps: it was not told, or could not follow.
+    pub(super) fn ask_silent_leader(&mut self, out: &mut Vec<Effect>) {
+        let core = &self.raft.raft;
+        let silent_ticks = core.election_elapsed;
+        let is_due = silent_ticks > 0 && silent_ticks.is_multiple_of(self.timeout_ticks);
+        if self.role.part == Part::Follower && !core.promotable() && is_due {
+            self.wake_leader(out);
         }
     }
 
@@ -125,9 +142,10 @@ impl Group {
     /// come, and to make sure of its quorum without one that has gone.
     pub(super) fn on_alive(&mut self, alive: BTreeSet<NodeId>, out: &mut Vec<Effect>) {
         let before = std::mem::replace(&mut self.sleep.alive, alive);
-        let is_leader_gone = self.role.leader.is_some_and(|leader| {
-            before.contains(&leader) && !self.sleep.alive.contains(&leader)
-        });
+        let is_leader_gone = self
+            .role
+            .leader
+            .is_some_and(|leader| before.contains(&leader) && !self.sleep.alive.contains(&leader));
         let members = self.raft.raft.prs();
         let is_member_news = before
             .symmetric_difference(&self.sleep.alive)

@@ -180,8 +180,8 @@ pub enum Effect {
     Status(Status),
     /// For the replica of another range on this node.
     Range(GroupId, range::replica::Input),
-    /// This node is to hold a replica of a range and has nothing of it: begin one without a state,
-    /// for the leader to fill.
+    /// This node is to hold a replica of a range: begin the one in the store, or else one without a
+    /// state for the leader to fill. Nothing is to be done if it is running.
     Begin(GroupId),
 }
 

@@ -156,7 +156,12 @@ impl Replica {
         let mut missing = Vec::new();
         for range in silent {
             match Stored::load(view, range)? {
-                Some(_) => _ = self.ranges.found.insert(range),
+                // It may have begun, without being told of, before this node was started: its
+                // parent was ahead of the spine's state here.
+                Some(_) => {
+                    self.ranges.found.insert(range);
+                    self.out.push(Effect::Begin(range));
+                }
                 None => missing.push(range),
             }
         }
