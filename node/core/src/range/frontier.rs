@@ -6,7 +6,7 @@
 //! and the node does not wait for it. Until it has everything, the keys of its range are not shown
 //! here. From then on the node goes on only together with it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::GroupId;
 use crate::command::RequestId;
@@ -23,6 +23,8 @@ pub struct Frontier {
     index: u64,
     /// The ranges with a replica here.
     replicas: BTreeMap<GroupId, Standing>,
+    /// Those of them that are not shown. A node may hold very many that are.
+    lacking: BTreeSet<GroupId>,
     /// Folded and not shown yet: in order of the spine's index.
     ahead: VecDeque<Step>,
 }
@@ -56,7 +58,8 @@ impl Frontier {
     /// A node whose store shows everything up to `head`, the state after the spine's `index`. No
     /// range is shown yet.
     pub fn new(index: u64, head: Head) -> Self {
-        Self { head, index, replicas: BTreeMap::new(), ahead: VecDeque::new() }
+        let (replicas, lacking) = (BTreeMap::new(), BTreeSet::new());
+        Self { head, index, replicas, lacking, ahead: VecDeque::new() }
     }
 
     /// A replica of a range is here that may lack anything: it was started, or is about to be
@@ -67,6 +70,7 @@ impl Frontier {
     pub fn join(&mut self, range: GroupId, open: Vec<ShareOf>) {
         let standing = self.replicas.entry(range).or_default();
         standing.lacks = Some(Lacks { is_caught_up: false, seq: 0, txns: open });
+        self.lacking.insert(range);
         self.advance();
     }
 
@@ -85,6 +89,7 @@ impl Frontier {
     pub fn rejoin(&mut self, range: GroupId) {
         let standing = self.replicas.entry(range).or_default();
         standing.lacks.get_or_insert_default().is_caught_up = false;
+        self.lacking.insert(range);
     }
 
     /// The replica of a range has everything that was numbered or decided when it joined
@@ -93,7 +98,7 @@ impl Frontier {
         if let Some(lacks) = self.replicas.get_mut(&range).and_then(|it| it.lacks.as_mut()) {
             lacks.is_caught_up = true;
         }
-        self.advance();
+        self.advance_with(range);
     }
 
     /// The replica of a range was replaced by a snapshot, or is as it was stored.
@@ -113,7 +118,7 @@ impl Frontier {
         if let Some(standing) = self.replicas.get_mut(&range) {
             standing.applied = seq.max(standing.applied);
         }
-        self.advance();
+        self.advance_with(range);
     }
 
     /// A transaction's changes in a range are applied here.
@@ -124,12 +129,13 @@ impl Frontier {
         if let Some(lacks) = self.replicas.get_mut(&range).and_then(|it| it.lacks.as_mut()) {
             lacks.txns.retain(|(other, _)| *other != id);
         }
-        self.advance();
+        self.advance_with(range);
     }
 
     /// The replica of a range has left the node; what is left of it is not waited for.
     pub fn remove(&mut self, range: GroupId) {
         self.replicas.remove(&range);
+        self.lacking.remove(&range);
         self.advance();
     }
 
@@ -161,7 +167,7 @@ impl Frontier {
 
     /// Whether every range with a replica here is shown.
     pub fn shows_all(&self) -> bool {
-        self.replicas.values().all(|standing| standing.lacks.is_none())
+        self.lacking.is_empty()
     }
 
     /// What is waited for.
@@ -193,11 +199,17 @@ impl Frontier {
                 }
             }
         }
-        for standing in self.replicas.values_mut() {
-            let is_whole = |lacks: &mut Lacks| {
-                lacks.is_caught_up && lacks.txns.is_empty() && standing.applied >= lacks.seq
-            };
-            standing.lacks.take_if(is_whole);
+    }
+
+    /// As `advance`, after a range has come further: it may have everything now.
+    fn advance_with(&mut self, range: GroupId) {
+        self.advance();
+        let Some(standing) = self.replicas.get_mut(&range) else { return };
+        let is_whole = |lacks: &mut Lacks| {
+            lacks.is_caught_up && lacks.txns.is_empty() && standing.applied >= lacks.seq
+        };
+        if standing.lacks.take_if(is_whole).is_some() {
+            self.lacking.remove(&range);
         }
     }
 
