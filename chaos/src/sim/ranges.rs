@@ -159,7 +159,8 @@ impl World {
         let Some(running) = node.running.as_mut() else { return };
         let Some(replica) = running.ranges.get_mut(&range) else { return };
         let was_asleep = replica.group().is_asleep();
-        let waker = waker(&input);
+        let waker = waker(&input, replica.group().is_leader());
+        let is_learner = replica.group().is_learner();
         let mut effects = Vec::new();
         if let Err(error) = replica.step(now, &node.store.view, input, &mut effects) {
             self.invariants.break_with(format!("node {id}, range {range}: {error}"));
@@ -167,9 +168,13 @@ impl World {
         }
         match (was_asleep, replica.group().is_asleep(), replica.group().is_leader()) {
             (false, true, true) => self.see("leader of a range fell asleep"),
+            (false, true, false) if is_learner => self.see("learner of a range fell asleep"),
             (false, true, false) => self.see("follower of a range fell asleep"),
             (true, false, _) => {
                 self.see(waker);
+                if is_learner {
+                    self.see("learner of a range woken");
+                }
                 self.say(|| format!("node {id}, range {range}: {waker}"));
             }
             _ => {}
@@ -263,14 +268,15 @@ impl World {
     }
 }
 
-/// What wakes a group that sleeps.
-fn waker(input: &Input) -> &'static str {
+/// What wakes a member of a group that sleeps.
+fn waker(input: &Input, is_leader: bool) -> &'static str {
     match input {
         Input::Message(message) if message.kind == Kind::Wake as u32 => {
             "leader of a range woken by a follower"
         }
         Input::Message(_) => "range woken by a message",
-        Input::Alive(_) => "range woken by news of a node",
+        Input::Alive(_) if is_leader => "leader of a range woken by a node that came or went",
+        Input::Alive(_) => "range woken by the silence of its leader's node",
         Input::Campaign => "range woken by a campaign",
         Input::Tick | Input::CatchUp => "range woken by its own need",
         _ => "range woken by a request",
