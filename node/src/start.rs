@@ -149,9 +149,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     let actor = SpineActor::new(parts, reports, events).start();
     router.register(GroupId::SPINE, actor.clone().recipient());
     for range in &known_ranges {
-        if let Some(replica) = maker.restart(*range, &actor)? {
-            ranges.insert(*range, replica);
-        }
+        maker.restart(*range, &actor)?;
     }
     drop((applier, maker));
     if is_alone {

@@ -14,6 +14,7 @@ mod outbox;
 mod replica;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ pub use deliver::deliver;
 pub use entry::{from_wal, to_wal};
 pub use maker::{Maker, OperatingSystem};
 pub use outbox::Outbox;
-pub use replica::{HandOverRange, LeadRange, Mail, RangeActor, Received, Said};
+pub use replica::{HandOverRange, LeadRange, Mail, Place, RangeActor, Received, Said, Tick};
 
 use crate::peer::{self, Peers};
 use crate::router::{Board, Pending, Request};
@@ -261,22 +262,20 @@ impl SpineActor {
         if self.parts.ranges.get(range).is_some() || self.restart(range, actor) {
             return;
         }
-        match self.parts.maker.empty(range, actor) {
-            Ok(replica) => self.parts.ranges.insert(range, replica),
-            Err(error) => fatal(&error.to_string()),
+        if let Err(error) = self.parts.maker.empty(range, actor) {
+            fatal(&error.to_string());
         }
         tracing::info!(%range, "a replica of a range begins without a state");
     }
 
     /// Begins the replica that is in the store; false if there is none.
     fn restart(&self, range: GroupId, actor: &Addr<Self>) -> bool {
-        match self.parts.maker.restart(range, actor) {
-            Ok(Some(replica)) => self.parts.ranges.insert(range, replica),
-            Ok(None) => return false,
-            Err(error) => fatal(&error.to_string()),
+        let is_begun = self.parts.maker.restart(range, actor);
+        let is_begun = is_begun.unwrap_or_else(|error| fatal(&error.to_string()));
+        if is_begun {
+            tracing::info!(%range, "a replica of a range begins");
         }
-        tracing::info!(%range, "a replica of a range begins");
-        true
+        is_begun
     }
 
     fn publish_ranges(&mut self) {
@@ -360,15 +359,27 @@ impl SpineActor {
 pub struct Ranges {
     actors: DashMap<GroupId, Addr<RangeActor>>,
     /// Those that need ticks.
-    awake: Mutex<BTreeMap<GroupId, Addr<RangeActor>>>,
+    awake: Mutex<BTreeMap<GroupId, Awake>>,
+}
+
+/// An actor that needs ticks.
+struct Awake {
+    actor: Addr<RangeActor>,
+    /// It was sent a tick that it has not come to. With many ranges that are awake a node may fall
+    /// behind its ticks; time then goes slower for its ranges, and no mailbox fills.
+    is_tick_waiting: Arc<AtomicBool>,
 }
 
 impl Ranges {
     /// Makes an actor reachable. It begins awake.
-    pub fn insert(&self, range: GroupId, actor: Addr<RangeActor>) {
-        self.awake().insert(range, actor.clone());
-        self.actors.insert(range, actor);
-        self.show_asleep();
+    pub fn insert(
+        &self,
+        range: GroupId,
+        actor: Addr<RangeActor>,
+        is_tick_waiting: Arc<AtomicBool>,
+    ) {
+        self.actors.insert(range, actor.clone());
+        self.wake(range, actor, is_tick_waiting);
     }
 
     /// The actor of a range.
@@ -387,8 +398,8 @@ impl Ranges {
     }
 
     /// A replica needs ticks from now on.
-    pub fn wake(&self, range: GroupId, actor: Addr<RangeActor>) {
-        self.awake().insert(range, actor);
+    pub fn wake(&self, range: GroupId, actor: Addr<RangeActor>, is_tick_waiting: Arc<AtomicBool>) {
+        self.awake().insert(range, Awake { actor, is_tick_waiting });
         self.show_asleep();
     }
 
@@ -399,9 +410,12 @@ impl Ranges {
     }
 
     fn tick(&self) {
-        for actor in self.awake().values() {
-            // The next tick does as well.
-            let _ = actor.try_send(Mail(flotilla_core::range::replica::Input::Tick));
+        for Awake { actor, is_tick_waiting } in self.awake().values() {
+            let has_room = !is_tick_waiting.swap(true, Ordering::Relaxed);
+            if has_room && actor.try_send(Tick).is_err() {
+                // The next tick does as well.
+                is_tick_waiting.store(false, Ordering::Relaxed);
+            }
         }
     }
 
@@ -410,7 +424,7 @@ impl Ranges {
         ::metrics::gauge!(crate::metrics::RANGES_ASLEEP).set(asleep as f64);
     }
 
-    fn awake(&self) -> MutexGuard<'_, BTreeMap<GroupId, Addr<RangeActor>>> {
+    fn awake(&self) -> MutexGuard<'_, BTreeMap<GroupId, Awake>> {
         self.awake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,6 +5,7 @@
 //! itself is always taken.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use actix::prelude::*;
@@ -28,6 +29,11 @@ const TICKS_PER_TELLING: u64 = 100;
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Mail(pub Input);
+
+/// A tick has passed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Tick;
 
 /// The node is stopping: hand leadership over.
 #[derive(Debug, Message)]
@@ -73,13 +79,21 @@ pub struct Received {
     pub sealed: Sealed,
 }
 
+/// An actor among those of its node.
+pub struct Place {
+    /// All of them.
+    pub ranges: Arc<Ranges>,
+    /// A tick is in the mailbox.
+    pub is_tick_waiting: Arc<AtomicBool>,
+}
+
 /// A range's replica on this node.
 pub struct RangeActor {
     replica: Replica,
     store: Store,
     outbox: Outbox,
     spine: Addr<SpineActor>,
-    ranges: Arc<Ranges>,
+    place: Place,
     /// When the machine's time began.
     started: Instant,
     /// It is given ticks.
@@ -99,7 +113,7 @@ impl RangeActor {
         store: Store,
         outbox: Outbox,
         spine: Addr<SpineActor>,
-        ranges: Arc<Ranges>,
+        place: Place,
         started: Instant,
     ) -> Self {
         Self {
@@ -107,7 +121,7 @@ impl RangeActor {
             store,
             outbox,
             spine,
-            ranges,
+            place,
             started,
             is_awake: true,
             ticks_count: 0,
@@ -167,9 +181,10 @@ impl RangeActor {
         let range = self.replica.range();
         if is_awake {
             metrics::counter!(crate::metrics::RANGE_WAKES).increment(1);
-            self.ranges.wake(range, ctx.address());
+            let is_tick_waiting = self.place.is_tick_waiting.clone();
+            self.place.ranges.wake(range, ctx.address(), is_tick_waiting);
         } else {
-            self.ranges.sleep(range);
+            self.place.ranges.sleep(range);
         }
     }
 
@@ -292,6 +307,15 @@ impl Handler<Mail> for RangeActor {
             }
             input => self.step(input, ctx),
         }
+    }
+}
+
+impl Handler<Tick> for RangeActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Tick, ctx: &mut Self::Context) {
+        self.place.is_tick_waiting.store(false, Ordering::Relaxed);
+        self.step(Input::Tick, ctx);
     }
 }
 
