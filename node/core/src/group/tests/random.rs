@@ -282,7 +282,14 @@ fn recover(network: &mut Network) {
         let members: Vec<_> = conf.voters.iter().chain(&conf.learners).copied().collect();
         let states: Vec<_> = members.iter().map(|id| &network.nodes[id].state).collect();
         let is_even = states.windows(2).all(|pair| pair[0] == pair[1]);
-        let is_asleep = members.iter().all(|id| network.group(*id).is_asleep());
+        // A member that missed its removal asks for votes, and wakes the others.
+        let is_stranger = |id: &u64| !members.contains(id);
+        let is_disturbed = network
+            .ids()
+            .into_iter()
+            .filter(is_stranger)
+            .any(|id| network.group(id).role().part == Part::Candidate);
+        let is_asleep = members.iter().all(|id| network.group(*id).is_asleep()) || is_disturbed;
         if states[0].applied >= last && is_even && network.open_tickets() == 0 && is_asleep {
             assert_eq!(states[0].conf, conf, "the stored membership is the one in force");
             return;

@@ -170,8 +170,9 @@ fn sleep_of_a_leader_that_was_replaced_is_not_followed() {
     network.all_alive();
     network.elect(1);
     let old = network.group(1).role().term;
-    network.elect(2);
+    network.input(1, Input::Transfer(NodeId(2)));
     network.settle();
+    assert!(network.group(2).is_leader());
     let last = network.group(3).last_index();
     let message = message(Kind::Sleep, 1, 3, old);
     network.input(3, Input::Message(RaftMessage { index: last, commit: last, ..message }));
