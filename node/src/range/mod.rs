@@ -116,6 +116,10 @@ pub struct SpineActor {
     out: Vec<spine::Effect>,
     gathered_count: usize,
     is_turn_due: bool,
+    /// What ranges say is gathered for frames to peers: many ranges may have something to say at
+    /// once, and a frame for each would be too much for who reads it.
+    is_gathering: bool,
+    is_flush_due: bool,
     ticked: Instant,
     /// Appends that wait for the disk, with the time each was handed over.
     unflushed: VecDeque<(u64, Time)>,
@@ -148,6 +152,8 @@ impl SpineActor {
             out: Vec::new(),
             gathered_count: 0,
             is_turn_due: false,
+            is_gathering: false,
+            is_flush_due: false,
             ticked,
             unflushed: VecDeque::new(),
             staged: None,
@@ -429,6 +435,11 @@ impl Ranges {
     }
 }
 
+/// Everything that ranges had to say has been gathered.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Flush;
+
 /// Everything that was in the mailbox has been gathered.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -495,7 +506,8 @@ impl Handler<HandOver> for SpineActor {
 impl Handler<Said> for SpineActor {
     type Result = ();
 
-    fn handle(&mut self, said: Said, _: &mut Self::Context) {
+    fn handle(&mut self, said: Said, ctx: &mut Self::Context) {
+        self.is_gathering = true;
         ::metrics::counter!(crate::metrics::RANGE_MESSAGES).increment(said.messages.len() as u64);
         for message in said.messages {
             self.parts.peers.gather(NodeId(message.to), spine::Parcel::Raft(message));
@@ -507,7 +519,24 @@ impl Handler<Said> for SpineActor {
             self.is_table_stale |= matches!(tell, Tell::Role(_));
             self.step(Input::Range(said.range, tell));
         }
+        self.is_gathering = false;
+        if !std::mem::replace(&mut self.is_flush_due, true) {
+            // Comes after everything that is in the mailbox already.
+            ctx.notify(Flush);
+        }
+    }
+}
+
+impl Handler<Flush> for SpineActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, _: &mut Self::Context) {
+        self.is_flush_due = false;
         self.parts.peers.flush();
+        let unsent = self.parts.peers.take_unsent();
+        if !unsent.is_empty() {
+            self.step(Input::Unsent(unsent));
+        }
     }
 }
 
