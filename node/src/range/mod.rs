@@ -48,6 +48,8 @@ pub const COMPLETIONS_MAX: usize = 4_096;
 pub const MAILBOX_REQUESTS_MAX: usize = 16_384;
 /// Requests gathered into a turn before it is ended early.
 const TURN_REQUESTS_MAX: usize = 1_024;
+/// Commands of ranges gathered into frames for peers before these are sent early.
+const GATHERED_BYTES_MAX: usize = 1 << 20;
 /// What is shown of the ranges is brought up to date once in so many ticks.
 const TICKS_PER_LOOK: u64 = 50;
 /// Ranges that are shown anew for each tick of rest.
@@ -120,6 +122,8 @@ pub struct SpineActor {
     /// once, and a frame for each would be too much for who reads it.
     is_gathering: bool,
     is_flush_due: bool,
+    /// Bytes of commands in what is gathered.
+    gathered_bytes: usize,
     ticked: Instant,
     /// Appends that wait for the disk, with the time each was handed over.
     unflushed: VecDeque<(u64, Time)>,
@@ -154,6 +158,7 @@ impl SpineActor {
             is_turn_due: false,
             is_gathering: false,
             is_flush_due: false,
+            gathered_bytes: 0,
             ticked,
             unflushed: VecDeque::new(),
             staged: None,
@@ -510,6 +515,8 @@ impl Handler<Said> for SpineActor {
         self.is_gathering = true;
         ::metrics::counter!(crate::metrics::RANGE_MESSAGES).increment(said.messages.len() as u64);
         for message in said.messages {
+            self.gathered_bytes +=
+                message.entries.iter().map(|entry| entry.data.len()).sum::<usize>();
             self.parts.peers.gather(NodeId(message.to), spine::Parcel::Raft(message));
         }
         for (to, message) in said.snapshots {
@@ -520,6 +527,10 @@ impl Handler<Said> for SpineActor {
             self.step(Input::Range(said.range, tell));
         }
         self.is_gathering = false;
+        if self.gathered_bytes >= GATHERED_BYTES_MAX {
+            self.gathered_bytes = 0;
+            self.parts.peers.flush();
+        }
         if !std::mem::replace(&mut self.is_flush_due, true) {
             // Comes after everything that is in the mailbox already.
             ctx.notify(Flush);
@@ -532,6 +543,7 @@ impl Handler<Flush> for SpineActor {
 
     fn handle(&mut self, _: Flush, _: &mut Self::Context) {
         self.is_flush_due = false;
+        self.gathered_bytes = 0;
         self.parts.peers.flush();
         let unsent = self.parts.peers.take_unsent();
         if !unsent.is_empty() {
