@@ -21,6 +21,12 @@ use crate::api::{Method, Streaming};
 pub const APPLY_SECONDS: &str = "flotilla_apply_seconds";
 /// Frames for peers that were dropped because too many waited.
 pub const PEER_FRAMES_DROPPED: &str = "flotilla_peer_frames_dropped_total";
+/// Replicas of ranges on this node that sleep: they send nothing and need no time.
+pub const RANGES_ASLEEP: &str = "flotilla_ranges_asleep";
+/// How often a replica of a range was woken.
+pub const RANGE_WAKES: &str = "flotilla_range_wakes_total";
+/// Messages of consensus that replicas of ranges here had for peers.
+pub const RANGE_MESSAGES: &str = "flotilla_range_messages_total";
 /// Bytes written to peers.
 pub const PEER_SENT_BYTES: &str = "flotilla_peer_sent_bytes_total";
 /// Time the disk took for one flush of the log, in seconds. etcd's name.
@@ -171,6 +177,12 @@ fn doubling(first: f64, count: i32) -> Vec<f64> {
 fn describe() {
     describe_histogram!(APPLY_SECONDS, Unit::Seconds, "time to apply a batch of entries");
     describe_counter!(PEER_FRAMES_DROPPED, "frames for peers dropped as too many waited");
+    describe_gauge!(RANGES_ASLEEP, "replicas of ranges that sleep");
+    describe_counter!(RANGE_WAKES, "replicas of ranges that were woken");
+    describe_counter!(
+        RANGE_MESSAGES,
+        "messages of consensus that replicas of ranges had for peers"
+    );
     describe_counter!(PEER_SENT_BYTES, Unit::Bytes, "bytes written to peers");
     describe_histogram!(WAL_FSYNC_SECONDS, Unit::Seconds, "time of one flush of the log");
     describe_counter!(GRPC_STARTED, "gRPC calls begun");

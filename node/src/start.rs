@@ -126,6 +126,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         store: store.clone(),
         wal: wal.clone(),
         applier: applier.clone(),
+        ranges: ranges.clone(),
         started,
         meters: meters.clone(),
         logs: Arc::new(Mutex::new(logs.groups)),
@@ -157,9 +158,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     let actor = SpineActor::new(parts, reports, events).start();
     router.register(GroupId::SPINE, actor.clone().recipient());
     for range in &ranges_here {
-        if let Some(replica) = maker.restart(*range, &actor)? {
-            ranges.insert(*range, replica);
-        }
+        maker.restart(*range, &actor)?;
     }
     drop((applier, maker));
     if is_alone {

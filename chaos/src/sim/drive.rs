@@ -70,8 +70,10 @@ impl World {
             self.step(id, Input::DiskStalled(stalled));
             for _ in 0..due_count.min(TICKS_LATE_MAX) {
                 self.step(id, Input::Tick);
-                let ranges: Vec<GroupId> = self.up(id).ranges.keys().copied().collect();
-                for range in ranges {
+                let ranges = self.up(id).ranges.iter();
+                let awake = ranges.filter(|(_, replica)| replica.needs_ticks());
+                let awake: Vec<GroupId> = awake.map(|(range, _)| *range).collect();
+                for range in awake {
                     self.step_range(id, range, range::replica::Input::Tick);
                 }
                 self.campaign_for_children(id);

@@ -1,6 +1,8 @@
 //! The end of a run: everything heals, every node must serve, everything must come to rest, and
 //! what was recorded is judged.
 
+use std::collections::BTreeMap;
+
 use flotilla_core::mvcc;
 
 use super::client::{Must, ROUNDS};
@@ -141,6 +143,9 @@ impl World {
                 return Some(format!("node {id} does not show everything; {}", self.ranges_text()));
             }
         }
+        if let Some(missing) = self.missing_for_sleep() {
+            return Some(missing);
+        }
         let (first, _) = positions[0];
         if let Some((position, id)) = positions.iter().find(|(position, _)| *position != first) {
             return Some(format!("node {id} stands at {position:?}, another at {first:?}"));
@@ -163,6 +168,26 @@ impl World {
             !stream.queue.is_empty() || stream.last_arrival >= self.now
         };
         streams.find(is_sending).map(|(name, _)| format!("stream {name} is not at its end"))
+    }
+
+    /// A range that nobody uses sleeps, behind a leader that all of its replicas agree on.
+    fn missing_for_sleep(&self) -> Option<String> {
+        let mut leaders = BTreeMap::new();
+        for id in self.member_ids() {
+            let running = self.nodes[&id].running.as_ref()?;
+            for (range, replica) in running.ranges.iter().filter(|(_, it)| !it.is_removed()) {
+                if replica.needs_ticks() {
+                    let text = self.ranges_text();
+                    return Some(format!("range {range} of node {id} does not sleep; {text}"));
+                }
+                let role = replica.role();
+                let first = *leaders.entry(*range).or_insert((role.term, role.leader));
+                if first != (role.term, role.leader) {
+                    return Some(format!("range {range} of node {id} has {role:?}, not {first:?}"));
+                }
+            }
+        }
+        None
     }
 
     /// Everything that was recorded, and how it is to be judged.

@@ -127,6 +127,8 @@ pub struct Plan {
     pub tick: u64,
     /// Ticks of an election timeout.
     pub election_ticks: u64,
+    /// Ticks after which a range's group sleeps that has nothing to do.
+    pub sleep_after_ticks: u64,
     /// After this a request is answered with a time-out.
     pub request_timeout: u64,
     /// Clocks run up to this much too fast or too slow, in millionths.
@@ -188,6 +190,7 @@ impl Plan {
             faults,
             tick,
             election_ticks,
+            sleep_after_ticks: 0,
             request_timeout: chance.between(election * 2, election * 6),
             drift_ppm: *chance.pick(&[0, 100, 10_000]),
             network: Network::draw(chance),
@@ -228,6 +231,7 @@ impl Plan {
         }
         let cuts = super::ranges::CUTS.into_iter().map(Bytes::from_static);
         let rate = chance.between(1, 3);
+        self.sleep_after_ticks = *chance.pick(&[1, 3, 10, 30]);
         self.cuts = cuts.filter(|_| chance.one_in(rate)).collect();
         if chance.one_in(2) {
             self.faults.push(Fault::Split);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use flotilla_core::group::{self, Recovered};
+use flotilla_core::group::{self, Kind, Recovered};
 use flotilla_core::range::Tell;
 use flotilla_core::range::replica::{Config, Effect, Input, Limits, Replica};
 use flotilla_core::range::stored::{self, Stored};
@@ -69,6 +69,7 @@ impl World {
         let plan = &self.plan;
         let group = group::Config {
             election_ticks: usize::try_from(plan.election_ticks).expect("few ticks"),
+            sleep_after_ticks: usize::try_from(plan.sleep_after_ticks).expect("few ticks"),
             message_bytes_max: plan.message_bytes_max,
             inflight_messages_max: plan.inflight_messages_max,
             ..group::Config::new(NodeId(id), range)
@@ -143,10 +144,26 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("a step is made by a node");
         let Some(running) = node.running.as_mut() else { return };
         let Some(replica) = running.ranges.get_mut(&range) else { return };
+        let was_asleep = replica.group().is_asleep();
+        let waker = waker(&input, replica.group().is_leader());
+        let is_learner = replica.group().is_learner();
         let mut effects = Vec::new();
         if let Err(error) = replica.step(now, &node.store.view, input, &mut effects) {
             self.invariants.break_with(format!("node {id}, range {range}: {error}"));
             return;
+        }
+        match (was_asleep, replica.group().is_asleep(), replica.group().is_leader()) {
+            (false, true, true) => self.see("leader of a range fell asleep"),
+            (false, true, false) if is_learner => self.see("learner of a range fell asleep"),
+            (false, true, false) => self.see("follower of a range fell asleep"),
+            (true, false, _) => {
+                self.see(waker);
+                if is_learner {
+                    self.see("learner of a range woken");
+                }
+                self.say(|| format!("node {id}, range {range}: {waker}"));
+            }
+            _ => {}
         }
         for effect in effects {
             self.carry_out_range(id, range, effect);
@@ -176,10 +193,12 @@ impl World {
                 let _ = write!(
                     text,
                     ", range {range} {role:?}: {} committed, {assigned:?} numbered, {applied:?}, \
-                     {:?}, serving {}, undecided {:?}",
+                     {:?}, serving {}, asleep {}, needs ticks {}, undecided {:?}",
                     replica.committed(),
                     replica.load(),
                     replica.is_serving(),
+                    replica.group().is_asleep(),
+                    replica.needs_ticks(),
                     replica.undecided()
                 );
             }
@@ -232,6 +251,21 @@ impl World {
             Effect::Removed => self.see("replica of a range removed"),
             other => unreachable!("the spine's machine takes {other:?}"),
         }
+    }
+}
+
+/// What wakes a member of a group that sleeps.
+fn waker(input: &Input, is_leader: bool) -> &'static str {
+    match input {
+        Input::Message(message) if message.kind == Kind::Wake as u32 => {
+            "leader of a range woken by a follower"
+        }
+        Input::Message(_) => "range woken by a message",
+        Input::Alive(_) if is_leader => "leader of a range woken by a node that came or went",
+        Input::Alive(_) => "range woken by the silence of its leader's node",
+        Input::Campaign => "range woken by a campaign",
+        Input::Tick | Input::CatchUp => "range woken by its own need",
+        _ => "range woken by a request",
     }
 }
 

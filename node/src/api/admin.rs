@@ -24,7 +24,7 @@ pub(super) async fn range_list(
         ..pb::NodeInfo::default()
     };
     let members: Vec<pb::NodeInfo> = notice.members.iter().map(named).collect();
-    let (leader_urls, mut ranges) = (leader_urls(&notice), notice.ranges);
+    let (leader_urls, mut ranges) = (leader_urls(&notice), notice.ranges.to_vec());
     Ok(context.board().overview().read(|overview| {
         for range in &mut ranges {
             range.survey = overview.ranges.get(&range.range).copied();

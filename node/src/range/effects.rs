@@ -17,7 +17,9 @@ impl SpineActor {
         for effect in effects.drain(..) {
             self.carry_out_one(effect);
         }
-        self.parts.peers.flush();
+        if !self.is_gathering {
+            self.parts.peers.flush();
+        }
         self.parts.board.set_commit_index(self.parts.replica.group().commit());
     }
 

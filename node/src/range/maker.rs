@@ -12,7 +12,7 @@ use flotilla_core::range::stored::Stored;
 use flotilla_core::time::{Length, Time};
 use flotilla_core::{GroupId, spine};
 
-use super::{ApplyMessage, Meters, Outbox, RangeActor, SpineActor, from_wal};
+use super::{ApplyMessage, Meters, Outbox, Place, RangeActor, Ranges, SpineActor, from_wal};
 use crate::store::Store;
 use crate::wal;
 
@@ -32,6 +32,8 @@ pub struct Maker {
     pub wal: wal::Handle,
     /// The thread that applies.
     pub applier: crossbeam::channel::Sender<ApplyMessage>,
+    /// Where actors are found, and say whether they need ticks.
+    pub ranges: Arc<Ranges>,
     /// When the machines' time began.
     pub started: Instant,
     /// Counts for the ranges led here.
@@ -43,33 +45,26 @@ pub struct Maker {
 }
 
 impl Maker {
-    /// The actor of a replica that is in the store; `None` if it is not.
+    /// Begins the replica that is in the store; false if there is none.
     ///
     /// # Errors
     /// Log and store do not fit together.
-    pub fn restart(
-        &self,
-        range: GroupId,
-        actor: &Addr<SpineActor>,
-    ) -> anyhow::Result<Option<Addr<RangeActor>>> {
-        let Some(stored) = Stored::load(&self.store, range)? else { return Ok(None) };
+    pub fn restart(&self, range: GroupId, actor: &Addr<SpineActor>) -> anyhow::Result<bool> {
+        let Some(stored) = Stored::load(&self.store, range)? else { return Ok(false) };
         let log = self.take_log(range).unwrap_or_default();
         let recovered = from_wal(log).map_err(anyhow::Error::msg)?;
         let recovered =
             Recovered { applied: stored.position.place(), conf: stored.conf.clone(), ..recovered };
-        self.make(range, stored, recovered, actor).map(Some)
+        self.make(range, stored, recovered, actor)?;
+        Ok(true)
     }
 
-    /// The actor of a replica that has nothing, for the leader of its range to fill. A replica
+    /// Begins a replica that has nothing, for the leader of its range to fill. A replica
     /// without a state gives no vote, so what an earlier one voted for does not matter.
     ///
     /// # Errors
     /// The configuration makes no sense.
-    pub fn empty(
-        &self,
-        range: GroupId,
-        actor: &Addr<SpineActor>,
-    ) -> anyhow::Result<Addr<RangeActor>> {
+    pub fn empty(&self, range: GroupId, actor: &Addr<SpineActor>) -> anyhow::Result<()> {
         let log = self.take_log(range).unwrap_or_default();
         let wal::HardState { term, vote, .. } = log.hard_state;
         let hard_state = HardState { term, vote, commit: 0 };
@@ -87,12 +82,16 @@ impl Maker {
         stored: Stored,
         recovered: Recovered,
         actor: &Addr<SpineActor>,
-    ) -> anyhow::Result<Addr<RangeActor>> {
+    ) -> anyhow::Result<()> {
         let spine = &self.spine;
         let config = Config {
             node: spine.node,
             range,
-            group: group::Config { group: range, ..spine.group.clone() },
+            group: group::Config {
+                group: range,
+                sleep_after_ticks: spine.group.election_ticks,
+                ..spine.group.clone()
+            },
             report_again_after: Length(spine.tick.0 * REPORT_AGAIN_TICKS),
             abort_after: spine.request_timeout,
             note_after: NOTE_AFTER,
@@ -109,7 +108,11 @@ impl Maker {
         let outbox = Outbox::new(range, self.wal.clone(), self.applier.clone());
         let store = self.store.clone();
         let (spine, meters) = (actor.clone(), self.meters.clone());
-        Ok(RangeActor::new(replica, store, outbox, spine, self.started, meters).start())
+        let place = Place { ranges: self.ranges.clone(), is_tick_waiting: Arc::default() };
+        let is_tick_waiting = place.is_tick_waiting.clone();
+        let actor = RangeActor::new(replica, store, outbox, spine, place, self.started, meters);
+        self.ranges.insert(range, actor.start(), is_tick_waiting);
+        Ok(())
     }
 }
 

@@ -15,8 +15,9 @@ mod meter;
 mod outbox;
 mod replica;
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -40,7 +41,7 @@ pub use look::{Beat, HEARTBEATS_MAX, Look, Looked};
 pub use maker::{Maker, OperatingSystem};
 pub use meter::{Led, Meters};
 pub use outbox::Outbox;
-pub use replica::{HandOverRange, LeadRange, Mail, RangeActor, Received, Said};
+pub use replica::{HandOverRange, LeadRange, Mail, Place, RangeActor, Received, Said, Tick};
 
 use crate::peer::{self, Peers};
 use crate::router::{Board, Pending, Request};
@@ -53,8 +54,12 @@ pub const COMPLETIONS_MAX: usize = 4_096;
 pub const MAILBOX_REQUESTS_MAX: usize = 16_384;
 /// Requests gathered into a turn before it is ended early.
 const TURN_REQUESTS_MAX: usize = 1_024;
+/// Commands of ranges gathered into frames for peers before these are sent early.
+const GATHERED_BYTES_MAX: usize = 1 << 20;
 /// What is shown of the ranges is brought up to date once in so many ticks.
 const TICKS_PER_LOOK: u64 = 50;
+/// Ranges that are shown anew for each tick of rest.
+const RANGES_SHOWN_PER_TICK: u64 = 100;
 /// At the level `debug` the machine tells where it stands once in so many ticks.
 const TICKS_PER_TELLING: u64 = 100;
 /// Ticks made up for at once after the actor was kept from its timer.
@@ -127,12 +132,23 @@ pub struct SpineActor {
     out: Vec<spine::Effect>,
     gathered_count: usize,
     is_turn_due: bool,
+    /// What ranges say is gathered for frames to peers: many ranges may have something to say at
+    /// once, and a frame for each would be too much for who reads it.
+    is_gathering: bool,
+    is_flush_due: bool,
+    /// Bytes of commands in what is gathered.
+    gathered_bytes: usize,
     ticked: Instant,
     /// Appends that wait for the disk, with the time each was handed over.
     unflushed: VecDeque<(u64, Time)>,
     staged: Option<Sealed>,
     is_removed: bool,
     ticks_count: u64,
+    /// What is shown of the ranges is not what is known.
+    is_table_stale: bool,
+    ticks_until_table: u64,
+    /// Index of the spine's state that is shown of them.
+    table_index: u64,
     address: Option<Addr<Self>>,
     /// Requests for which the actor of their range had no room.
     refused: Vec<(GroupId, Requester)>,
@@ -156,11 +172,17 @@ impl SpineActor {
             out: Vec::new(),
             gathered_count: 0,
             is_turn_due: false,
+            is_gathering: false,
+            is_flush_due: false,
+            gathered_bytes: 0,
             ticked,
             unflushed: VecDeque::new(),
             staged: None,
             is_removed: false,
             ticks_count: 0,
+            is_table_stale: false,
+            ticks_until_table: 0,
+            table_index: 0,
             address: None,
             refused: Vec::new(),
             answers_count: 0,
@@ -260,33 +282,47 @@ impl SpineActor {
 
     /// A range was split off. Where its parent is led, it is led at once.
     fn begin_range(&mut self, range: GroupId, ctx: &Context<Self>) {
-        let replica = match self.parts.maker.restart(range, &ctx.address()) {
-            Ok(Some(replica)) => replica,
-            Ok(None) => fatal(&format!("range {range} is to begin and is not in the store")),
+        match self.parts.maker.restart(range, &ctx.address()) {
+            Ok(true) => tracing::info!(%range, "a replica of a range begins"),
+            Ok(false) => fatal(&format!("range {range} is to begin and is not in the store")),
             Err(error) => fatal(&error.to_string()),
-        };
-        tracing::info!(%range, "a replica of a range begins");
-        if self.parts.replica.leads_parent_of(range) {
+        }
+        if let Some(replica) = self.parts.ranges.get(range)
+            && self.parts.replica.leads_parent_of(range)
+        {
             deliver(&replica, LeadRange);
         }
-        self.parts.ranges.insert(range, replica);
         self.publish_ranges();
     }
 
     /// The leader of a range will send a snapshot of it.
     fn begin_empty(&mut self, range: GroupId, actor: &Addr<Self>) {
-        match self.parts.maker.empty(range, actor) {
-            Ok(replica) => self.parts.ranges.insert(range, replica),
-            Err(error) => fatal(&error.to_string()),
+        if let Err(error) = self.parts.maker.empty(range, actor) {
+            fatal(&error.to_string());
         }
         tracing::info!(%range, "a replica of a range begins without a state");
     }
 
-    fn publish_ranges(&self) {
+    fn publish_ranges(&mut self) {
+        self.is_table_stale = false;
+        self.ticks_until_table = self.parts.ranges.count() as u64 / RANGES_SHOWN_PER_TICK;
+        self.table_index = self.parts.replica.state().position().index;
         let replica = &self.parts.replica;
         self.parts.board.set_leaderless_ranges(replica.leaderless_ranges());
-        let ranges = replica.range_table();
+        let ranges = Arc::new(replica.range_table());
         self.parts.board.change(|notice| notice.ranges = ranges);
+    }
+
+    /// Brings what is shown of the ranges up to date: soon when a leader has changed, now and then
+    /// when only writes were counted. With many ranges this takes its time, so it rests as long as
+    /// there are ranges.
+    fn tick_table(&mut self) {
+        self.ticks_until_table = self.ticks_until_table.saturating_sub(1);
+        let is_counted = self.ticks_count.is_multiple_of(TICKS_PER_LOOK)
+            && self.table_index != self.parts.replica.state().position().index;
+        if self.ticks_until_table == 0 && (self.is_table_stale || is_counted) {
+            self.publish_ranges();
+        }
     }
 
     fn on_peer_event(&mut self, event: peer::Event) {
@@ -338,8 +374,8 @@ impl SpineActor {
         self.step(Input::DiskStalled(stalled));
         for _ in 0..due_count.min(TICKS_LATE_MAX) {
             self.ticks_count += 1;
+            self.tick_table();
             if self.ticks_count.is_multiple_of(TICKS_PER_LOOK) {
-                self.publish_ranges();
                 self.parts.meters.look(GroupId::SPINE, self.parts.replica.group());
             }
             if self.ticks_count.is_multiple_of(TICKS_PER_TELLING) {
@@ -355,12 +391,28 @@ impl SpineActor {
 #[derive(Default)]
 pub struct Ranges {
     actors: DashMap<GroupId, Addr<RangeActor>>,
+    /// Those that need ticks.
+    awake: Mutex<BTreeMap<GroupId, Awake>>,
+}
+
+/// An actor that needs ticks.
+struct Awake {
+    actor: Addr<RangeActor>,
+    /// It was sent a tick that it has not come to. With many ranges that are awake a node may fall
+    /// behind its ticks; time then goes slower for its ranges, and no mailbox fills.
+    is_tick_waiting: Arc<AtomicBool>,
 }
 
 impl Ranges {
-    /// Makes an actor reachable.
-    pub fn insert(&self, range: GroupId, actor: Addr<RangeActor>) {
-        self.actors.insert(range, actor);
+    /// Makes an actor reachable. It begins awake.
+    pub fn insert(
+        &self,
+        range: GroupId,
+        actor: Addr<RangeActor>,
+        is_tick_waiting: Arc<AtomicBool>,
+    ) {
+        self.actors.insert(range, actor.clone());
+        self.wake(range, actor, is_tick_waiting);
     }
 
     /// The actor of a range.
@@ -373,13 +425,47 @@ impl Ranges {
         self.actors.iter().map(|actor| actor.value().clone()).collect()
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.actors.len()
+    }
+
+    /// A replica needs ticks from now on.
+    pub fn wake(&self, range: GroupId, actor: Addr<RangeActor>, is_tick_waiting: Arc<AtomicBool>) {
+        self.awake().insert(range, Awake { actor, is_tick_waiting });
+        self.show_asleep();
+    }
+
+    /// A replica needs no ticks until it says so.
+    pub fn sleep(&self, range: GroupId) {
+        self.awake().remove(&range);
+        self.show_asleep();
+    }
+
     fn tick(&self) {
-        for actor in &self.actors {
-            // The next tick does as well.
-            let _ = actor.value().try_send(Mail(flotilla_core::range::replica::Input::Tick));
+        for Awake { actor, is_tick_waiting } in self.awake().values() {
+            let has_room = !is_tick_waiting.swap(true, Ordering::Relaxed);
+            if has_room && actor.try_send(Tick).is_err() {
+                // The next tick does as well.
+                is_tick_waiting.store(false, Ordering::Relaxed);
+            }
         }
     }
+
+    fn show_asleep(&self) {
+        let asleep = self.actors.len().saturating_sub(self.awake().len());
+        ::metrics::gauge!(crate::metrics::RANGES_ASLEEP).set(asleep as f64);
+    }
+
+    fn awake(&self) -> MutexGuard<'_, BTreeMap<GroupId, Awake>> {
+        self.awake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
+
+/// Everything that ranges had to say has been gathered.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Flush;
 
 /// Everything that was in the mailbox has been gathered.
 #[derive(Message)]
@@ -447,21 +533,44 @@ impl Handler<HandOver> for SpineActor {
 impl Handler<Said> for SpineActor {
     type Result = ();
 
-    fn handle(&mut self, said: Said, _: &mut Self::Context) {
+    fn handle(&mut self, said: Said, ctx: &mut Self::Context) {
+        self.is_gathering = true;
+        ::metrics::counter!(crate::metrics::RANGE_MESSAGES).increment(said.messages.len() as u64);
         for message in said.messages {
+            self.gathered_bytes +=
+                message.entries.iter().map(|entry| entry.data.len()).sum::<usize>();
             self.parts.peers.gather(NodeId(message.to), spine::Parcel::Raft(message));
         }
         for (to, message) in said.snapshots {
             self.parts.peers.send_snapshot(to, message);
         }
         for tell in said.tells {
-            let is_role = matches!(tell, Tell::Role(_));
+            self.is_table_stale |= matches!(tell, Tell::Role(_));
             self.step(Input::Range(said.range, tell));
-            if is_role {
-                self.publish_ranges();
-            }
         }
+        self.is_gathering = false;
+        if self.gathered_bytes >= GATHERED_BYTES_MAX {
+            self.gathered_bytes = 0;
+            self.parts.peers.flush();
+        }
+        if !std::mem::replace(&mut self.is_flush_due, true) {
+            // Comes after everything that is in the mailbox already.
+            ctx.notify(Flush);
+        }
+    }
+}
+
+impl Handler<Flush> for SpineActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, _: &mut Self::Context) {
+        self.is_flush_due = false;
+        self.gathered_bytes = 0;
         self.parts.peers.flush();
+        let unsent = self.parts.peers.take_unsent();
+        if !unsent.is_empty() {
+            self.step(Input::Unsent(unsent));
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! itself is always taken.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use actix::prelude::*;
@@ -17,7 +18,9 @@ use flotilla_core::time::Time;
 use flotilla_core::{GroupId, NodeId};
 
 use super::outbox::Outbox;
-use super::{ApplyMessage, MAILBOX_REQUESTS_MAX, Meters, SpineActor, TICKS_PER_LOOK, deliver};
+use super::{
+    ApplyMessage, MAILBOX_REQUESTS_MAX, Meters, Ranges, SpineActor, TICKS_PER_LOOK, deliver,
+};
 use crate::store::{Sealed, Store};
 use crate::supervise::fatal;
 
@@ -28,6 +31,11 @@ const TICKS_PER_TELLING: u64 = 100;
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Mail(pub Input);
+
+/// A tick has passed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Tick;
 
 /// The node is stopping: hand leadership over.
 #[derive(Debug, Message)]
@@ -73,15 +81,26 @@ pub struct Received {
     pub sealed: Sealed,
 }
 
+/// An actor among those of its node.
+pub struct Place {
+    /// All of them.
+    pub ranges: Arc<Ranges>,
+    /// A tick is in the mailbox.
+    pub is_tick_waiting: Arc<AtomicBool>,
+}
+
 /// A range's replica on this node.
 pub struct RangeActor {
     replica: Replica,
     store: Store,
     outbox: Outbox,
     spine: Addr<SpineActor>,
+    place: Place,
     /// When the machine's time began.
     started: Instant,
     meters: Arc<Meters>,
+    /// It is given ticks.
+    is_awake: bool,
     ticks_count: u64,
     /// How often this replica is still to campaign.
     campaigns_left: u32,
@@ -97,6 +116,7 @@ impl RangeActor {
         store: Store,
         outbox: Outbox,
         spine: Addr<SpineActor>,
+        place: Place,
         started: Instant,
         meters: Arc<Meters>,
     ) -> Self {
@@ -105,8 +125,10 @@ impl RangeActor {
             store,
             outbox,
             spine,
+            place,
             started,
             meters,
+            is_awake: true,
             ticks_count: 0,
             campaigns_left: 0,
             is_turn_due: false,
@@ -150,9 +172,27 @@ impl RangeActor {
             }
         }
         self.out = out;
+        self.look_whether_awake(ctx);
         if !(tells.is_empty() && messages.is_empty() && snapshots.is_empty()) {
             let range = self.replica.range();
             deliver(&self.spine, Said { range, tells, messages, snapshots });
+        }
+    }
+
+    /// An actor of a replica that needs no ticks has no timer, and costs nothing until something
+    /// comes for it.
+    fn look_whether_awake(&mut self, ctx: &Context<Self>) {
+        let is_awake = self.replica.needs_ticks() || self.campaigns_left > 0;
+        if is_awake == std::mem::replace(&mut self.is_awake, is_awake) {
+            return;
+        }
+        let range = self.replica.range();
+        if is_awake {
+            metrics::counter!(crate::metrics::RANGE_WAKES).increment(1);
+            let is_tick_waiting = self.place.is_tick_waiting.clone();
+            self.place.ranges.wake(range, ctx.address(), is_tick_waiting);
+        } else {
+            self.place.ranges.sleep(range);
         }
     }
 
@@ -281,6 +321,15 @@ impl Handler<Mail> for RangeActor {
             }
             input => self.step(input, ctx),
         }
+    }
+}
+
+impl Handler<Tick> for RangeActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Tick, ctx: &mut Self::Context) {
+        self.place.is_tick_waiting.store(false, Ordering::Relaxed);
+        self.step(Input::Tick, ctx);
     }
 }
 

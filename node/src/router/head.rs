@@ -27,7 +27,7 @@ pub struct Notice {
     /// Members that were removed; their ids never come back.
     pub removed: BTreeSet<u64>,
     /// All ranges, in the order of their keys; range 0, which has what is left, comes last.
-    pub ranges: Vec<RangeInfo>,
+    pub ranges: Arc<Vec<RangeInfo>>,
 }
 
 /// Read by many threads, written by few.

@@ -48,6 +48,22 @@ pub(super) fn message(
                 return Err(Ignored::LostEntries);
             }
         }
+        Kind::Sleep => {
+            no_entries(message)?;
+            sole_leader(message, standing)?;
+            if message.commit != message.index {
+                return Err(Ignored::Malformed);
+            }
+            if message.term >= standing.term && message.commit > standing.last_index {
+                return Err(Ignored::LostEntries);
+            }
+        }
+        Kind::Wake => {
+            no_entries(message)?;
+            if !standing.is_leader {
+                return Err(Ignored::NotLeader);
+            }
+        }
         Kind::AppendAnswer => {
             no_entries(message)?;
             let is_success = standing.is_leader && is_current && !message.reject;

@@ -15,6 +15,8 @@ pub struct Config {
     pub election_ticks: usize,
     /// Ticks between a leader's heartbeats; not zero.
     pub heartbeat_ticks: usize,
+    /// Ticks without anything to do after which a leader and its followers sleep; 0 for never.
+    pub sleep_after_ticks: usize,
     /// Ask for votes without raising the term first, so that a node that was cut off does not
     /// depose a healthy leader.
     pub is_pre_vote: bool,
@@ -40,6 +42,7 @@ impl Config {
             group,
             election_ticks: 10,
             heartbeat_ticks: 1,
+            sleep_after_ticks: 0,
             is_pre_vote: true,
             inflight_messages_max: 256,
             message_bytes_max: 1 << 20,

@@ -1,5 +1,7 @@
 //! Everything that can happen to a group. Holds no behaviour.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::change::Change;
@@ -69,4 +71,10 @@ pub enum Input {
     },
     /// Messages to this peer were lost, or its connection is broken.
     Unreachable(NodeId),
+    /// The other nodes that are there, as this node knows: it hears them, and they can be reached.
+    /// None are before this is said.
+    Alive(BTreeSet<NodeId>),
+    /// The driver has nothing to do for this member either. Said when `Group::is_sleep_due`;
+    /// whether the group sleeps is seen by `Group::is_asleep`, and then it needs no ticks.
+    Sleep,
 }

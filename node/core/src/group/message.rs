@@ -7,7 +7,8 @@ use super::conf;
 use super::entry::{Entry, EntryKind, Position};
 use crate::proto::internal;
 
-/// The kinds of message that nodes send each other; the numbers are raft-rs's.
+/// The kinds of message that nodes send each other. The numbers are raft-rs's, but for kinds of our
+/// own, which begin at 64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
 pub enum Kind {
@@ -35,10 +36,14 @@ pub enum Kind {
     PreVote = 17,
     /// Says so.
     PreVoteAnswer = 18,
+    /// The leader sleeps, and whoever has its whole log sleeps, too. A heartbeat beside.
+    Sleep = 64,
+    /// A follower was woken by somebody else: the leader had better show itself.
+    Wake = 65,
 }
 
 impl Kind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Append,
         Self::AppendAnswer,
         Self::Vote,
@@ -51,6 +56,8 @@ impl Kind {
         Self::ReadIndexAnswer,
         Self::PreVote,
         Self::PreVoteAnswer,
+        Self::Sleep,
+        Self::Wake,
     ];
 
     /// From its number on the wire; `None` for what peers do not send.
@@ -73,7 +80,9 @@ impl Kind {
             | Self::HeartbeatAnswer
             | Self::TimeoutNow
             | Self::ReadIndex
-            | Self::ReadIndexAnswer => false,
+            | Self::ReadIndexAnswer
+            | Self::Sleep
+            | Self::Wake => false,
         }
     }
 
@@ -92,6 +101,7 @@ impl Kind {
             Self::ReadIndexAnswer => T::MsgReadIndexResp,
             Self::PreVote => T::MsgRequestPreVote,
             Self::PreVoteAnswer => T::MsgRequestPreVoteResponse,
+            Self::Sleep | Self::Wake => unreachable!("raft-rs knows nothing of sleep"),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod message;
 mod outbox;
 pub mod recovered;
 pub mod retention;
+mod sleep;
 mod ticket;
 
 #[cfg(test)]
@@ -51,6 +52,7 @@ pub struct Group {
     chance: Box<dyn Chance + Send>,
     outbox: Outbox,
     tickets: ticket::Book,
+    sleep: sleep::Sleep,
     /// As last told to the driver.
     role: Role,
     /// Ticks after which this node campaigns, drawn anew whenever the role changes.
@@ -143,6 +145,7 @@ impl Group {
                 config.election_ticks * 2,
                 config.tickets_max,
             ),
+            sleep: sleep::Sleep::new(config.sleep_after_ticks),
             role: Role { term: hard_state.term, ..Role::default() },
             timeout_ticks: config.election_ticks,
             commit: hard_state.commit,
@@ -158,6 +161,7 @@ impl Group {
     /// Handles one input and pushes what has to be done, in order.
     pub fn step(&mut self, input: Input, out: &mut Vec<Effect>) {
         self.repair_log(out);
+        self.wake_for(&input, out);
         match input {
             Input::Tick => self.on_tick(out),
             Input::Message(message) => self.on_message(message, out),
@@ -176,8 +180,11 @@ impl Group {
                 self.raft.report_snapshot(to.0, end);
             }
             Input::Unreachable(node) => self.raft.report_unreachable(node.0),
+            Input::Alive(alive) => self.on_alive(alive, out),
+            Input::Sleep => self.on_sleep(out),
         }
         self.settle(out);
+        self.check_sleep();
     }
 }
 
@@ -293,6 +300,11 @@ impl Group {
 // One handler for each input.
 impl Group {
     fn on_tick(&mut self, out: &mut Vec<Effect>) {
+        if self.is_asleep() {
+            return;
+        }
+        self.count_idle_tick();
+        self.ask_silent_leader(out);
         for context in self.tickets.tick() {
             out.push(Effect::TicketDropped { context });
         }
@@ -307,14 +319,25 @@ impl Group {
 
     fn on_message(&mut self, message: internal::RaftMessage, out: &mut Vec<Effect>) {
         let (from, kind) = (NodeId(message.from), message.kind);
-        if let Err(reason) = self.take_message(message) {
+        if let Err(reason) = self.take_message(message, out) {
             out.push(Effect::Ignored { from, kind, reason });
         }
     }
 
-    fn take_message(&mut self, message: internal::RaftMessage) -> Result<(), Ignored> {
+    fn take_message(
+        &mut self,
+        message: internal::RaftMessage,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Ignored> {
         let kind = admit::message(&message, &self.standing())?;
+        if kind == Kind::Wake && self.raft.raft.prs().get(message.from).is_none() {
+            return Err(Ignored::NotMember);
+        }
+        self.wake_for_message(&message, kind, out);
         match kind {
+            Kind::Sleep => return self.take_sleep(message),
+            // It has woken this node, or it was awake.
+            Kind::Wake => return Ok(()),
             Kind::ReadIndex => {
                 if self.raft.raft.prs().get(message.from).is_none() {
                     return Err(Ignored::NotMember);
@@ -328,7 +351,11 @@ impl Group {
             }
             _ => {}
         }
-        match self.raft.step(message::to_raft(message, kind)) {
+        self.step_raft(message::to_raft(message, kind))
+    }
+
+    fn step_raft(&mut self, message: eraftpb::Message) -> Result<(), Ignored> {
+        match self.raft.step(message) {
             Ok(()) => Ok(()),
             Err(raft::Error::StepPeerNotFound) => Err(Ignored::NotMember),
             Err(error) => unreachable!("an admitted message was refused: {error}"),

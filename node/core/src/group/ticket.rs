@@ -60,6 +60,11 @@ impl Book {
         true
     }
 
+    /// Nothing waits, for this node or for a peer.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.asked.is_empty() && self.held.is_empty()
+    }
+
     /// Holds a peer's request back; `false` if there are too many.
     pub(super) fn hold(&mut self, message: internal::RaftMessage) -> bool {
         if self.held.len() >= self.count_max {

@@ -23,7 +23,7 @@ pub struct Frontier {
     index: u64,
     /// The ranges with a replica here.
     replicas: BTreeMap<GroupId, Standing>,
-    /// Those of them that are not shown.
+    /// Those of them that are not shown. A node may hold very many that are.
     lacking: BTreeSet<GroupId>,
     /// Folded and not shown yet: in order of the spine's index.
     ahead: VecDeque<Step>,
@@ -98,7 +98,7 @@ impl Frontier {
         if let Some(lacks) = self.replicas.get_mut(&range).and_then(|it| it.lacks.as_mut()) {
             lacks.is_caught_up = true;
         }
-        self.advance();
+        self.advance_with(range);
     }
 
     /// The replica of a range was replaced by a snapshot, or is as it was stored.
@@ -118,7 +118,7 @@ impl Frontier {
         if let Some(standing) = self.replicas.get_mut(&range) {
             standing.applied = seq.max(standing.applied);
         }
-        self.advance();
+        self.advance_with(range);
     }
 
     /// A transaction's changes in a range are applied here.
@@ -129,7 +129,7 @@ impl Frontier {
         if let Some(lacks) = self.replicas.get_mut(&range).and_then(|it| it.lacks.as_mut()) {
             lacks.txns.retain(|(other, _)| *other != id);
         }
-        self.advance();
+        self.advance_with(range);
     }
 
     /// The replica of a range has left the node; what is left of it is not waited for.
@@ -204,15 +204,18 @@ impl Frontier {
                 }
             }
         }
-        let replicas = &mut self.replicas;
-        self.lacking.retain(|range| {
-            let standing = replicas.get_mut(range).expect("a range that lacks has a replica here");
-            let is_whole = |lacks: &mut Lacks| {
-                lacks.is_caught_up && lacks.txns.is_empty() && standing.applied >= lacks.seq
-            };
-            standing.lacks.take_if(is_whole);
-            standing.lacks.is_some()
-        });
+    }
+
+    /// As `advance`, after a range has come further: it may have everything now.
+    fn advance_with(&mut self, range: GroupId) {
+        self.advance();
+        let Some(standing) = self.replicas.get_mut(&range) else { return };
+        let is_whole = |lacks: &mut Lacks| {
+            lacks.is_caught_up && lacks.txns.is_empty() && standing.applied >= lacks.seq
+        };
+        if standing.lacks.take_if(is_whole).is_some() {
+            self.lacking.remove(&range);
+        }
     }
 
     fn is_there(&self, step: &Step) -> bool {

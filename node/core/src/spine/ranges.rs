@@ -100,6 +100,11 @@ impl Ranges {
         self.by_id.iter().map(|(id, range)| (GroupId(*id), range))
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
     /// Whether the cluster is unsplit.
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()

@@ -9,6 +9,7 @@ mod network;
 mod random;
 mod recovery;
 mod replication;
+mod sleep;
 mod snapshots;
 mod tickets;
 
@@ -49,6 +50,7 @@ fn config(id: u64) -> Config {
     Config {
         election_ticks: 6,
         heartbeat_ticks: 2,
+        sleep_after_ticks: 8,
         message_bytes_max: 1000,
         inflight_messages_max: 4,
         uncommitted_bytes_max: 4000,

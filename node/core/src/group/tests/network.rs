@@ -223,13 +223,38 @@ impl Network {
 
     pub(super) fn input(&mut self, id: u64, input: Input) -> Vec<Effect> {
         let mut out = Vec::new();
-        self.node(id).group.as_mut().expect("the node is up").step(input, &mut out);
+        let group = self.node(id).group.as_mut().expect("the node is up");
+        let was_asleep = group.is_asleep();
+        group.step(input, &mut out);
+        match (was_asleep, group.is_asleep(), group.is_leader()) {
+            (false, true, true) => self.see("leader asleep"),
+            (false, true, false) => self.see("follower asleep"),
+            (true, false, _) => self.see("woken"),
+            _ => {}
+        }
         self.take(id, &out);
         out
     }
 
+    /// A driver that has nothing of its own to do lets its member sleep.
     pub(super) fn tick(&mut self, id: u64) {
         self.input(id, Input::Tick);
+        if self.group(id).is_sleep_due() {
+            self.input(id, Input::Sleep);
+        }
+    }
+
+    /// A node hears that only these others are there.
+    pub(super) fn alive(&mut self, id: u64, others: impl IntoIterator<Item = u64>) {
+        let others = others.into_iter().filter(|other| *other != id).map(NodeId).collect();
+        self.input(id, Input::Alive(others));
+    }
+
+    /// All nodes hear that all of them are there.
+    pub(super) fn all_alive(&mut self) {
+        for id in self.ids() {
+            self.alive(id, self.ids());
+        }
     }
 
     pub(super) fn propose(&mut self, id: u64, commands: &[&str]) -> Vec<Effect> {

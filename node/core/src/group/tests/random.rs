@@ -1,6 +1,6 @@
 //! Random histories of small groups: lost, repeated and reordered messages, partitions, slow disks,
-//! crashes that lose unflushed writes, snapshots, membership changes, transfers. Each seed ends
-//! with a healthy network that must agree and go on.
+//! crashes that lose unflushed writes, snapshots, membership changes, transfers, sleep on wrong news
+//! of who is there. Each seed ends with a healthy network that must agree, go on, and sleep.
 
 use super::network::State;
 use super::*;
@@ -22,9 +22,11 @@ fn every_promise_holds_under_faults() {
         "commit",
         "crash",
         "crash in install",
+        "follower asleep",
         "install",
         "joint",
         "leader",
+        "leader asleep",
         "learner added",
         "promoted",
         "removed",
@@ -33,6 +35,7 @@ fn every_promise_holds_under_faults() {
         "ticket ready",
         "transfer",
         "truncate",
+        "woken",
     ];
     for what in wanted {
         assert!(seen.get(what).is_some_and(|count| *count >= SEEDS / 20), "{what}: {seen:?}");
@@ -139,6 +142,18 @@ impl Faults {
                 let other = ids[chance.below(ids.len() as u64) as usize];
                 network.input(id, Input::Unreachable(NodeId(other)));
             }
+            992 => {
+                let heard: Vec<u64> = ids.into_iter().filter(|_| chance.is_hit(70)).collect();
+                network.alive(id, heard);
+            }
+            993 => network.alive(id, ids),
+            // Nothing happens for a while.
+            994 => {
+                for _ in 0..20 {
+                    network.tick(id);
+                    (0..4).for_each(|_| self.deliver(network, chance));
+                }
+            }
             _ => {}
         }
     }
@@ -233,13 +248,16 @@ fn transfer(network: &mut Network, to: u64) {
 }
 
 /// Heals everything; the group must elect a leader, leave a joint membership, commit, answer every
-/// ticket, and bring every member to the same state.
+/// ticket, bring every member to the same state, and sleep.
 fn recover(network: &mut Network) {
     network.heal();
     for id in network.ids() {
         if !network.is_up(id) {
             network.restart(id);
         }
+        // Connections that carried nothing are broken, and made again.
+        network.alive(id, []);
+        network.alive(id, network.ids());
     }
     let mut last = None;
     for _ in 0..400 {
@@ -264,7 +282,15 @@ fn recover(network: &mut Network) {
         let members: Vec<_> = conf.voters.iter().chain(&conf.learners).copied().collect();
         let states: Vec<_> = members.iter().map(|id| &network.nodes[id].state).collect();
         let is_even = states.windows(2).all(|pair| pair[0] == pair[1]);
-        if states[0].applied >= last && is_even && network.open_tickets() == 0 {
+        // A member that missed its removal asks for votes, and wakes the others.
+        let is_stranger = |id: &u64| !members.contains(id);
+        let is_disturbed = network
+            .ids()
+            .into_iter()
+            .filter(is_stranger)
+            .any(|id| network.group(id).role().part == Part::Candidate);
+        let is_asleep = members.iter().all(|id| network.group(*id).is_asleep()) || is_disturbed;
+        if states[0].applied >= last && is_even && network.open_tickets() == 0 && is_asleep {
             assert_eq!(states[0].conf, conf, "the stored membership is the one in force");
             return;
         }
@@ -272,7 +298,8 @@ fn recover(network: &mut Network) {
     for id in network.ids() {
         let group = network.group(id);
         let State { applied, conf, .. } = &network.nodes[&id].state;
-        eprintln!("node {id}: {:?}, commit {}", group.role(), group.commit());
+        let (role, commit) = (group.role(), group.commit());
+        eprintln!("node {id}: {role:?}, commit {commit}, asleep {}", group.is_asleep());
         eprintln!("  state at {applied:?} with {conf:?}; {:?}", group.progress());
     }
     panic!("the group does not recover; {} tickets are open", network.open_tickets());

@@ -67,6 +67,19 @@ impl Replica {
         self.on_change_replicas(Change::one(step));
     }
 
+    /// A leader has nothing to change in the membership.
+    pub(super) fn has_wanted_members(&self) -> bool {
+        let Some(wanted) = self.wanted_conf.as_ref().filter(|_| self.group.is_leader()) else {
+            return true;
+        };
+        let conf = self.group.conf();
+        let is_in = |id: &u64| conf.voters.contains(id) || conf.learners.contains(id);
+        let is_wanted = |id: &u64| wanted.voters.contains(id) || wanted.learners.contains(id);
+        wanted.voters.iter().all(|id| conf.voters.contains(id))
+            && wanted.learners.iter().all(is_in)
+            && conf.voters.iter().chain(&conf.learners).all(is_wanted)
+    }
+
     /// A change has taken effect, and is stored with the task before.
     pub(super) fn on_conf_joined(&mut self) {
         self.out.push(Effect::Replicas(self.joined.place(), self.conf.clone()));

@@ -10,6 +10,7 @@
 mod commit;
 mod member;
 mod report;
+mod sleep;
 pub(crate) mod txn;
 mod write;
 
@@ -131,6 +132,8 @@ pub enum Input {
     SnapshotSent(NodeId, bool),
     /// The connection to this peer is gone.
     Unreachable(NodeId),
+    /// The other nodes that are there, as this node knows; none are before this is said.
+    Alive(BTreeSet<NodeId>),
     /// Hand the leadership to this node.
     Transfer(NodeId),
     /// Do not wait for the election timeout.
@@ -421,6 +424,7 @@ impl Replica {
                 self.propose_gathered(view)?;
                 self.drive(group::Input::Transfer(to));
             }
+            Input::Alive(alive) => self.drive(group::Input::Alive(alive)),
             Input::Campaign => self.drive(group::Input::Campaign),
             Input::ChangeReplicas(change) => self.on_change_replicas(change),
             Input::CatchUp => {
@@ -511,6 +515,9 @@ impl Replica {
         self.ask_to_catch_up();
         self.tick_reports();
         self.follow_members();
+        if self.group.is_sleep_due() && self.is_idle() {
+            self.drive(group::Input::Sleep);
+        }
         Ok(())
     }
 

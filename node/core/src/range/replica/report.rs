@@ -67,6 +67,8 @@ impl Replica {
     /// Notes go with the next write, or alone when none comes for a while.
     pub(super) fn propose_notes(&mut self) {
         let is_ready = self.is_serving() && self.group.transferee().is_none();
+        // Notes that were inherited may have been committed since.
+        self.noting = self.noting.max(self.numbering.noted());
         if !is_ready || self.noting >= self.joined.seq {
             self.note_due = None;
             return;
@@ -77,6 +79,9 @@ impl Replica {
         }
         let notes = self.take_notes();
         if notes.is_empty() {
+            // It was not this replica that joined them, or not in this life: only the spine knows.
+            self.note_due = Some(self.now + self.config.note_after);
+            self.out.push(Effect::WantNumbers);
             return;
         }
         self.refusal = None;

@@ -6,6 +6,7 @@
 //! Every submitted request gets exactly one reply: an answer, a typed error, or a time-out error
 //! when its outcome is unknown. Nothing that was proposed is ever proposed again.
 
+mod alive;
 mod ask;
 mod commit;
 mod lease;
@@ -228,6 +229,8 @@ pub enum Parcel {
     Ask(Ask),
     /// Its answer.
     Told(Told),
+    /// The sender is there.
+    Beat,
 }
 
 impl Parcel {
@@ -244,6 +247,7 @@ impl Parcel {
             Self::Heartbeat(heartbeat) => frame.heartbeats = vec![heartbeat],
             Self::Ask(ask) => frame.asks.push(ask),
             Self::Told(told) => frame.told.push(told),
+            Self::Beat => frame.is_beat = true,
         }
     }
 }
@@ -336,6 +340,7 @@ pub struct Replica {
     txns: txn::Txns,
 
     connected: BTreeMap<NodeId, Time>,
+    peers: alive::Peers,
     change: Option<member::Pending>,
     transfer: Option<member::Transfer>,
     /// Parked requests may find their way now.
@@ -403,6 +408,7 @@ impl Replica {
             ranges: ranges::Here::default(),
             txns: txn::Txns::default(),
             connected: BTreeMap::new(),
+            peers: alive::Peers::default(),
             change: None,
             transfer: None,
             is_unpark_due: false,
@@ -539,6 +545,7 @@ impl Replica {
 
     fn on_tick(&mut self, view: &dyn View) -> Result<(), ViewError> {
         self.drive(group::Input::Tick);
+        self.tick_peers();
         self.expire_requests();
         self.expire_tickets();
         self.tick_members();
@@ -556,6 +563,7 @@ impl Replica {
         frame: internal::PeerFrame,
         view: &dyn View,
     ) -> Result<(), ViewError> {
+        self.hear(from);
         for message in frame.raft {
             if message.group == GroupId::SPINE.0 {
                 self.drive(group::Input::Message(message));

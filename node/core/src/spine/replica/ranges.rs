@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 use crate::group::Part;
+use crate::proto::Span;
 use crate::proto::internal::{ConfState, RangeInfo, Record, Ref, Refs, TxnCommit, record::Body};
 use crate::range::Tell;
 use crate::range::replica::Input;
@@ -25,8 +26,9 @@ pub(super) struct Here {
     /// Not sent to the spine's leader yet, or as the leader not proposed.
     reports: Vec<Ref>,
     refs_under_way: usize,
-    /// Replicas that were begun without a state.
-    begun: BTreeSet<GroupId>,
+    /// Replicas that are here: they were begun without a state, have told of their role, or were
+    /// found in the store.
+    found: BTreeSet<GroupId>,
 }
 
 impl Here {
@@ -46,6 +48,10 @@ impl Here {
     pub(super) fn led(&self) -> impl Iterator<Item = GroupId> {
         let led = self.roles.iter().filter(|(_, role)| role.part == Part::Leader);
         led.map(|(range, _)| *range)
+    }
+
+    fn leads(&self, range: GroupId) -> bool {
+        self.roles.get(&range).is_some_and(|role| role.part == Part::Leader)
     }
 
     /// The leader of a range, as its replica here knows it.
@@ -122,10 +128,14 @@ impl Replica {
             Tell::Unproposed(to, command) => self.refuse_unproposed(to, command),
             Tell::Role(role) => {
                 let before = self.ranges.roles.insert(range, role);
+                self.ranges.found.insert(range);
+                self.tell_alive(range);
                 let is_news = before.is_none_or(|before| before.leader != role.leader);
                 self.is_unpark_due |= is_news && role.leader.is_some();
-                if role.part == Part::Leader {
-                    self.tell_members();
+                if role.part == Part::Leader
+                    && let Some(wanted) = self.members_to_tell()
+                {
+                    self.tell(range, Input::Members(wanted));
                 }
             }
         }
@@ -134,39 +144,54 @@ impl Replica {
     /// A node that was behind may never see the entry with which a range began: it is contained in a
     /// snapshot of the range's parent.
     pub(super) fn look_for_absent(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        let ranges = self.state.ranges();
         let is_up_to_date = self.applied.index == self.position().index;
-        let silent = self.state.ranges().iter().filter(|(range, _)| {
-            is_up_to_date
-                && self.is_here(*range)
-                && !self.ranges.roles.contains_key(range)
-                && !self.ranges.begun.contains(range)
-        });
+        if !is_up_to_date || self.ranges.found.len() >= ranges.len() {
+            return Ok(());
+        }
+        let silent: Vec<GroupId> = ranges
+            .iter()
+            .map(|(range, _)| range)
+            .filter(|range| self.is_here(*range) && !self.ranges.found.contains(range))
+            .collect();
+        let mut missing = Vec::new();
+        for range in silent {
+            match Stored::load(view, range)? {
+                Some(_) => _ = self.ranges.found.insert(range),
+                None => missing.push(range),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let here = self.stored_spans(view)?;
         let mut absent = Vec::new();
-        for (range, known) in silent {
-            let is_here = Stored::load(view, range)?.is_some();
+        for range in missing {
+            let Some(known) = self.state.ranges().get(range) else { continue };
             // A parent that has nothing yet may be sent a state from before the cut.
             let has_parent =
                 known.parent == GroupId::SPINE || Stored::load(view, known.parent)?.is_some();
-            if !is_here && has_parent && !self.is_to_come(&known.span.start, view)? {
+            // A replica here that lags still has the keys: the range that has them now begins when
+            // that replica comes so far, and not before, as the older writes are in its log.
+            let is_to_come = here.iter().any(|span| span.contains(&known.span.start));
+            if has_parent && !is_to_come {
                 absent.push(range);
             }
         }
         for range in absent {
-            self.ranges.begun.insert(range);
+            self.ranges.found.insert(range);
             self.out.push(Effect::Begin(range));
         }
         Ok(())
     }
 
-    /// Whether a replica here that lags still has a key: the range that has it now begins when that
-    /// replica comes so far, and not before, as the older writes are in its log.
-    fn is_to_come(&self, key: &[u8], view: &dyn View) -> Result<bool, ViewError> {
+    /// The keys of the replicas here, as their own state has them.
+    fn stored_spans(&self, view: &dyn View) -> Result<Vec<Span>, ViewError> {
+        let mut spans = Vec::new();
         for (range, _) in self.state.ranges().iter() {
-            if Stored::load(view, range)?.is_some_and(|stored| stored.span.contains(key)) {
-                return Ok(true);
-            }
+            spans.extend(Stored::load(view, range)?.map(|stored| stored.span));
         }
-        Ok(false)
+        Ok(spans)
     }
 
     /// Everything that the state remembers for a range.
@@ -186,9 +211,13 @@ impl Replica {
 
     /// A transaction was decided: the leaders of its ranges write it down.
     pub(super) fn tell_decided(&mut self, id: RequestId, commit: Option<&TxnCommit>) {
-        let is_concerned =
-            |range: &GroupId| commit.is_none_or(|commit| commit.ranges.contains(&range.0));
-        let led: Vec<GroupId> = self.ranges.led().filter(is_concerned).collect();
+        let led: Vec<GroupId> = match commit {
+            Some(commit) => {
+                let concerned = commit.ranges.iter().map(|range| GroupId(*range));
+                concerned.filter(|range| self.ranges.leads(*range)).collect()
+            }
+            None => self.ranges.led().collect(),
+        };
         for range in led {
             let decision = self.state.decision(range, id).unwrap_or(Decision::Abort);
             self.tell(range, Input::Decided(id, decision));
@@ -234,20 +263,23 @@ impl Replica {
     }
 
     /// Every member holds a replica of every range, and has the same part in it as in the spine.
-    pub(super) fn tell_members(&mut self) {
-        // Not in the middle of a joint change.
-        if self.state.conf().voters_outgoing.is_empty() {
-            let wanted = self.wanted_members();
-            self.tell_all(|| Input::Members(wanted.clone()));
-        }
-    }
-
     pub(super) fn wanted_members(&self) -> ConfState {
         let conf = self.state.conf();
         ConfState {
             voters: conf.voters.clone(),
             learners: conf.learners.clone(),
             ..ConfState::default()
+        }
+    }
+
+    /// Not in the middle of a joint change.
+    fn members_to_tell(&self) -> Option<ConfState> {
+        self.state.conf().voters_outgoing.is_empty().then(|| self.wanted_members())
+    }
+
+    pub(super) fn tell_members(&mut self) {
+        if let Some(wanted) = self.members_to_tell() {
+            self.tell_all(|| Input::Members(wanted.clone()));
         }
     }
 

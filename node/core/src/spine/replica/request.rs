@@ -312,6 +312,7 @@ impl Replica {
         }
         self.drive(crate::group::Input::Unreachable(peer));
         self.tell_all(|| range::replica::Input::Unreachable(peer));
+        self.look_for_peers();
     }
 
     /// Tries everything again that waits for a leader.

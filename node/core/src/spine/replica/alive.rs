@@ -1,0 +1,57 @@
+//! Which peers are there: their connection stands and something was heard of them lately. Groups
+//! that sleep rely on it, so every node makes itself heard once in a heartbeat interval, by one beat
+//! for all of its groups.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::range::replica::Input;
+use crate::spine::replica::{Effect, Parcel, Replica};
+use crate::{GroupId, NodeId};
+
+/// What this node knows of its peers.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    ticks_count: usize,
+    /// Ticks since something was heard of each.
+    silent_ticks: BTreeMap<NodeId, usize>,
+    alive: BTreeSet<NodeId>,
+}
+
+impl Replica {
+    pub(super) fn hear(&mut self, peer: NodeId) {
+        self.peers.silent_ticks.insert(peer, 0);
+    }
+
+    pub(super) fn tick_peers(&mut self) {
+        for silent_ticks in self.peers.silent_ticks.values_mut() {
+            *silent_ticks += 1;
+        }
+        self.look_for_peers();
+        self.peers.ticks_count += 1;
+        let is_due = self.peers.ticks_count.is_multiple_of(self.config.group.heartbeat_ticks);
+        // Where there is one group only, it never sleeps.
+        if is_due && !self.state.ranges().is_empty() {
+            for peer in self.connected.keys() {
+                self.out.push(Effect::Send(*peer, Parcel::Beat));
+            }
+        }
+    }
+
+    /// Tells every replica here when a peer has come or gone.
+    pub(super) fn look_for_peers(&mut self) {
+        let ticks_max = self.config.group.election_ticks;
+        let heard = self.peers.silent_ticks.iter().filter(|(_, silent)| **silent <= ticks_max);
+        let alive = heard.map(|(peer, _)| *peer).filter(|peer| self.connected.contains_key(peer));
+        let alive: BTreeSet<NodeId> = alive.collect();
+        if alive != self.peers.alive {
+            self.peers.alive = alive.clone();
+            self.tell_all(|| Input::Alive(alive.clone()));
+        }
+    }
+
+    /// A replica may have begun after the last news.
+    pub(super) fn tell_alive(&mut self, range: GroupId) {
+        let alive = self.peers.alive.clone();
+        self.tell(range, Input::Alive(alive));
+    }
+}
