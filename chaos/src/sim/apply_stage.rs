@@ -86,7 +86,7 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("a node applies");
         let running = node.running.as_mut().expect("it is up");
         let before = running.head();
-        let Applied { batch, spine, begun, ranges, replies, shown, events, events_after } =
+        let Applied { batch, spine, begun, ended, ranges, replies, shown, events, events_after } =
             match running.stage.run(&node.store.view, works) {
                 Ok(applied) => applied,
                 Err(error) => {
@@ -134,6 +134,7 @@ impl World {
         for (range, position) in ranges {
             self.mail(id, range, range::replica::Input::Applied(position));
         }
+        self.end_ranges(id, &ended);
         self.report(id, Report::Applied { spine, shown, remote, answered, begun });
         if self.chance.one_in(self.plan.store_flush_one_in) {
             self.flush_some(id);
@@ -141,6 +142,10 @@ impl World {
     }
 
     fn install(&mut self, id: u64, group: GroupId, rows: &MemoryView) {
+        if self.up(id).stage.has_ended(group) {
+            self.see("snapshot of a range that has ended");
+            return;
+        }
         let node = self.nodes.get_mut(&id).expect("a node installs");
         let mut view = node.store.view.clone();
         if let Err(error) = put_in_place(&mut view, group, rows) {
@@ -152,13 +157,16 @@ impl World {
         let before = running.head();
         let view = &node.store.view;
         let taken = match group {
-            GroupId::SPINE => running.stage.take_over(view),
+            GroupId::SPINE => running.stage.take_over(view).map(|()| Vec::new()),
             range => running.stage.replaced(view, range),
         };
-        if let Err(error) = taken {
-            self.invariants.break_with(format!("node {id}: {error}"));
-            return;
-        }
+        let ended = match taken {
+            Ok(ended) => ended,
+            Err(error) => {
+                self.invariants.break_with(format!("node {id}: {error}"));
+                return;
+            }
+        };
         let shown = running.stage.shown();
         running.position = running.stage.position();
         running.is_compacting = shown.head.compact_revision >= 0;
@@ -179,6 +187,10 @@ impl World {
             GroupId::SPINE => self.report(id, Report::SnapshotInstalled),
             range => self.mail(id, range, range::replica::Input::SnapshotInstalled),
         }
+        if !ended.is_empty() {
+            self.see("merged range replaced by a snapshot");
+        }
+        self.end_ranges(id, &ended);
         let (remote, answered) = (Vec::new(), Vec::new());
         let shown = Some(shown).filter(|shown| shown.index > 0);
         self.report(

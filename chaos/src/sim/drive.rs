@@ -7,7 +7,7 @@ use flotilla_core::proto::internal::{PeerFrame, RaftMessage};
 use flotilla_core::spine::{self, Effect, Input, Parcel};
 use flotilla_core::stage::Work;
 use flotilla_core::time::Length;
-use flotilla_core::{GroupId, NodeId, range};
+use flotilla_core::{Error, GroupId, NodeId, range};
 use prost::Message as _;
 
 use super::event::{NodeEvent, Report};
@@ -239,6 +239,7 @@ impl World {
             Effect::Status(status) => self.on_status(id, status),
             Effect::Range(range, input) => self.mail(id, range, input),
             Effect::Begin(range) => self.begin_empty(id, range),
+            Effect::End(range) => self.after_mail(id, range, NodeEvent::EndRange(range)),
         }
     }
 
@@ -369,6 +370,11 @@ impl World {
         self.say(|| format!("{own:?} is answered: {outcome:?}"));
         match (own, outcome) {
             (OwnCommand::Split, Ok(_)) => self.see("range cut"),
+            (OwnCommand::Merge, Ok(_)) => self.see("ranges merged"),
+            (OwnCommand::Merge, Err(Error::ReplicaBehind)) => self.see("merge given up"),
+            (OwnCommand::Merge, Err(Error::NotNeighbours | Error::RangeNotFound)) => {
+                self.see("merge of others than neighbours refused");
+            }
             (OwnCommand::MoveLeader, Ok(Answer::MoveLeader(_))) => self.see("leader moved"),
             (OwnCommand::AddMember(_), Ok(_)) => self.see("member added"),
             (OwnCommand::PromoteMember(_), Ok(_)) => self.see("member promoted"),

@@ -154,6 +154,7 @@ pub(super) enum Waiting {
 pub(super) enum OwnCommand {
     MoveLeader,
     Split,
+    Merge,
     AddMember(u64),
     PromoteMember(u64),
     RemoveMember(u64),

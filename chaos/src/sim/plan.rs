@@ -59,6 +59,8 @@ pub enum Fault {
     Members,
     /// A range is cut; no trouble, but it must not become any.
     Split,
+    /// Ranges are merged; as little trouble.
+    Merge,
 }
 
 impl Fault {
@@ -227,6 +229,9 @@ impl Plan {
         if chance.one_in(2) {
             self.faults.push(Fault::Split);
         }
+        // What was cut comes together again, and is cut anew.
+        let merges = chance.below(4);
+        self.faults.extend((0..merges).map(|_| Fault::Merge));
     }
 
     /// The election timeout.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use flotilla_core::group::{self, Recovered};
 use flotilla_core::range::Tell;
 use flotilla_core::range::replica::{Config, Effect, Input, Limits, Replica};
-use flotilla_core::range::stored::Stored;
+use flotilla_core::range::stored::{self, Stored};
 use flotilla_core::spine::{Parcel, State};
 use flotilla_core::stage::Work;
 use flotilla_core::time::Length;
@@ -24,10 +24,52 @@ const MAIL_MEAN: u64 = 30;
 impl World {
     /// The machines of all replicas that are on the disk of a node.
     pub(super) fn start_ranges(&mut self, id: u64, state: &State) -> Result<(), String> {
-        for (range, _) in state.ranges().iter() {
-            self.start_range(id, range)?;
+        let node = self.nodes.get_mut(&id).expect("a node starts");
+        let here = stored::ids(&node.store.view).map_err(|it| it.to_string())?;
+        // Of one that was taken over, only the log may be left.
+        let logs: Vec<GroupId> = node.log.durable.keys().copied().collect();
+        for range in logs {
+            if state.has_ceased(range) && !here.contains(&range) {
+                node.log.write(range, Record::Remove)?;
+            }
         }
-        Ok(())
+        here.into_iter().try_for_each(|range| self.start_range(id, range))
+    }
+
+    /// Replicas have ended: another range has their keys.
+    pub(super) fn end_ranges(&mut self, id: u64, ended: &[GroupId]) {
+        for range in ended {
+            self.see("range taken over");
+            self.say(|| format!("node {id} has range {range} no more"));
+            self.mail(id, *range, Input::Retire);
+        }
+    }
+
+    /// A machine is dropped; its log goes once the store is sure not to come back to it.
+    pub(super) fn end_range(&mut self, id: u64, range: GroupId) {
+        self.up(id).campaigns.remove(&range);
+        if self.up(id).ranges.remove(&range).is_none() {
+            return;
+        }
+        self.see("merged range retired");
+        let batches = self.nodes[&id].store.unflushed_count();
+        let wait = self.chance.wait(self.plan.flush_mean * 10);
+        self.on_node(id, wait, NodeEvent::EndFlushed { batches, range });
+    }
+
+    pub(super) fn end_log(&mut self, id: u64, batches: usize, range: GroupId) {
+        self.nodes.get_mut(&id).expect("it is up").store.flush(batches);
+        self.write_log(id, range, Record::Remove);
+    }
+
+    /// What is left of ranges that were merged away, if anything is.
+    pub(super) fn left_of_ceased(&self, id: u64) -> Option<String> {
+        let node = &self.nodes[&id];
+        let running = node.running.as_ref()?;
+        let rows = stored::ids(&node.store.view).unwrap_or_default();
+        let here = running.ranges.keys().chain(&rows).chain(node.log.written.keys());
+        let mut ceased = here.filter(|range| running.replica.state().has_ceased(**range));
+        ceased.next().map(|range| format!("range {range} has not ended"))
     }
 
     /// The machine of a replica, if it is on the disk of a node.
@@ -129,12 +171,16 @@ impl World {
 
     /// Something for the machine of a range, after what was sent to it before.
     pub(super) fn mail(&mut self, id: u64, range: GroupId, input: Input) {
+        self.after_mail(id, range, NodeEvent::Mail(range, input));
+    }
+
+    pub(super) fn after_mail(&mut self, id: u64, range: GroupId, event: NodeEvent) {
         let wait = self.chance.wait(MAIL_MEAN);
         let now = self.now;
         let last = self.up(id).last_mail.entry(range).or_default();
         *last = (*last).max(now + wait);
         let wait = *last - now;
-        self.on_node(id, wait, NodeEvent::Mail(range, input));
+        self.on_node(id, wait, event);
     }
 
     pub(super) fn step_range(&mut self, id: u64, range: GroupId, input: Input) {

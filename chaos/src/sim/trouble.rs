@@ -7,8 +7,10 @@ use flotilla_core::command::Command;
 use flotilla_core::proto::etcdserverpb::{
     MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest,
 };
-use flotilla_core::proto::internal::{Member, SplitRequest};
+use flotilla_core::GroupId;
+use flotilla_core::proto::internal::{Member, MergeRequest, SplitRequest};
 use flotilla_core::spine::Input;
+use flotilla_core::spine::ranges::Range;
 
 use super::event::Event;
 use super::node::OwnCommand;
@@ -58,6 +60,7 @@ impl World {
             Fault::MoveLeader => self.move_leader(),
             Fault::Members => {}
             Fault::Split => self.split(),
+            Fault::Merge => self.merge(),
         }
         let wait = 1 + self.chance.wait(self.plan.fault_every);
         self.after(wait, Event::Trouble);
@@ -235,6 +238,31 @@ impl World {
         }
         let key = format!("k{}", self.chance.below(self.plan.traffic.keys_count)).into();
         self.ask(id, Command::Split(SplitRequest { key }), OwnCommand::Split);
+    }
+
+    /// Somebody asks some node to merge a range with the next one, as that node knows them.
+    fn merge(&mut self) {
+        let up = self.up_ids();
+        let Some(id) = (!up.is_empty()).then(|| *self.chance.pick(&up)) else { return };
+        if self.nodes[&id].paused_until > self.now || self.up(id).stage.shown().index == 0 {
+            return;
+        }
+        let known = self.up(id).replica.state().ranges().clone();
+        let next = |left: &Range| {
+            let end = left.span.end.as_ref()?;
+            known.iter().find(|(_, right)| right.span.start == *end)
+        };
+        let pairs = known.iter().filter_map(|(left, range)| Some((left, next(range)?.0)));
+        let pairs: Vec<(GroupId, GroupId)> = pairs.collect();
+        if pairs.is_empty() {
+            return;
+        }
+        let (mut left, mut right) = *self.chance.pick(&pairs);
+        if self.chance.one_in(10) {
+            std::mem::swap(&mut left, &mut right);
+        }
+        let request = MergeRequest { left: left.0, right: right.0 };
+        self.ask(id, Command::Merge(request), OwnCommand::Merge);
     }
 
     /// A spare node is added as a learner, started, promoted, and removed again later; or, once,

@@ -226,6 +226,8 @@ impl World {
             NodeEvent::StoreFlushed { batches, index } => {
                 self.on_store_flushed(id, batches, index);
             }
+            NodeEvent::EndRange(range) => self.end_range(id, range),
+            NodeEvent::EndFlushed { batches, range } => self.end_log(id, batches, range),
             NodeEvent::Write(to) => self.on_write(id, to),
             NodeEvent::Dial(to) => self.on_dial(id, to),
             NodeEvent::Broken(to, connection) => self.on_broken(id, to, connection),

@@ -105,6 +105,8 @@ commands! {
     MoveLeader = 15, pb::MoveLeaderRequest, pb::MoveLeaderResponse;
     /// A range is cut in two.
     Split = 16, internal::SplitRequest, internal::SplitAnswer;
+    /// A range takes over the keys of the next one.
+    Merge = 17, internal::MergeRequest, internal::MergeAnswer;
 }
 
 /// What became of a request.

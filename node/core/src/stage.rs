@@ -15,10 +15,10 @@ use bytes::Bytes;
 use crate::command::{Outcome, RequestId};
 use crate::mvcc::layout::Revision;
 use crate::mvcc::{self, Event, Head};
-use crate::proto::Span;
 use crate::range::frontier::Frontier;
 use crate::range::stored::{self, Stored};
 use crate::spine::apply::{Applied as Writes, Cut, Requester};
+use crate::spine::ranges::Range;
 use crate::spine::state::{Position, State};
 use crate::spine::{self, Shown};
 use crate::view::{Batch, Column, View, ViewError};
@@ -46,6 +46,8 @@ pub struct Applied {
     pub spine: Option<Position>,
     /// Ranges whose replica here begins with it.
     pub begun: Vec<GroupId>,
+    /// Ranges whose replica here ends with it: another has their keys.
+    pub ended: Vec<GroupId>,
     /// Where ranges stand in it.
     pub ranges: BTreeMap<GroupId, stored::Position>,
     /// Answers to give once the batch is in the store.
@@ -74,6 +76,10 @@ pub struct Stage {
     /// Replicas whose state is from after a cut that the spine's state here does not know of, and
     /// where they end now: the keys behind are owned by nobody here.
     ahead_of_spine: BTreeMap<GroupId, Bytes>,
+    /// Ranges that have ceased and have a replica here: their keys are not taken over yet.
+    ceased: BTreeSet<GroupId>,
+    /// Ranges whose replica here has ended, and may have handed something in before it heard so.
+    ended: BTreeSet<GroupId>,
     /// Replicas that have not heard yet that the spine's state was replaced.
     unaware: BTreeSet<GroupId>,
     /// Some of the history before this is gone.
@@ -108,6 +114,8 @@ impl Stage {
             ahead,
             absent: BTreeSet::new(),
             ahead_of_spine: BTreeMap::new(),
+            ceased: BTreeSet::new(),
+            ended: BTreeSet::new(),
             unaware: BTreeSet::new(),
             floor: -1,
             incomplete: 0,
@@ -125,6 +133,18 @@ impl Stage {
         self.frontier = Frontier::new(self.position.index, head_of(self.position));
         self.absent.clear();
         self.ahead_of_spine.clear();
+        self.ceased.clear();
+        for range in stored::ids(view)? {
+            if state.has_ceased(range) {
+                self.ceased.insert(range);
+            } else if let Some(stored) = Stored::load(view, range)?
+                && state.ranges().get(range).is_none()
+            {
+                // It began before the spine's state here came so far.
+                self.frontier.join(range, Vec::new());
+                self.frontier.set_stored(range, &stored);
+            }
+        }
         for (range, known) in state.ranges().iter() {
             let Some(stored) = Stored::load(view, range)? else {
                 self.absent.insert(range);
@@ -133,7 +153,7 @@ impl Stage {
             let open = state.txns().open(range).map(|(id, share)| (id, share.prepared_at));
             self.frontier.join(range, open.collect());
             self.frontier.set_stored(range, &stored);
-            self.look_at_end(range, &known.span, &stored.span);
+            self.look_at_end(range, known, &stored);
             self.unaware.insert(range);
         }
         self.floor = mvcc::compaction_floor(view)?;
@@ -145,11 +165,16 @@ impl Stage {
     }
 
     /// The part of the store that belongs to a range was replaced by a newer one. Nothing more is
-    /// shown until its replica knows that it has everything.
+    /// shown until its replica knows that it has everything. Gives back the ranges whose replica here
+    /// has ended with it: what is new has their keys.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn replaced(&mut self, view: &dyn View, range: GroupId) -> Result<(), ViewError> {
+    pub fn replaced(
+        &mut self,
+        view: &dyn View,
+        range: GroupId,
+    ) -> Result<Vec<GroupId>, ViewError> {
         let state = State::load(view)?.ok_or_else(|| ViewError("the store is empty".into()))?;
         let stored = Stored::load(view, range)?;
         let stored = stored.ok_or_else(|| ViewError(format!("range {range} is not there")))?;
@@ -158,19 +183,35 @@ impl Stage {
         self.frontier.set_stored(range, &stored);
         self.absent.remove(&range);
         if let Some(known) = state.ranges().get(range) {
-            self.look_at_end(range, &known.span, &stored.span);
+            self.look_at_end(range, known, &stored);
         }
         self.forget_cut_off(view, &state)?;
         // Where it comes from, more may have been compacted than is shown here.
         self.floor = mvcc::compaction_floor(view)?;
         // Its events are not among those that are held back.
         self.incomplete = newest_revision(view, self.position.revision)?.max(self.incomplete);
-        Ok(())
+        self.end_replaced(view, &state)
     }
 
-    fn look_at_end(&mut self, range: GroupId, known: &Span, stored: &Span) {
-        match &stored.end {
-            Some(end) if known.contains(end) => {
+    /// Ranges that have ceased, and whose rows went when those of another were replaced.
+    fn end_replaced(&mut self, view: &dyn View, state: &State) -> Result<Vec<GroupId>, ViewError> {
+        let known = self.frontier.ranges().filter(|range| state.has_ceased(*range));
+        let ceased: BTreeSet<GroupId> = known.chain(self.ceased.iter().copied()).collect();
+        let mut ended = Vec::new();
+        for range in ceased {
+            if Stored::load(view, range)?.is_none() {
+                self.end(range);
+                ended.push(range);
+            }
+        }
+        Ok(ended)
+    }
+
+    /// A replica that ends before the range does is ahead, or has not taken over another yet.
+    fn look_at_end(&mut self, range: GroupId, known: &Range, stored: &Stored) {
+        let is_newer = stored.generation > known.generation;
+        match &stored.span.end {
+            Some(end) if is_newer && known.span.contains(end) => {
                 self.ahead_of_spine.insert(range, end.clone());
             }
             _ => {
@@ -260,6 +301,16 @@ impl Stage {
                     for cut in task.expected {
                         self.expect(cut);
                     }
+                    for join in task.merged {
+                        // Other replicas here may have been quicker than the spine's.
+                        self.absent.remove(&join.right);
+                        let left = Stored::load(view, join.left)?;
+                        let is_done = resolved.contains(&(join.left, join.id))
+                            || left.is_some_and(|left| left.tells_of(join.id, join.left_at));
+                        if is_done {
+                            self.frontier.remove(join.right);
+                        }
+                    }
                     applied.begun.extend(task.begun);
                     self.absent.extend(task.elsewhere);
                     let mut txns = Vec::new();
@@ -274,6 +325,7 @@ impl Stage {
                     let head = head_of(task.position);
                     self.frontier.fold(task.position.index, head, task.assigned, txns);
                 }
+                Work::Range(task) if self.ended.contains(&task.range) => {}
                 Work::Range(task) => {
                     for step in task.steps {
                         writes.carry_out(step, &mut applier)?;
@@ -284,6 +336,10 @@ impl Stage {
                         self.begin(view, child)?;
                         applied.begun.push(child);
                     }
+                    for right in task.ended {
+                        self.end(right);
+                        applied.ended.push(right);
+                    }
                     self.frontier.set_applied(task.range, task.position.seq);
                     for id in task.resolved {
                         self.frontier.set_resolved(task.range, id);
@@ -291,7 +347,10 @@ impl Stage {
                     }
                 }
                 Work::CatchingUp(range) => {
-                    self.frontier.rejoin(range);
+                    // One that has ceased is not waited for.
+                    if self.frontier.knows(range) {
+                        self.frontier.rejoin(range);
+                    }
                     self.unaware.remove(&range);
                 }
                 Work::CaughtUp(range) => self.frontier.set_caught_up(range),
@@ -316,7 +375,9 @@ impl Stage {
     /// The range has a replica here from now on. Its keys are shown if they were shown before.
     fn expect(&mut self, cut: Cut) {
         let is_here = !self.ahead_of_spine.contains_key(&cut.parent);
-        if is_here && self.frontier.shows(cut.parent) {
+        if self.frontier.knows(cut.child) {
+            // It began before the spine's state here came so far, and knows itself how it stands.
+        } else if is_here && self.frontier.shows(cut.parent) {
             self.frontier.begin(cut.child);
         } else {
             self.frontier.join(cut.child, Vec::new());
@@ -324,6 +385,21 @@ impl Stage {
         if self.ahead_of_spine.get(&cut.parent) == Some(&cut.key) {
             self.ahead_of_spine.remove(&cut.parent);
         }
+    }
+
+    /// The replica of a range ends. All that it ever had is in the store, and is another's.
+    fn end(&mut self, range: GroupId) {
+        self.frontier.remove(range);
+        self.ceased.remove(&range);
+        self.absent.remove(&range);
+        self.ahead_of_spine.remove(&range);
+        self.unaware.remove(&range);
+        self.ended.insert(range);
+    }
+
+    /// Whether the replica of a range here has ended: what it still wants done is not to be done.
+    pub fn has_ended(&self, range: GroupId) -> bool {
+        self.ended.contains(&range)
     }
 
     /// The replica of a range begins. Unless the spine has just said so, it may lack anything.

@@ -59,7 +59,8 @@ pub fn footprint(command: &Command) -> Footprint {
         | Command::MemberAttributes(_)
         | Command::Alarm(_)
         | Command::MoveLeader(_)
-        | Command::Split(_) => {}
+        | Command::Split(_)
+        | Command::Merge(_) => {}
     }
     Footprint {
         keys: uses.keys.into_iter().collect(),

@@ -27,7 +27,8 @@ pub fn quota_cost(command: &Command) -> u64 {
         | Command::MemberAttributes(_)
         | Command::Alarm(_)
         | Command::MoveLeader(_)
-        | Command::Split(_) => 0,
+        | Command::Split(_)
+        | Command::Merge(_) => 0,
     }
 }
 

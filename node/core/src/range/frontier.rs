@@ -81,6 +81,11 @@ impl Frontier {
         self.replicas.contains_key(&range)
     }
 
+    /// The ranges with a replica here.
+    pub fn ranges(&self) -> impl Iterator<Item = GroupId> {
+        self.replicas.keys().copied()
+    }
+
     /// The replica of a range finds out anew whether it has everything.
     pub fn rejoin(&mut self, range: GroupId) {
         let standing = self.replicas.entry(range).or_default();

@@ -1,5 +1,7 @@
 //! What the store keeps of a range beside its keys: how far its log is joined with the order.
 
+use std::ops::{Bound, ControlFlow};
+
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
@@ -45,12 +47,15 @@ pub struct Stored {
     pub prepared: Vec<PreparedTxn>,
     /// Its keys, as the log has them by then.
     pub span: Span,
+    /// Counts changes of the span, as the spine does.
+    pub generation: u64,
 }
 
 impl Stored {
     /// A range that begins: its log starts after index 1 of term 1, as every group's does.
     pub fn first(conf: ConfState, span: Span) -> Self {
-        Self { position: Position { index: 1, term: 1, seq: 0 }, conf, span, ..Self::default() }
+        let position = Position { index: 1, term: 1, seq: 0 };
+        Self { position, conf, span, generation: 1, ..Self::default() }
     }
 
     /// Whether the log, as far as it is joined, tells what became of a transaction that locked keys
@@ -68,7 +73,9 @@ impl Stored {
         let noted = self.noted;
         let (conf, prepared) = (Some(self.conf.clone()), self.prepared.clone());
         let (start, end) = (self.span.start.clone(), self.span.end.clone().unwrap_or_default());
-        let stored = StoredRange { index, term, seq, noted, conf, prepared, start, end };
+        let generation = self.generation;
+        let stored =
+            StoredRange { index, term, seq, noted, conf, prepared, start, end, generation };
         batch.put(Column::Meta, key(range), stored.encode_to_vec());
     }
 
@@ -80,11 +87,34 @@ impl Stored {
         let Some(value) = view.get(Column::Meta, &key(range))? else { return Ok(None) };
         let stored = StoredRange::decode(value)
             .map_err(|error| ViewError(format!("row of range {range}: {error}")))?;
-        let StoredRange { index, term, seq, noted, conf, prepared, start, end } = stored;
+        let StoredRange { index, term, seq, noted, conf, prepared, start, end, generation } =
+            stored;
         let position = Position { index, term, seq };
         let span = Span { start, end: (!end.is_empty()).then_some(end) };
-        Ok(Some(Self { position, noted, conf: conf.unwrap_or_default(), prepared, span }))
+        let conf = conf.unwrap_or_default();
+        Ok(Some(Self { position, noted, conf, prepared, span, generation }))
     }
+}
+
+/// The ranges with a row.
+///
+/// # Errors
+/// The store cannot be read, or a row is damaged.
+pub fn ids(view: &dyn View) -> Result<Vec<GroupId>, ViewError> {
+    let (from, to) = ([ROW], [ROW + 1]);
+    let bounds = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+    let (mut ids, mut damage) = (Vec::new(), None);
+    view.scan(Column::Meta, bounds.0, bounds.1, &mut |key, _| match key[1..].try_into() {
+        Ok(id) => {
+            ids.push(GroupId(u64::from_be_bytes(id)));
+            ControlFlow::Continue(())
+        }
+        Err(_) => {
+            damage = Some(ViewError(format!("row {key:02x?} of a range")));
+            ControlFlow::Break(())
+        }
+    })?;
+    damage.map_or(Ok(ids), Err)
 }
 
 /// Whether a row of Meta is kept by a range.

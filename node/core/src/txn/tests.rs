@@ -71,7 +71,7 @@ fn head(revision: i64) -> Head {
 fn lock(key: &'static str, range_end: &'static str) -> Lock {
     let (key, range_end) =
         (Bytes::from_static(key.as_bytes()), Bytes::from_static(range_end.as_bytes()));
-    Lock { key, range_end, is_write: true, lease: 0 }
+    Lock { key, range_end, is_write: true, ..Lock::default() }
 }
 
 #[test]

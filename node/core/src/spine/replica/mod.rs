@@ -182,6 +182,9 @@ pub enum Effect {
     /// This node is to hold a replica of a range and has nothing of it: begin one without a state,
     /// for the leader to fill.
     Begin(GroupId),
+    /// The replica of a range that was merged away has ended here: after what it was sent, drop its
+    /// machine, and once the store is durable, its log.
+    End(GroupId),
 }
 
 /// One message between two nodes.

@@ -48,6 +48,11 @@ impl Here {
         led.map(|(range, _)| *range)
     }
 
+    /// Whether a replica of a range has said anything and has not ended.
+    pub(super) fn is_running(&self, range: GroupId) -> bool {
+        self.roles.contains_key(&range)
+    }
+
     /// The leader of a range, as its replica here knows it.
     pub(super) fn leader(&self, range: GroupId) -> Option<NodeId> {
         self.roles.get(&range)?.leader
@@ -103,8 +108,9 @@ impl Replica {
         here.filter(|(range, _)| self.ranges.leader(*range).is_none()).count()
     }
 
+    /// One that has ceased goes on here until its keys are taken over.
     pub(super) fn tell(&mut self, range: GroupId, input: Input) {
-        if self.is_here(range) {
+        if self.is_here(range) || self.state.has_ceased(range) {
             self.out.push(Effect::Range(range, input));
         }
     }
@@ -119,6 +125,16 @@ impl Replica {
             Tell::WantTicket(n) => self.tickets.want_range(range, n, self.now),
             Tell::Reply(to, outcome) => self.reply(to, outcome),
             Tell::Unproposed(to, command) => self.refuse_unproposed(to, command),
+            Tell::WantFinish(right, index) => {
+                self.out.push(Effect::Range(right, Input::Finish(index)));
+            }
+            Tell::Retired => {
+                self.ranges.roles.remove(&range);
+                self.ranges.begun.remove(&range);
+                self.ranges.reports.retain(|report| report.range != range.0);
+                self.is_unpark_due = true;
+                self.out.push(Effect::End(range));
+            }
             Tell::Role(role) => {
                 let before = self.ranges.roles.insert(range, role);
                 let is_news = before.is_none_or(|before| before.leader != role.leader);
@@ -154,6 +170,13 @@ impl Replica {
             self.ranges.begun.insert(range);
             self.out.push(Effect::Begin(range));
         }
+        // Nobody fills a replica of a range that has ceased.
+        let begun: Vec<GroupId> = self.ranges.begun.iter().copied().collect();
+        for range in begun.into_iter().filter(|range| self.state.has_ceased(*range)) {
+            if Stored::load(view, range)?.is_none() {
+                self.out.push(Effect::Range(range, Input::Retire));
+            }
+        }
         Ok(())
     }
 
@@ -187,7 +210,8 @@ impl Replica {
     pub(super) fn tell_decided(&mut self, id: RequestId, commit: Option<&TxnCommit>) {
         let is_concerned =
             |range: &GroupId| commit.is_none_or(|commit| commit.ranges.contains(&range.0));
-        let led: Vec<GroupId> = self.ranges.led().filter(is_concerned).collect();
+        let led = self.ranges.led().filter(|range| !self.state.has_ceased(*range));
+        let led: Vec<GroupId> = led.filter(is_concerned).collect();
         for range in led {
             let decision = self.state.decision(range, id).unwrap_or(Decision::Abort);
             self.tell(range, Input::Decided(id, decision));
@@ -253,9 +277,11 @@ impl Replica {
     /// Tells every replica here.
     pub(super) fn tell_all(&mut self, input: impl Fn() -> Input) {
         let known = self.state.ranges().iter().map(|(range, _)| range);
-        let here: Vec<GroupId> = known.filter(|range| self.is_here(*range)).collect();
-        for range in here {
-            self.tell(range, input());
+        let known = known.filter(|range| self.is_here(*range));
+        // Some are ahead of this state, or have ceased and are not taken over yet.
+        let all: BTreeSet<GroupId> = known.chain(self.ranges.roles.keys().copied()).collect();
+        for range in all {
+            self.out.push(Effect::Range(range, input()));
         }
     }
 
