@@ -86,6 +86,7 @@ impl World {
     /// A replica that has nothing, of which somebody else will send a snapshot.
     pub(super) fn begin_empty(&mut self, id: u64, range: GroupId) {
         self.see("empty replica begun");
+        self.say(|| format!("node {id} begins range {range} without a state"));
         let Recovered { hard_state, .. } = self.nodes[&id].log.recovered(range);
         let hard_state = group::HardState { commit: 0, ..hard_state };
         let recovered = Recovered { hard_state, ..Recovered::joining() };
@@ -144,6 +145,7 @@ impl World {
             return;
         }
         self.see("range begun");
+        self.say(|| format!("node {id} begins range {range}"));
         if let Err(error) = self.start_range(id, range) {
             self.invariants.break_with(format!("node {id}, range {range}: {error}"));
             return;
