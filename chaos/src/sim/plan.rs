@@ -217,7 +217,7 @@ impl Plan {
     fn draw_cuts(&mut self, chance: &mut Chance, options: &Options) {
         let is_split = match options.is_split {
             Some(is_split) => is_split,
-            None => true,
+            None => options.mutant.is_none() && chance.one_in(2),
         };
         self.is_split = is_split;
         if !is_split {
@@ -230,7 +230,7 @@ impl Plan {
             self.faults.push(Fault::Split);
         }
         // What was cut comes together again, and is cut anew.
-        let merges = chance.between(6, 14); self.fault_every /= 3; for _ in 0..6 { self.faults.push(Fault::Split); }
+        let merges = chance.below(4);
         self.faults.extend((0..merges).map(|_| Fault::Merge));
     }
 
