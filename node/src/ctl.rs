@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use flotilla_proto::internal::admin_client::AdminClient;
-use flotilla_proto::internal::{RangeInfo, RangeListRequest, SplitRequest};
+use flotilla_proto::internal::{MergeRequest, RangeInfo, RangeListRequest, SplitRequest};
 use tonic::transport::{Channel, Endpoint};
 
 const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:2379";
@@ -15,6 +15,7 @@ const USAGE: &str = "\
 usage: flotilla ctl [--endpoint URL] COMMAND
   ranges        all ranges: keys, replicas, leader, writes
   split KEY     cut the range that owns KEY there
+  merge KEY     merge the range that begins at KEY into the one before it; or give its number
   explain KEY   which range owns KEY, who leads it, and where it came from";
 
 /// What is asked.
@@ -22,6 +23,7 @@ usage: flotilla ctl [--endpoint URL] COMMAND
 enum Command {
     Ranges,
     Split(String),
+    Merge(String),
     Explain(String),
 }
 
@@ -65,6 +67,7 @@ fn parse(arguments: &[String]) -> Option<(String, Command)> {
     let command = match words[..] {
         ["ranges"] => Command::Ranges,
         ["split", key] => Command::Split(key.to_owned()),
+        ["merge", key] => Command::Merge(key.to_owned()),
         ["explain", key] => Command::Explain(key.to_owned()),
         _ => return None,
     };
@@ -82,6 +85,11 @@ async fn carry_out(endpoint: &str, command: Command) -> anyhow::Result<String> {
             let range = answer.map_err(describe)?.into_inner().range;
             format!("range {range} begins at {key}\n")
         }
+        Command::Merge(which) => {
+            let request = neighbours(&ranges(&mut client).await?, &which)?;
+            let range = client.merge(request).await.map_err(describe)?.into_inner().range;
+            format!("range {range} has the keys of range {}\n", request.right)
+        }
         Command::Explain(key) => explain(&ranges(&mut client).await?, &key),
     })
 }
@@ -89,6 +97,19 @@ async fn carry_out(endpoint: &str, command: Command) -> anyhow::Result<String> {
 async fn ranges(client: &mut AdminClient<Channel>) -> anyhow::Result<Vec<RangeInfo>> {
     let answer = client.range_list(RangeListRequest {}).await.map_err(describe)?;
     Ok(answer.into_inner().ranges)
+}
+
+/// The range that begins at a key, or has this number, is to be merged into the one before it.
+fn neighbours(ranges: &[RangeInfo], which: &str) -> anyhow::Result<MergeRequest> {
+    let others = || ranges.iter().filter(|range| range.range != 0);
+    let begins = others().find(|range| range.start == which.as_bytes());
+    let right = begins.or_else(|| others().find(|range| which.parse() == Ok(range.range)));
+    let right = right.ok_or_else(|| anyhow::anyhow!("no range begins at {which}"))?;
+    let left = others().find(|range| !range.end.is_empty() && range.end == right.start);
+    let left = left.ok_or_else(|| {
+        anyhow::anyhow!("range {} cannot be merged: range 0 has the keys before it", right.range)
+    })?;
+    Ok(MergeRequest { left: left.range, right: right.range })
 }
 
 fn describe(status: tonic::Status) -> anyhow::Error {
@@ -174,9 +195,30 @@ mod tests {
         assert_eq!(parsed, Some(expected));
         let parsed = parse(&words("ranges --endpoint=https://x:1")).map(|it| it.0);
         assert_eq!(parsed.as_deref(), Some("https://x:1"));
-        for wrong in ["", "split", "ranges now", "--endpoint", "--endpoints x ranges"] {
+        let parsed = parse(&words("merge a/b")).map(|it| it.1);
+        assert_eq!(parsed, Some(Command::Merge("a/b".to_owned())));
+        for wrong in ["", "split", "merge", "ranges now", "--endpoint", "--endpoints x ranges"] {
             assert_eq!(parse(&words(wrong)), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_range_is_merged_into_the_one_before_it() {
+        let range = |range, start: &'static str, end: &'static str| RangeInfo {
+            range,
+            start: start.into(),
+            end: end.into(),
+            ..RangeInfo::default()
+        };
+        let ranges = [range(3, "2", "b"), range(2, "b", "m"), range(5, "x", ""), range(0, "", "")];
+        let pair = |which| neighbours(&ranges, which).ok().map(|it| (it.left, it.right));
+        assert_eq!(pair("b"), Some((3, 2)));
+        // A key that is a border comes before a number.
+        assert_eq!(pair("2"), None, "range 0 is before range 3");
+        assert_eq!((pair("x"), pair("5")), (None, None), "range 0 is between");
+        assert_eq!(pair("c"), None, "no border");
+        let ranges = [range(3, "a", "b"), range(2, "b", "")];
+        assert_eq!(neighbours(&ranges, "2").ok(), Some(MergeRequest { left: 3, right: 2 }));
     }
 
     #[test]

@@ -11,9 +11,11 @@ use anyhow::Context as _;
 use flotilla_core::group;
 use flotilla_core::membership::Policy;
 use flotilla_core::range::replica::Input;
+use flotilla_core::range::stored;
 use flotilla_core::spine::{self, Replica};
 use flotilla_core::stage::Stage;
 use flotilla_core::time::{Length, Time};
+use flotilla_core::view::Batch;
 use flotilla_core::{GroupId, NodeId};
 use tokio::sync::{Notify, mpsc};
 
@@ -89,8 +91,11 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         0 => Stage::joining(),
         _ => Stage::open(&store)?,
     };
-    let known_ranges: Vec<GroupId> = state.ranges().iter().map(|(range, _)| range).collect();
-    if !known_ranges.is_empty() {
+    // Some of them the spine's state may not know yet, or not any more.
+    let ranges_here = stored::ids(&store)?;
+    let ended = look_at_ended(&store, &state, &ranges_here, &logs)?;
+    let has_ranges = !ranges_here.is_empty() || state.ranges().iter().next().is_some();
+    if has_ranges {
         // Until the apply thread has looked.
         board.set_whole(false);
     }
@@ -147,7 +152,8 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     };
     let actor = SpineActor::new(parts, reports, events).start();
     router.register(GroupId::SPINE, actor.clone().recipient());
-    for range in &known_ranges {
+    ended.into_iter().for_each(|range| maker.forget(range));
+    for range in &ranges_here {
         if let Some(replica) = maker.restart(*range, &actor)? {
             ranges.insert(*range, replica);
         }
@@ -160,7 +166,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     for listener in listeners.peers {
         actix::spawn(peer::serve(listener, board.clone(), store.clone(), peer_events.clone()));
     }
-    if !known_ranges.is_empty() && !until_shown(&board, &removed).await {
+    if has_ranges && !until_shown(&board, &removed).await {
         return Ok(applying);
     }
     let accepting = workers.accept(listeners.clients);
@@ -180,6 +186,34 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     wal_closed.await?;
     tracing::info!("stopped");
     Ok(applying)
+}
+
+/// Ranges of which the log remembers what nobody needs: they have ended here, and a crash came between
+/// the store and the log. What the store keeps of those that ended and are in no log is dropped once
+/// the spine's state has come to their end.
+fn look_at_ended(
+    store: &Store,
+    state: &spine::State,
+    ranges_here: &[GroupId],
+    logs: &wal::Recovered,
+) -> anyhow::Result<Vec<GroupId>> {
+    let ended = stored::ended_ids(store)?;
+    let mut batch = Batch::default();
+    for range in &ended {
+        if !logs.groups.contains_key(range) && state.has_ceased(*range) {
+            stored::forget_ended(*range, &mut batch);
+        }
+    }
+    store.apply(&batch)?;
+    // A range that begins anew here, when its parent comes there, needs its log from the beginning.
+    let is_of_use = |range: &GroupId, log: &wal::GroupLog| {
+        ranges_here.contains(range)
+            || !state.has_ceased(*range)
+            || log.truncated.0 <= group::Recovered::FIRST.index && !log.entries.is_empty()
+    };
+    let logs = logs.groups.iter();
+    let useless = logs.filter(|(range, log)| ended.contains(range) || !is_of_use(range, log));
+    Ok(useless.map(|(range, _)| *range).collect())
 }
 
 fn open_wal(

@@ -134,8 +134,7 @@ impl World {
         for (range, position) in ranges {
             self.mail(id, range, range::replica::Input::Applied(position));
         }
-        self.end_ranges(id, &ended);
-        self.report(id, Report::Applied { spine, shown, remote, answered, begun });
+        self.report(id, Report::Applied { spine, shown, remote, answered, begun, ended });
         if self.chance.one_in(self.plan.store_flush_one_in) {
             self.flush_some(id);
         }
@@ -190,12 +189,11 @@ impl World {
         if !ended.is_empty() {
             self.see("merged range replaced by a snapshot");
         }
-        self.end_ranges(id, &ended);
         let (remote, answered) = (Vec::new(), Vec::new());
         let shown = Some(shown).filter(|shown| shown.index > 0);
         self.report(
             id,
-            Report::Applied { spine: None, shown, remote, answered, begun: Vec::new() },
+            Report::Applied { spine: None, shown, remote, answered, begun: Vec::new(), ended },
         );
     }
 

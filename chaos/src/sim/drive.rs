@@ -140,7 +140,7 @@ impl World {
                 }
                 self.step(id, Input::Persisted(token));
             }
-            Report::Applied { spine, shown, remote, answered, begun } => {
+            Report::Applied { spine, shown, remote, answered, begun, ended } => {
                 for (to, outcome) in remote {
                     let answer = spine::encode_answer(to.id, &outcome);
                     self.gather(id, to.node.0, Parcel::Answer(answer));
@@ -158,6 +158,7 @@ impl World {
                 for range in begun {
                     self.begin_range(id, range);
                 }
+                self.end_ranges(id, ended);
             }
             Report::Tell(range, tell) => self.step(id, Input::Range(range, tell)),
             Report::Flushed(index) => self.step(id, Input::Flushed(index)),

@@ -76,6 +76,7 @@ pub(super) enum Report {
         answered: Vec<u64>,
         /// Ranges whose replica begins here.
         begun: Vec<GroupId>,
+        ended: Vec<GroupId>,
     },
     /// The machine of another range tells something.
     Tell(GroupId, range::Tell),

@@ -9,10 +9,11 @@ use flotilla_core::range::stored::{self, Stored};
 use flotilla_core::spine::{Parcel, State};
 use flotilla_core::stage::Work;
 use flotilla_core::time::Length;
+use flotilla_core::view::Batch;
 use flotilla_core::{GroupId, NodeId};
 
 use super::event::{NodeEvent, Report};
-use super::log_disk::Record;
+use super::log_disk::{Log, Record};
 use super::node::Job;
 use super::world::World;
 
@@ -26,22 +27,41 @@ impl World {
     pub(super) fn start_ranges(&mut self, id: u64, state: &State) -> Result<(), String> {
         let node = self.nodes.get_mut(&id).expect("a node starts");
         let here = stored::ids(&node.store.view).map_err(|it| it.to_string())?;
-        // Of one that was taken over, only the log may be left.
-        let logs: Vec<GroupId> = node.log.durable.keys().copied().collect();
-        for range in logs {
-            if state.has_ceased(range) && !here.contains(&range) {
-                node.log.write(range, Record::Remove)?;
+        let ended = stored::ended_ids(&node.store.view).map_err(|it| it.to_string())?;
+        let mut batch = Batch::default();
+        for range in &ended {
+            if !node.log.durable.contains_key(range) && state.has_ceased(*range) {
+                stored::forget_ended(*range, &mut batch);
             }
+        }
+        node.store.apply(batch);
+        let is_of_use = |range: &GroupId, log: &Log| {
+            here.contains(range)
+                || !state.has_ceased(*range)
+                || log.truncated.index <= Recovered::FIRST.index && !log.entries.is_empty()
+        };
+        let logs = node.log.durable.iter();
+        let useless = logs.filter(|(range, log)| ended.contains(range) || !is_of_use(range, log));
+        let useless: Vec<GroupId> = useless.map(|(range, _)| *range).collect();
+        for range in &useless {
+            node.log.write(*range, Record::Remove)?;
+        }
+        if !useless.is_empty() {
+            self.see("log of a merged range left by a crash");
         }
         here.into_iter().try_for_each(|range| self.start_range(id, range))
     }
 
     /// Replicas have ended: another range has their keys.
-    pub(super) fn end_ranges(&mut self, id: u64, ended: &[GroupId]) {
+    pub(super) fn end_ranges(&mut self, id: u64, ended: Vec<GroupId>) {
         for range in ended {
             self.see("range taken over");
             self.say(|| format!("node {id} has range {range} no more"));
-            self.mail(id, *range, Input::Retire);
+            if self.up(id).ranges.contains_key(&range) {
+                self.mail(id, range, Input::Retire);
+            } else {
+                self.plan_end_log(id, range);
+            }
         }
     }
 
@@ -52,6 +72,10 @@ impl World {
             return;
         }
         self.see("merged range retired");
+        self.plan_end_log(id, range);
+    }
+
+    fn plan_end_log(&mut self, id: u64, range: GroupId) {
         let batches = self.nodes[&id].store.unflushed_count();
         let wait = self.chance.wait(self.plan.flush_mean * 10);
         self.on_node(id, wait, NodeEvent::EndFlushed { batches, range });

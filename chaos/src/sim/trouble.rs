@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use flotilla_core::GroupId;
 use flotilla_core::command::Command;
 use flotilla_core::proto::etcdserverpb::{
     MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest,
 };
-use flotilla_core::GroupId;
 use flotilla_core::proto::internal::{Member, MergeRequest, SplitRequest};
 use flotilla_core::spine::Input;
 use flotilla_core::spine::ranges::Range;

@@ -405,7 +405,14 @@ impl World {
             let (remote, answered) = (Vec::new(), Vec::new());
             self.report(
                 id,
-                Report::Applied { spine: None, shown, remote, answered, begun: Vec::new() },
+                Report::Applied {
+                    spine: None,
+                    shown,
+                    remote,
+                    answered,
+                    begun: Vec::new(),
+                    ended: Vec::new(),
+                },
             );
         }
         self.on_node(id, 0, NodeEvent::Timer);

@@ -78,7 +78,8 @@ pub struct Stage {
     ahead_of_spine: BTreeMap<GroupId, Bytes>,
     /// Ranges that have ceased and have a replica here: their keys are not taken over yet.
     ceased: BTreeSet<GroupId>,
-    /// Ranges whose replica here has ended, and may have handed something in before it heard so.
+    /// Ranges whose replica here has ended, and may have handed something in before it heard so. The
+    /// spine's state may come to their beginning only now.
     ended: BTreeSet<GroupId>,
     /// Replicas that have not heard yet that the spine's state was replaced.
     unaware: BTreeSet<GroupId>,
@@ -96,6 +97,7 @@ impl Stage {
     pub fn open(view: &dyn View) -> Result<Self, ViewError> {
         // Nothing is shown before every range here has what was numbered when the node went down.
         let mut stage = Self::joining();
+        stage.ended = stored::ended_ids(view)?.into_iter().collect();
         stage.take_over(view)?;
         stage.unaware.clear();
         stage.advance();
@@ -170,11 +172,7 @@ impl Stage {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn replaced(
-        &mut self,
-        view: &dyn View,
-        range: GroupId,
-    ) -> Result<Vec<GroupId>, ViewError> {
+    pub fn replaced(&mut self, view: &dyn View, range: GroupId) -> Result<Vec<GroupId>, ViewError> {
         let state = State::load(view)?.ok_or_else(|| ViewError("the store is empty".into()))?;
         let stored = Stored::load(view, range)?;
         let stored = stored.ok_or_else(|| ViewError(format!("range {range} is not there")))?;
@@ -190,15 +188,29 @@ impl Stage {
         self.floor = mvcc::compaction_floor(view)?;
         // Its events are not among those that are held back.
         self.incomplete = newest_revision(view, self.position.revision)?.max(self.incomplete);
-        self.end_replaced(view, &state)
+        self.end_replaced(view, &state, range, &stored)
     }
 
-    /// Ranges that have ceased, and whose rows went when those of another were replaced.
-    fn end_replaced(&mut self, view: &dyn View, state: &State) -> Result<Vec<GroupId>, ViewError> {
-        let known = self.frontier.ranges().filter(|range| state.has_ceased(*range));
-        let ceased: BTreeSet<GroupId> = known.chain(self.ceased.iter().copied()).collect();
+    /// Ranges whose rows went when those of another were replaced. The state of the spine here may
+    /// not know yet that they have ceased.
+    fn end_replaced(
+        &mut self,
+        view: &dyn View,
+        state: &State,
+        by: GroupId,
+        stored: &Stored,
+    ) -> Result<Vec<GroupId>, ViewError> {
+        let is_newer =
+            state.ranges().get(by).is_none_or(|known| stored.generation > known.generation);
+        let has_gone = |range: GroupId| match state.ranges().get(range) {
+            // One that is to be cut off the new rows is still to come.
+            Some(known) => is_newer && stored.span.contains(&known.span.start),
+            None => true,
+        };
+        let known: BTreeSet<GroupId> =
+            self.frontier.ranges().chain(self.ceased.iter().copied()).collect();
         let mut ended = Vec::new();
-        for range in ceased {
+        for range in known.into_iter().filter(|range| has_gone(*range)) {
             if Stored::load(view, range)?.is_none() {
                 self.end(range);
                 ended.push(range);
@@ -305,7 +317,8 @@ impl Stage {
                         // Other replicas here may have been quicker than the spine's.
                         self.absent.remove(&join.right);
                         let left = Stored::load(view, join.left)?;
-                        let is_done = resolved.contains(&(join.left, join.id))
+                        let is_done = self.ended.contains(&join.right)
+                            || resolved.contains(&(join.left, join.id))
                             || left.is_some_and(|left| left.tells_of(join.id, join.left_at));
                         if is_done {
                             self.frontier.remove(join.right);
@@ -375,7 +388,7 @@ impl Stage {
     /// The range has a replica here from now on. Its keys are shown if they were shown before.
     fn expect(&mut self, cut: Cut) {
         let is_here = !self.ahead_of_spine.contains_key(&cut.parent);
-        if self.frontier.knows(cut.child) {
+        if self.frontier.knows(cut.child) || self.ended.contains(&cut.child) {
             // It began before the spine's state here came so far, and knows itself how it stands.
         } else if is_here && self.frontier.shows(cut.parent) {
             self.frontier.begin(cut.child);

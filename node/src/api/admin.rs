@@ -1,4 +1,4 @@
-//! What an operator may ask beside etcd's API: the ranges, and to cut one.
+//! What an operator may ask beside etcd's API: the ranges, to cut one, and to merge two.
 
 use flotilla_core::Error;
 use flotilla_core::command::{Answer, Command};
@@ -21,6 +21,17 @@ pub(super) async fn split(
     let answer = context.router.submit(Command::Split(request)).await?;
     Ok(expect_answer(answer, |answer| match answer {
         Answer::Split(answer) => Some(answer),
+        _ => None,
+    }))
+}
+
+pub(super) async fn merge(
+    context: &Context,
+    request: pb::MergeRequest,
+) -> Result<pb::MergeAnswer, Error> {
+    let answer = context.router.submit(Command::Merge(request)).await?;
+    Ok(expect_answer(answer, |answer| match answer {
+        Answer::Merge(answer) => Some(answer),
         _ => None,
     }))
 }

@@ -113,6 +113,7 @@ methods! {
     HealthList = "grpc.health.v1.Health" "List" Unary Refused;
     RangeList = "flotilla.internal.Admin" "RangeList" Unary Served;
     Split = "flotilla.internal.Admin" "Split" Unary Refused;
+    Merge = "flotilla.internal.Admin" "Merge" Unary Refused;
 }
 
 /// What a client is told of a path that names no method, in the words of grpc-go.

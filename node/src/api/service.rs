@@ -116,6 +116,7 @@ impl Service {
             Method::HealthList => unary!(health::list),
             Method::RangeList => unary!(admin::range_list),
             Method::Split => unary!(admin::split),
+            Method::Merge => unary!(admin::merge),
         }
     }
 }

@@ -5,7 +5,7 @@ use flotilla_core::spine::{Cluster, Effect, Status};
 use flotilla_core::stage::Work;
 use flotilla_core::{GroupId, group};
 
-use super::{ApplyMessage, Completion, Mail, SpineActor, deliver};
+use super::{ApplyMessage, Completion, EndRange, Mail, SpineActor, deliver};
 use crate::supervise::fatal;
 
 impl SpineActor {
@@ -58,6 +58,12 @@ impl SpineActor {
             Effect::Begin(range) => {
                 let actor = self.address.clone().expect("an actor that was started has one");
                 self.begin_empty(range, &actor);
+            }
+            Effect::End(range) => {
+                // What was sent to it comes first.
+                if let Some(actor) = self.parts.ranges.remove(range) {
+                    deliver(&actor, EndRange);
+                }
             }
         }
     }

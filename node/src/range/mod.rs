@@ -34,7 +34,7 @@ pub use deliver::deliver;
 pub use entry::{from_wal, to_wal};
 pub use maker::{Maker, OperatingSystem};
 pub use outbox::Outbox;
-pub use replica::{HandOverRange, LeadRange, Mail, RangeActor, Received, Said};
+pub use replica::{EndRange, HandOverRange, LeadRange, Mail, RangeActor, Received, Said};
 
 use crate::peer::{self, Peers};
 use crate::router::{Board, Pending, Request};
@@ -70,6 +70,8 @@ pub enum Completion {
         answered: Vec<u64>,
         /// Ranges whose replica on this node begins.
         begun: Vec<GroupId>,
+        /// Ranges whose replica on this node has ended: another has their keys.
+        ended: Vec<GroupId>,
     },
     /// The store is durable up to this index.
     Flushed(u64),
@@ -207,7 +209,7 @@ impl SpineActor {
                 self.parts.outbox.send_appends();
                 self.step(Input::Persisted(token));
             }
-            Completion::Applied { spine, shown, remote, answered, begun } => {
+            Completion::Applied { spine, shown, remote, answered, begun, ended } => {
                 self.parts.outbox.send_tasks();
                 for (to, outcome) in remote {
                     let answer = spine::encode_answer(to.id, &outcome);
@@ -225,6 +227,9 @@ impl SpineActor {
                 for range in begun {
                     self.begin_range(range, ctx);
                 }
+                for range in ended {
+                    self.end_range(range);
+                }
             }
             Completion::Flushed(index) => self.step(Input::Flushed(index)),
             Completion::SnapshotInstalled => self.step(Input::SnapshotInstalled),
@@ -235,7 +240,8 @@ impl SpineActor {
     fn begin_range(&mut self, range: GroupId, ctx: &Context<Self>) {
         let replica = match self.parts.maker.restart(range, &ctx.address()) {
             Ok(Some(replica)) => replica,
-            Ok(None) => fatal(&format!("range {range} is to begin and is not in the store")),
+            // It has ended meanwhile, as a snapshot of another range has its keys.
+            Ok(None) => return,
             Err(error) => fatal(&error.to_string()),
         };
         tracing::info!(%range, "a replica of a range begins");
@@ -243,6 +249,17 @@ impl SpineActor {
             deliver(&replica, LeadRange);
         }
         self.parts.ranges.insert(range, replica);
+        self.publish_ranges();
+    }
+
+    /// Another range has its keys here. Its machine is told, and says so when it is done.
+    fn end_range(&mut self, range: GroupId) {
+        tracing::info!(%range, "a replica of a range ends: it was merged");
+        if self.parts.ranges.get(range).is_some() {
+            self.mail(range, flotilla_core::range::replica::Input::Retire);
+        } else {
+            self.parts.maker.forget(range);
+        }
         self.publish_ranges();
     }
 
@@ -333,6 +350,11 @@ impl Ranges {
     /// The actor of a range.
     pub fn get(&self, range: GroupId) -> Option<Addr<RangeActor>> {
         self.actors.get(&range).map(|actor| actor.value().clone())
+    }
+
+    /// An actor is not to be reached any more.
+    pub fn remove(&self, range: GroupId) -> Option<Addr<RangeActor>> {
+        self.actors.remove(&range).map(|(_, actor)| actor)
     }
 
     /// All of them.

@@ -10,11 +10,14 @@ use crate::command::RequestId;
 use crate::group;
 use crate::proto::Span;
 use crate::proto::internal::{ConfState, Prepare, PreparedTxn, StoredRange};
+use crate::snapshot::NODE_LOCAL;
 use crate::spine::txns;
 use crate::view::{Batch, Column, View, ViewError};
 
 /// First byte of a Meta key of a range; its id follows, big-endian. See `spine::state` for others.
 const ROW: u8 = b'p';
+/// First bytes of a Meta key, local to the node, of a range that has ended here.
+const ENDED: [u8; 2] = [NODE_LOCAL, b'e'];
 
 /// Where the state of a range stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,19 +104,49 @@ impl Stored {
 /// # Errors
 /// The store cannot be read, or a row is damaged.
 pub fn ids(view: &dyn View) -> Result<Vec<GroupId>, ViewError> {
-    let (from, to) = ([ROW], [ROW + 1]);
-    let bounds = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+    ids_after(view, &[ROW])
+}
+
+/// Ranges that have ended here: others have their keys. Their rows are gone, what they left in the log
+/// is perhaps not.
+///
+/// # Errors
+/// The store cannot be read, or a row is damaged.
+pub fn ended_ids(view: &dyn View) -> Result<Vec<GroupId>, ViewError> {
+    ids_after(view, &ENDED)
+}
+
+/// The range ends: another has its keys with this batch.
+pub fn end(range: GroupId, batch: &mut Batch) {
+    batch.delete(Column::Meta, key(range));
+    batch.put(Column::Meta, key_after(&ENDED, range), Bytes::new());
+}
+
+/// The log has nothing of a range that has ended, and nobody will ask for it again.
+pub fn forget_ended(range: GroupId, batch: &mut Batch) {
+    batch.delete(Column::Meta, key_after(&ENDED, range));
+}
+
+fn ids_after(view: &dyn View, prefix: &[u8]) -> Result<Vec<GroupId>, ViewError> {
+    let mut to = prefix.to_vec();
+    *to.last_mut().expect("a prefix has a byte") += 1;
+    let bounds = (Bound::Included(prefix), Bound::Excluded(&to[..]));
     let (mut ids, mut damage) = (Vec::new(), None);
-    view.scan(Column::Meta, bounds.0, bounds.1, &mut |key, _| match key[1..].try_into() {
-        Ok(id) => {
-            ids.push(GroupId(u64::from_be_bytes(id)));
-            ControlFlow::Continue(())
-        }
-        Err(_) => {
-            damage = Some(ViewError(format!("row {key:02x?} of a range")));
-            ControlFlow::Break(())
-        }
-    })?;
+    view.scan(
+        Column::Meta,
+        bounds.0,
+        bounds.1,
+        &mut |key, _| match key[prefix.len()..].try_into() {
+            Ok(id) => {
+                ids.push(GroupId(u64::from_be_bytes(id)));
+                ControlFlow::Continue(())
+            }
+            Err(_) => {
+                damage = Some(ViewError(format!("row {key:02x?} of a range")));
+                ControlFlow::Break(())
+            }
+        },
+    )?;
     damage.map_or(Ok(ids), Err)
 }
 
@@ -124,8 +157,12 @@ pub fn is_row(key: &[u8]) -> bool {
 
 /// The key of a range's row in Meta.
 pub fn key(range: GroupId) -> Bytes {
-    let mut key = BytesMut::with_capacity(9);
-    key.put_u8(ROW);
+    key_after(&[ROW], range)
+}
+
+fn key_after(prefix: &[u8], range: GroupId) -> Bytes {
+    let mut key = BytesMut::with_capacity(prefix.len() + 8);
+    key.put_slice(prefix);
     key.put_u64(range.0);
     key.freeze()
 }

@@ -63,7 +63,7 @@ impl Install {
                 if self.scope.group() != GroupId::SPINE {
                     batch.delete(Column::Meta, stored::key(self.scope.group()));
                     for range in self.scope.taken_over(live)? {
-                        batch.delete(Column::Meta, stored::key(range));
+                        stored::end(range, &mut batch);
                     }
                 }
                 Ok(batch)

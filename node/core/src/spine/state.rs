@@ -570,7 +570,8 @@ impl State {
             return Verdict::Ended;
         }
         // A range that has ceased holds no locks any more; of keys it holds none before.
-        let is_there = |id: &u64| *id == GroupId::SPINE.0 || self.ranges.get(GroupId(*id)).is_some();
+        let is_there =
+            |id: &u64| *id == GroupId::SPINE.0 || self.ranges.get(GroupId(*id)).is_some();
         if !commit.ranges.iter().all(is_there) {
             return Verdict::Ended;
         }

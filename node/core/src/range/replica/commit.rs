@@ -9,14 +9,14 @@ use crate::group::{self, Entry, EntryKind, Ignored, Part};
 use crate::proto::internal::{ConfState, RangeEntry, RangeWrite, Resolve};
 use crate::range::latch::Guard;
 use crate::range::numbering::{Numbering, Verdict};
+use crate::range::replica::merge::is_finished;
 use crate::range::replica::write::Waiting;
 use crate::range::replica::{Effect, Replica, Task};
 use crate::range::run;
-use crate::range::replica::merge::is_finished;
 use crate::range::stored::{self, Position, Stored};
 use crate::spine::apply::{Content, Reply, Requester, Step};
 use crate::time::Length;
-use crate::view::{Batch, Column, View, ViewError};
+use crate::view::{Batch, View, ViewError};
 use crate::{NodeId, command::RequestId};
 
 /// A committed entry that is not joined yet.
@@ -256,7 +256,7 @@ impl Replica {
             begun.push(child);
         }
         for right in &ended {
-            rows.delete(Column::Meta, stored::key(*right));
+            stored::end(*right, &mut rows);
         }
         let (range, position) = (self.config.range, self.joined);
         let task = Task { range, position, steps, resolved, begun, ended, rows };

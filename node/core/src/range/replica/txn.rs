@@ -113,8 +113,7 @@ impl Replica {
     ) -> Result<(), ViewError> {
         let wanted = self.wanted.remove(&id);
         let is_wanted = wanted.is_some_and(|at| at + UNWANTED_AFTER > self.now);
-        let is_possible =
-            lock::are_within(&locks, &self.span) && self.may_lock_members(&locks);
+        let is_possible = lock::are_within(&locks, &self.span) && self.may_lock_members(&locks);
         if !is_wanted || !is_possible {
             self.out.push(Effect::PrepareFailed(id));
             return self.unlatch(vec![guard], view);
