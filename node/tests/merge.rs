@@ -40,12 +40,7 @@ async fn channel(url: &str) -> Option<Channel> {
 }
 
 /// Writes until it is stopped, and gives back what was acknowledged. If no call may fail, none does.
-async fn write(
-    url: String,
-    writer: usize,
-    may_fail: bool,
-    stop: watch::Receiver<bool>,
-) -> History {
+async fn write(url: String, writer: usize, may_fail: bool, stop: watch::Receiver<bool>) -> History {
     let mut written = History::new();
     let mut client = None;
     for n in 0.. {
@@ -63,8 +58,7 @@ async fn write(
         let key = if n % 4 == 0 { "shared".to_owned() } else { format!("k/{}/{writer}", n % 100) };
         let value = format!("{writer}/{n}/{may_fail}");
         let (key_bytes, value_bytes) = (key.clone().into(), value.clone().into());
-        let request =
-            PutRequest { key: key_bytes, value: value_bytes, ..PutRequest::default() };
+        let request = PutRequest { key: key_bytes, value: value_bytes, ..PutRequest::default() };
         match connected.put(request).await {
             Ok(answer) => {
                 let header = answer.into_inner().header.expect("an answer has a header");

@@ -56,6 +56,12 @@ impl World {
     pub(super) fn end_ranges(&mut self, id: u64, ended: Vec<GroupId>) {
         for range in ended {
             self.see("range taken over");
+            if self.up(id).hub.counts().watchers > 0 {
+                self.see("merge under a live watch");
+            }
+            if !self.up(id).replica.state().has_ceased(range) {
+                self.see("replica ahead of the spine over a merge");
+            }
             self.say(|| format!("node {id} has range {range} no more"));
             if self.up(id).ranges.contains_key(&range) {
                 self.mail(id, range, Input::Retire);
@@ -246,9 +252,9 @@ impl World {
                 let assigned = running.replica.state().ranges().get(*range).map(|it| it.assigned);
                 let _ = write!(
                     text,
-                    ", range {range} {role:?}: {} committed, {assigned:?} numbered, {applied:?}, \
+                    ", range {range} {role:?}: {:?} committed, {assigned:?} numbered, {applied:?}, \
                      {:?}, serving {}, undecided {:?}",
-                    replica.committed(),
+                    (replica.committed(), replica.group().commit(), replica.group().last_index()),
                     replica.load(),
                     replica.is_serving(),
                     replica.undecided()

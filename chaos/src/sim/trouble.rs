@@ -261,8 +261,18 @@ impl World {
         if self.chance.one_in(10) {
             std::mem::swap(&mut left, &mut right);
         }
+        if self.is_in_use(right) {
+            self.see("merge with a lock in the way");
+        }
         let request = MergeRequest { left: left.0, right: right.0 };
         self.ask(id, Command::Merge(request), OwnCommand::Merge);
+    }
+
+    /// Whether the leader of a range has locks or writes of it under way.
+    fn is_in_use(&self, range: GroupId) -> bool {
+        let running = self.nodes.values().filter_map(|node| node.running.as_ref());
+        let mut replicas = running.filter_map(|running| running.ranges.get(&range));
+        replicas.any(|it| it.is_serving() && (it.load().locks > 0 || it.load().latched > 0))
     }
 
     /// A spare node is added as a learner, started, promoted, and removed again later; or, once,

@@ -443,9 +443,9 @@ impl World {
     /// The node loses power.
     pub(super) fn crash(&mut self, id: u64) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        if node.running.take().is_none() {
-            return;
-        }
+        let Some(running) = node.running.take() else { return };
+        let state = running.replica.state();
+        let is_merging = running.ranges.keys().any(|range| state.has_ceased(*range));
         let lost_records = node.log.crash(&mut self.chance);
         let lost_batches = node.store.crash(&mut self.chance);
         if self.mutant == Some(Mutant::FlushForgotten) {
@@ -456,6 +456,9 @@ impl World {
         }
         node.paused_until = 0;
         self.see("crash");
+        if is_merging {
+            self.see("crash in the middle of a merge");
+        }
         if lost_records > 0 {
             self.see("crash lost log records");
         }

@@ -235,15 +235,13 @@ impl Stage {
     /// What was shown as a part of a range that was replaced by one that ends before it is not here
     /// any more, until a replica of its own is filled.
     fn forget_cut_off(&mut self, view: &dyn View, state: &State) -> Result<(), ViewError> {
+        let here = stored::ids(view)?;
         let mut spans = Vec::new();
-        let mut without = Vec::new();
-        for (range, known) in state.ranges().iter() {
-            match Stored::load(view, range)? {
-                Some(stored) => spans.push(stored.span),
-                None => without.push((range, &known.span.start)),
-            }
+        for range in &here {
+            spans.extend(Stored::load(view, *range)?.map(|stored| stored.span));
         }
-        for (range, start) in without {
+        let without = state.ranges().iter().filter(|(range, _)| !here.contains(range));
+        for (range, start) in without.map(|(range, known)| (range, &known.span.start)) {
             let is_cut_off = !spans.iter().any(|span| span.contains(start));
             if is_cut_off && self.frontier.shows(range) {
                 let open = state.txns().open(range).map(|(id, share)| (id, share.prepared_at));

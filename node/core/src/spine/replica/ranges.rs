@@ -8,7 +8,7 @@ use crate::group::Part;
 use crate::proto::internal::{ConfState, RangeInfo, Record, Ref, Refs, TxnCommit, record::Body};
 use crate::range::Tell;
 use crate::range::replica::Input;
-use crate::range::stored::Stored;
+use crate::range::stored::{self, Stored};
 use crate::spine::replica::{Effect, Parcel, Replica};
 use crate::spine::txns::Decision;
 use crate::view::{View, ViewError};
@@ -181,9 +181,10 @@ impl Replica {
     }
 
     /// Whether a replica here that lags still has a key: the range that has it now begins when that
-    /// replica comes so far, and not before, as the older writes are in its log.
+    /// replica comes so far, and not before, as the older writes are in its log. It may be of a range
+    /// that has ceased, and is not taken over here yet.
     fn is_to_come(&self, key: &[u8], view: &dyn View) -> Result<bool, ViewError> {
-        for (range, _) in self.state.ranges().iter() {
+        for range in stored::ids(view)? {
             if Stored::load(view, range)?.is_some_and(|stored| stored.span.contains(key)) {
                 return Ok(true);
             }
