@@ -77,7 +77,7 @@ impl World {
             let steps = works.iter_mut().flat_map(|work| match work {
                 Work::Spine(task) => task.steps.iter_mut(),
                 Work::Range(task) => task.steps.iter_mut(),
-                Work::CatchingUp(_) | Work::CaughtUp(_) => [].iter_mut(),
+                Work::CatchingUp(_) | Work::CaughtUp(_) | Work::Drop(_) => [].iter_mut(),
             });
             if let Some(effect) = steps.flat_map(|step| &mut step.effects).next() {
                 effect.value = bytes::Bytes::from_static(b"diverged");

@@ -240,6 +240,10 @@ impl World {
             Effect::Status(status) => self.on_status(id, status),
             Effect::Range(range, input) => self.mail(id, range, input),
             Effect::Begin(range) => self.begin_empty(id, range),
+            Effect::Drop(range) => {
+                self.see("merged range left behind");
+                self.work(id, Job::Apply(Work::Drop(range)));
+            }
             Effect::End(range) => self.after_mail(id, range, NodeEvent::EndRange(range)),
         }
     }

@@ -35,6 +35,9 @@ pub enum Work {
     CatchingUp(GroupId),
     /// It has.
     CaughtUp(GroupId),
+    /// The replica of a range that was merged away is of no use. What it has of the keys counts for
+    /// nothing: whoever has them now is to come from elsewhere.
+    Drop(GroupId),
 }
 
 /// What some work comes to.
@@ -365,6 +368,12 @@ impl Stage {
                     self.unaware.remove(&range);
                 }
                 Work::CaughtUp(range) => self.frontier.set_caught_up(range),
+                Work::Drop(range) if self.ended.contains(&range) => {}
+                Work::Drop(range) => {
+                    stored::end(range, &mut writes.batch);
+                    self.end(range);
+                    applied.ended.push(range);
+                }
             }
         }
         if let Some(position) = applied.spine {

@@ -59,6 +59,10 @@ impl SpineActor {
                 let actor = self.address.clone().expect("an actor that was started has one");
                 self.begin_empty(range, &actor);
             }
+            Effect::Drop(range) => {
+                tracing::info!(%range, "a replica of a range is of no use: it was merged");
+                self.parts.outbox.apply(ApplyMessage::Work(Work::Drop(range)));
+            }
             Effect::End(range) => {
                 // What was sent to it comes first.
                 if let Some(actor) = self.parts.ranges.remove(range) {

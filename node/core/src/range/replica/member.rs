@@ -45,7 +45,8 @@ impl Replica {
             && !self.group.is_change_pending()
             && !self.is_removed
             && !self.are_members_locked();
-        let Some(wanted) = self.wanted_conf.as_ref().filter(|_| is_ready) else { return };
+        let wanted = self.wanted_conf.as_ref().filter(|_| is_ready);
+        let Some((wanted, removed)) = wanted else { return };
         let conf = self.group.conf();
         if !conf.voters_outgoing.is_empty() {
             return;
@@ -62,7 +63,11 @@ impl Replica {
         let is_wanted = |id: &u64| wanted.voters.contains(id) || wanted.learners.contains(id);
         let missing = wanted.voters.iter().chain(&wanted.learners).find(|id| !is_in(id));
         let promoted = conf.learners.iter().find(|id| wanted.voters.contains(id) && is_close(**id));
-        let unwanted = conf.voters.iter().chain(&conf.learners).find(|id| !is_wanted(id));
+        let unwanted = conf
+            .voters
+            .iter()
+            .chain(&conf.learners)
+            .find(|id| !is_wanted(id) && removed.contains(id));
         let step = match (missing, promoted, unwanted) {
             (Some(id), ..) => ChangeStep::AddLearner(NodeId(*id)),
             (_, Some(id), _) => ChangeStep::AddVoter(NodeId(*id)),

@@ -149,7 +149,10 @@ pub enum Input {
     CatchUp,
     /// Who is to vote in the range and who is to follow it. Its leader gets there by itself, one
     /// change after the other.
-    Members(ConfState),
+    ///
+    /// The second are those who were removed for good. Who is in neither is one whom this node's
+    /// state of the spine does not know yet, and is left alone.
+    Members(ConfState, BTreeSet<u64>),
     /// The range was merged away, and its log has everything up to this index on this node: what it
     /// wrote there is committed, whether or not anybody leads it still.
     Finish(u64),
@@ -332,7 +335,7 @@ pub struct Replica {
     is_retired: bool,
     /// When a range that is to be taken over is asked for again.
     finish_due: Option<Time>,
-    wanted_conf: Option<ConfState>,
+    wanted_conf: Option<(ConfState, BTreeSet<u64>)>,
 
     out: Vec<Effect>,
     group_out: Vec<group::Effect>,
@@ -449,7 +452,7 @@ impl Replica {
                 self.catch_up = CatchUp::Wanted;
                 self.out.push(Effect::CatchingUp);
             }
-            Input::Members(wanted) => self.wanted_conf = Some(wanted),
+            Input::Members(wanted, removed) => self.wanted_conf = Some((wanted, removed)),
             Input::RemovedAt(place) => self.on_removed_at(place),
             Input::Finish(index) => self.drive(group::Input::CommitTo { index }),
             Input::Retire => {

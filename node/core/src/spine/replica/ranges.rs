@@ -180,6 +180,29 @@ impl Replica {
         Ok(())
     }
 
+    /// A snapshot of the range that took over another here is perhaps from after a cut at which it gave
+    /// those keys away again. Whoever has come as far as the table of ranges, in the changes of its
+    /// span, is past all merges that the table knows of; if all have, nobody takes over what is left.
+    pub(super) fn look_for_left_behind(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        let here = self.ranges.roles.keys().filter(|range| self.state.has_ceased(**range));
+        let ceased: Vec<GroupId> = here.copied().collect();
+        if ceased.is_empty() || self.applied.index != self.position().index {
+            return Ok(());
+        }
+        for (range, known) in self.state.ranges().iter() {
+            let stored = Stored::load(view, range)?;
+            if stored.is_some_and(|stored| stored.generation < known.generation) {
+                return Ok(());
+            }
+        }
+        for range in ceased {
+            if Stored::load(view, range)?.is_some() {
+                self.out.push(Effect::Drop(range));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a replica here that lags still has a key: the range that has it now begins when that
     /// replica comes so far, and not before, as the older writes are in its log. It may be of a range
     /// that has ceased, and is not taken over here yet.
@@ -262,7 +285,8 @@ impl Replica {
         // Not in the middle of a joint change.
         if self.state.conf().voters_outgoing.is_empty() {
             let wanted = self.wanted_members();
-            self.tell_all(|| Input::Members(wanted.clone()));
+            let removed = self.state.removed().clone();
+            self.tell_all(|| Input::Members(wanted.clone(), removed.clone()));
         }
     }
 
