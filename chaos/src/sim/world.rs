@@ -445,7 +445,10 @@ impl World {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let Some(running) = node.running.take() else { return };
         let state = running.replica.state();
-        let is_merging = running.ranges.keys().any(|range| state.has_ceased(*range));
+        let is_merging = running
+            .ranges
+            .iter()
+            .any(|(range, replica)| replica.is_merging() || state.has_ceased(*range));
         let lost_records = node.log.crash(&mut self.chance);
         let lost_batches = node.store.crash(&mut self.chance);
         if self.mutant == Some(Mutant::FlushForgotten) {

@@ -99,6 +99,7 @@ fn a_delete_of_very_many_keys_names_spans_and_counts_on_from_range_to_range() {
         }],
         subs: vec![sub],
         split: None,
+        merge: None,
     };
     let expected = [share(1, 7, "c", "m", 0), share(2, 9, "m", "\0", KEYS as u64)];
     assert_eq!(commit.shares, expected);

@@ -55,6 +55,11 @@ impl Replica {
         self.prepared.values().any(|it| !it.is_resolved && it.membership().is_some())
     }
 
+    /// Whether the log has locked the membership for a merge of which it does not tell yet.
+    pub fn is_merging(&self) -> bool {
+        self.prepared.values().any(|it| it.membership().is_some())
+    }
+
     /// A locked membership counts once nobody can come or go any more. Of a range that is to cease,
     /// the log has come to its end as well; once every member has all of it, and it tells how
     /// everything was numbered, nobody needs anybody else to finish.
