@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
+use bytes::Bytes;
+
 use crate::group::Part;
 use crate::proto::internal::{ConfState, RangeInfo, Record, Ref, Refs, TxnCommit, record::Body};
 use crate::range::Tell;
@@ -183,20 +185,33 @@ impl Replica {
     /// A snapshot of the range that took over another here is perhaps from after a cut at which it gave
     /// those keys away again. Whoever has come as far as the table of ranges, in the changes of its
     /// span, is past all merges that the table knows of; if all have, nobody takes over what is left.
+    ///
+    /// Who has no state here yet may be sent one from before a merge. So while there are such ranges,
+    /// only what stands in the way of the first of them is dropped: whoever took that over begins
+    /// before it, and has come as far.
     pub(super) fn look_for_left_behind(&mut self, view: &dyn View) -> Result<(), ViewError> {
         let here = self.ranges.roles.keys().filter(|range| self.state.has_ceased(**range));
         let ceased: Vec<GroupId> = here.copied().collect();
         if ceased.is_empty() || self.applied.index != self.position().index {
             return Ok(());
         }
-        for (range, known) in self.state.ranges().iter() {
-            let stored = Stored::load(view, range)?;
-            if stored.is_some_and(|stored| stored.generation < known.generation) {
-                return Ok(());
+        let mut first_without: Option<(&Bytes, GroupId)> = None;
+        for (range, known) in self.state.ranges().iter().filter(|it| self.is_here(it.0)) {
+            match Stored::load(view, range)? {
+                Some(stored) if stored.generation < known.generation => return Ok(()),
+                Some(_) => {}
+                None => {
+                    let next = (&known.span.start, range);
+                    first_without = first_without.into_iter().chain([next]).min();
+                }
             }
         }
+        if first_without.is_some_and(|(_, range)| self.ranges.begun.contains(&range)) {
+            return Ok(());
+        }
         for range in ceased {
-            if Stored::load(view, range)?.is_some() {
+            let Some(stored) = Stored::load(view, range)? else { continue };
+            if first_without.is_none_or(|(start, _)| stored.span.contains(start)) {
                 self.out.push(Effect::Drop(range));
             }
         }
