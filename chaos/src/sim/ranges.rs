@@ -34,7 +34,9 @@ impl World {
                 stored::forget_ended(*range, &mut batch);
             }
         }
-        node.store.apply(batch);
+        if !batch.writes.is_empty() {
+            node.store.apply(batch);
+        }
         let is_of_use = |range: &GroupId, log: &Log| {
             here.contains(range)
                 || !state.has_ceased(*range)
