@@ -9,10 +9,11 @@ use anyhow::{Context, bail};
 use flotilla_chaos::sim::{self, Mutant, Options};
 
 const USAGE: &str = "usage:
-  flotilla-chaos sim run --seed S [--nodes N] [--mutant NAME] [--black-box] [--quiet]
-  flotilla-chaos sim sweep --seeds COUNT [--first S] [--nodes N] [--mutant NAME] [--black-box]
-                           [--stop]
-  flotilla-chaos sim twice --seed S [--nodes N] [--mutant NAME]
+  flotilla-chaos sim run --seed S [--nodes N] [--mutant NAME] [--restless] [--black-box]
+                         [--quiet]
+  flotilla-chaos sim sweep --seeds COUNT [--first S] [--nodes N] [--mutant NAME] [--restless]
+                           [--black-box] [--stop]
+  flotilla-chaos sim twice --seed S [--nodes N] [--mutant NAME] [--restless]
 A seed is a number. Exit code 0 means that nothing was found.";
 
 struct Arguments {
@@ -62,6 +63,7 @@ fn parse() -> anyhow::Result<Arguments> {
                 arguments.options.mutant = Some(mutant);
             }
             "--black-box" => arguments.options.is_black_box = true,
+            "--restless" => arguments.options.is_restless = true,
             "--quiet" => arguments.is_quiet = true,
             "--stop" => arguments.stops = true,
             _ => bail!("unknown flag {flag}"),

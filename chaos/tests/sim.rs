@@ -5,12 +5,14 @@ use flotilla_chaos::sim::{self, End, Mutant, Options};
 
 /// Fresh seeds of every run of the tests.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=40;
+/// Fresh seeds in which ranges are cut and merged all the time.
+const RESTLESS_SEEDS: std::ops::RangeInclusive<u64> = 1..=24;
 /// Seeds within which a planted bug must be found.
 const MUTANT_SEEDS_MAX: u64 = 200;
 
-fn check_clean(seeds: impl Iterator<Item = u64>) {
+fn check_clean(seeds: impl Iterator<Item = (u64, bool)>) {
     let found: Vec<String> = seeds
-        .map(|seed| sim::run(seed, &Options::default()))
+        .map(|(seed, is_restless)| sim::run(seed, &Options { is_restless, ..Options::default() }))
         .filter(|report| !report.is_clean())
         .map(|report| report.to_string())
         .collect();
@@ -19,17 +21,50 @@ fn check_clean(seeds: impl Iterator<Item = u64>) {
 
 #[test]
 fn seeds_are_clean() {
-    check_clean(SEEDS);
+    check_clean(SEEDS.map(|seed| (seed, false)));
+}
+
+/// Ranges are cut and merged all the time.
+#[test]
+fn restless_seeds_are_clean() {
+    check_clean(RESTLESS_SEEDS.map(|seed| (seed, true)));
 }
 
 #[test]
 fn seeds_that_once_failed_are_clean() {
     let list = include_str!("seeds.txt");
     let seeds = list.lines().filter_map(|line| {
-        let (seed, _reason) = line.split_once(' ')?;
-        (!line.starts_with('#')).then(|| seed.parse().expect("a line begins with a seed"))
+        let (seed, reason) = line.split_once(' ').filter(|_| !line.starts_with('#'))?;
+        let seed = seed.parse().expect("a line begins with a seed");
+        Some((seed, reason.starts_with("restless")))
     });
     check_clean(seeds);
+}
+
+/// Together these must reach every corner of a merge.
+#[test]
+fn the_restless_seeds_reach_every_corner() {
+    let options = Options { is_restless: true, ..Options::default() };
+    let mut seen = std::collections::BTreeMap::new();
+    for seed in RESTLESS_SEEDS {
+        for (what, count) in sim::run(seed, &options).seen {
+            *seen.entry(what).or_insert(0) += count;
+        }
+    }
+    for corner in [
+        "range cut",
+        "ranges merged",
+        "range taken over",
+        "merged range retired",
+        "merge of others than neighbours refused",
+        "merge given up",
+        "merge with a lock in the way",
+        "merge under a live watch",
+        "replica ahead of the spine over a merge",
+        "crash in the middle of a merge",
+    ] {
+        assert!(seen.contains_key(corner), "{corner} never happened; seen: {seen:?}");
+    }
 }
 
 #[test]

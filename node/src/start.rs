@@ -15,6 +15,7 @@ use flotilla_core::range::stored;
 use flotilla_core::spine::{self, Replica};
 use flotilla_core::stage::Stage;
 use flotilla_core::time::{Length, Time};
+use flotilla_core::view::Batch;
 use flotilla_core::{GroupId, NodeId};
 use tokio::sync::{Notify, mpsc};
 
@@ -93,8 +94,9 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         0 => Stage::joining(),
         _ => Stage::open(&store)?,
     };
-    // Some of them the spine's state may not know yet.
+    // Some of them the spine's state may not know yet, or not any more.
     let ranges_here = stored::ids(&store)?;
+    let ended = look_at_ended(&store, &state, &ranges_here, &logs)?;
     let has_ranges = !ranges_here.is_empty() || state.ranges().iter().next().is_some();
     // The apply thread brings it up to date when it has looked at the ranges.
     board.set_reach(stage.reach());
@@ -157,6 +159,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     };
     let actor = SpineActor::new(parts, reports, events).start();
     router.register(GroupId::SPINE, actor.clone().recipient());
+    ended.into_iter().for_each(|range| maker.forget(range));
     for range in &ranges_here {
         maker.restart(*range, &actor)?;
     }
@@ -197,6 +200,34 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     wal_closed.await?;
     tracing::info!("stopped");
     Ok(applying)
+}
+
+/// Ranges of which the log remembers what nobody needs: they have ended here, and a crash came between
+/// the store and the log. What the store keeps of those that ended and are in no log is dropped once
+/// the spine's state has come to their end.
+fn look_at_ended(
+    store: &Store,
+    state: &spine::State,
+    ranges_here: &[GroupId],
+    logs: &wal::Recovered,
+) -> anyhow::Result<Vec<GroupId>> {
+    let ended = stored::ended_ids(store)?;
+    let mut batch = Batch::default();
+    for range in &ended {
+        if !logs.groups.contains_key(range) && state.has_ceased(*range) {
+            stored::forget_ended(*range, &mut batch);
+        }
+    }
+    store.apply(&batch)?;
+    // A range that begins anew here, when its parent comes there, needs its log from the beginning.
+    let is_of_use = |range: &GroupId, log: &wal::GroupLog| {
+        ranges_here.contains(range)
+            || !state.has_ceased(*range)
+            || log.truncated.0 <= group::Recovered::FIRST.index && !log.entries.is_empty()
+    };
+    let logs = logs.groups.iter();
+    let useless = logs.filter(|(range, log)| ended.contains(range) || !is_of_use(range, log));
+    Ok(useless.map(|(range, _)| *range).collect())
 }
 
 fn open_wal(

@@ -77,7 +77,7 @@ impl World {
             let steps = works.iter_mut().flat_map(|work| match work {
                 Work::Spine(task) => task.steps.iter_mut(),
                 Work::Range(task) => task.steps.iter_mut(),
-                Work::CatchingUp(_) | Work::CaughtUp(_) => [].iter_mut(),
+                Work::CatchingUp(_) | Work::CaughtUp(_) | Work::Drop(_) => [].iter_mut(),
             });
             if let Some(effect) = steps.flat_map(|step| &mut step.effects).next() {
                 effect.value = bytes::Bytes::from_static(b"diverged");
@@ -86,14 +86,24 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("a node applies");
         let running = node.running.as_mut().expect("it is up");
         let before = running.head();
-        let Applied { batch, spine, begun, ranges, replies, shown, reach, events, events_after } =
-            match running.stage.run(&node.store.view, works) {
-                Ok(applied) => applied,
-                Err(error) => {
-                    self.invariants.break_with(format!("node {id}: {error}"));
-                    return;
-                }
-            };
+        let Applied {
+            batch,
+            spine,
+            begun,
+            ended,
+            ranges,
+            replies,
+            shown,
+            reach,
+            events,
+            events_after,
+        } = match running.stage.run(&node.store.view, works) {
+            Ok(applied) => applied,
+            Err(error) => {
+                self.invariants.break_with(format!("node {id}: {error}"));
+                return;
+            }
+        };
         let head = running.head();
         running.position = spine.unwrap_or(running.position);
         running.is_compacting |= head.compact_revision != before.compact_revision;
@@ -134,13 +144,17 @@ impl World {
         for (range, position) in ranges {
             self.mail(id, range, range::replica::Input::Applied(position));
         }
-        self.report(id, Report::Applied { spine, shown, reach, remote, answered, begun });
+        self.report(id, Report::Applied { spine, shown, reach, remote, answered, begun, ended });
         if self.chance.one_in(self.plan.store_flush_one_in) {
             self.flush_some(id);
         }
     }
 
     fn install(&mut self, id: u64, group: GroupId, rows: &MemoryView) {
+        if self.up(id).stage.has_ended(group) {
+            self.see("snapshot of a range that has ended");
+            return;
+        }
         let node = self.nodes.get_mut(&id).expect("a node installs");
         let mut view = node.store.view.clone();
         if let Err(error) = put_in_place(&mut view, group, rows) {
@@ -152,13 +166,16 @@ impl World {
         let before = running.head();
         let view = &node.store.view;
         let taken = match group {
-            GroupId::SPINE => running.stage.take_over(view),
+            GroupId::SPINE => running.stage.take_over(view).map(|()| Vec::new()),
             range => running.stage.replaced(view, range),
         };
-        if let Err(error) = taken {
-            self.invariants.break_with(format!("node {id}: {error}"));
-            return;
-        }
+        let ended = match taken {
+            Ok(ended) => ended,
+            Err(error) => {
+                self.invariants.break_with(format!("node {id}: {error}"));
+                return;
+            }
+        };
         let shown = running.stage.shown();
         running.position = running.stage.position();
         running.is_compacting = shown.head.compact_revision >= 0;
@@ -179,11 +196,14 @@ impl World {
             GroupId::SPINE => self.report(id, Report::SnapshotInstalled),
             range => self.mail(id, range, range::replica::Input::SnapshotInstalled),
         }
+        if !ended.is_empty() {
+            self.see("merged range replaced by a snapshot");
+        }
         let (remote, answered) = (Vec::new(), Vec::new());
         let shown = Some(shown).filter(|shown| shown.index > 0);
         let reach = Some(self.up(id).stage.reach().clone());
         let (spine, begun) = (None, Vec::new());
-        self.report(id, Report::Applied { spine, shown, reach, remote, answered, begun });
+        self.report(id, Report::Applied { spine, shown, reach, remote, answered, begun, ended });
     }
 
     pub(super) fn plan_compaction(&mut self, id: u64) {

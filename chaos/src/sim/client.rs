@@ -289,7 +289,8 @@ impl World {
             | CommandAnswer::Conclude(_)
             | CommandAnswer::Alarm(_)
             | CommandAnswer::MoveLeader(_)
-            | CommandAnswer::Split(_) => {
+            | CommandAnswer::Split(_)
+            | CommandAnswer::Merge(_) => {
                 self.invariants.break_with(format!("call {operation} has another's answer"));
                 return;
             }

@@ -7,7 +7,7 @@ use flotilla_core::proto::internal::{PeerFrame, RaftMessage};
 use flotilla_core::spine::{self, Effect, Input, Parcel};
 use flotilla_core::stage::Work;
 use flotilla_core::time::Length;
-use flotilla_core::{GroupId, NodeId, range};
+use flotilla_core::{Error, GroupId, NodeId, range};
 use prost::Message as _;
 
 use super::event::{NodeEvent, Report};
@@ -142,7 +142,7 @@ impl World {
                 }
                 self.step(id, Input::Persisted(token));
             }
-            Report::Applied { spine, shown, reach, remote, answered, begun } => {
+            Report::Applied { spine, shown, reach, remote, answered, begun, ended } => {
                 for (to, outcome) in remote {
                     let answer = spine::encode_answer(to.id, &outcome);
                     self.gather(id, to.node.0, Parcel::Answer(answer));
@@ -163,6 +163,7 @@ impl World {
                 for range in begun {
                     self.begin_range(id, range);
                 }
+                self.end_ranges(id, ended);
             }
             Report::Tell(range, tell) => self.step(id, Input::Range(range, tell)),
             Report::Flushed(index) => self.step(id, Input::Flushed(index)),
@@ -246,6 +247,11 @@ impl World {
             Effect::Status(status) => self.on_status(id, status),
             Effect::Range(range, input) => self.mail(id, range, input),
             Effect::Begin(range) => self.begin_empty(id, range),
+            Effect::Drop(range) => {
+                self.see("merged range left behind");
+                self.work(id, Job::Apply(Work::Drop(range)));
+            }
+            Effect::End(range) => self.after_mail(id, range, NodeEvent::EndRange(range)),
         }
     }
 
@@ -379,6 +385,11 @@ impl World {
             (OwnCommand::Drain, Ok(_)) => self.see("member drained or no longer"),
             (OwnCommand::Decide, Ok(_)) => self.see("decision kept"),
             (OwnCommand::Conclude, Ok(_)) => self.see("decision concluded"),
+            (OwnCommand::Merge, Ok(_)) => self.see("ranges merged"),
+            (OwnCommand::Merge, Err(Error::ReplicaBehind)) => self.see("merge given up"),
+            (OwnCommand::Merge, Err(Error::NotNeighbours | Error::RangeNotFound)) => {
+                self.see("merge of others than neighbours refused");
+            }
             (OwnCommand::MoveLeader, Ok(Answer::MoveLeader(_))) => self.see("leader moved"),
             (OwnCommand::AddMember(_), Ok(_)) => self.see("member added"),
             (OwnCommand::PromoteMember(_), Ok(_)) => self.see("member promoted"),

@@ -35,6 +35,11 @@ pub(super) enum NodeEvent {
     Mail(GroupId, range::replica::Input),
     /// The first `batches` of the unflushed batches of the store are durable.
     StoreFlushed { batches: usize, index: Option<(GroupId, u64)> },
+    /// Everything that was sent to the machine of a range that has ended was taken.
+    EndRange(GroupId),
+    /// The first `batches` of the unflushed batches of the store are durable, and with them that a
+    /// range has ended.
+    EndFlushed { batches: usize, range: GroupId },
     /// Frames may go out to a peer.
     Write(u64),
     /// A connection to a peer is tried.
@@ -73,6 +78,7 @@ pub(super) enum Report {
         answered: Vec<u64>,
         /// Ranges whose replica begins here.
         begun: Vec<GroupId>,
+        ended: Vec<GroupId>,
     },
     /// The machine of another range tells something.
     Tell(GroupId, range::Tell),

@@ -135,6 +135,9 @@ impl World {
             if !running.work.is_empty() || running.is_compacting || running.hub.is_behind() {
                 return Some(format!("node {id} has work to do"));
             }
+            if let Some(left) = self.left_of_ceased(id) {
+                return Some(format!("node {id}: {left}; {}", self.ranges_text()));
+            }
             if running.replica.applied() != running.position {
                 return Some(format!("node {id} has not reported what it applied"));
             }

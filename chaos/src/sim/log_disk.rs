@@ -16,6 +16,8 @@ pub enum Record {
     Append(Append),
     /// The log may forget everything up to here.
     Truncate(Position),
+    /// The group has left; all of its log is forgotten.
+    Remove,
 }
 
 /// A group's log as a sequence of records leaves it.
@@ -71,6 +73,7 @@ impl Log {
                     self.truncated = *place;
                 }
             }
+            Record::Remove => *self = Self::default(),
         }
         Ok(())
     }
@@ -110,6 +113,9 @@ impl LogDisk {
     /// It does not fit the log.
     pub fn write(&mut self, group: GroupId, record: Record) -> Result<(), String> {
         self.written.entry(group).or_default().write(&record)?;
+        if matches!(record, Record::Remove) {
+            self.written.remove(&group);
+        }
         self.unflushed.push_back((group, record));
         Ok(())
     }
@@ -165,6 +171,9 @@ impl LogDisk {
     fn keep(&mut self, group: GroupId, record: &Record) {
         let log = self.durable.entry(group).or_default();
         log.write(record).expect("it fitted when it was written");
+        if matches!(record, Record::Remove) {
+            self.durable.remove(&group);
+        }
     }
 }
 

@@ -165,6 +165,7 @@ pub(super) enum OwnCommand {
     Drain,
     Decide,
     Conclude,
+    Merge,
     AddMember(u64),
     PromoteMember(u64),
     RemoveMember(u64),

@@ -22,6 +22,8 @@ pub struct Options {
     pub nodes_count: u64,
     /// Whether the keyspace is cut into ranges; drawn when it is not said.
     pub is_split: Option<bool>,
+    /// Ranges are cut and merged all the time, and trouble comes three times as often.
+    pub is_restless: bool,
     /// A bug to plant.
     pub mutant: Option<Mutant>,
     /// Leave out the checks that look into the nodes, so that only what clients see is judged.
@@ -29,6 +31,9 @@ pub struct Options {
     /// Keep the last lines of the trace.
     pub is_told: bool,
 }
+
+/// Of the kinds of trouble in a restless run, so many are cuts.
+const RESTLESS_SPLITS: usize = 6;
 
 /// A kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +66,8 @@ pub enum Fault {
     Split,
     /// The leader of a range is to hand over. Likewise.
     MoveRange,
+    /// Ranges are merged; as little trouble.
+    Merge,
 }
 
 impl Fault {
@@ -223,6 +230,7 @@ impl Plan {
     fn draw_cuts(&mut self, chance: &mut Chance, options: &Options) {
         let is_split = match options.is_split {
             Some(is_split) => is_split,
+            None if options.is_restless => true,
             None => options.mutant.is_none() && chance.one_in(2),
         };
         self.is_split = is_split;
@@ -236,6 +244,15 @@ impl Plan {
         if chance.one_in(2) {
             self.faults.push(Fault::Split);
         }
+        // What was cut comes together again, and is cut anew.
+        let merges = if options.is_restless {
+            self.fault_every /= 3;
+            self.faults.extend([Fault::Split; RESTLESS_SPLITS]);
+            chance.between(6, 14)
+        } else {
+            chance.below(4)
+        };
+        self.faults.extend((0..merges).map(|_| Fault::Merge));
         if chance.one_in(2) {
             self.faults.push(Fault::MoveRange);
         }

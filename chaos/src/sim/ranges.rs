@@ -9,10 +9,11 @@ use flotilla_core::range::stored::{self, Stored};
 use flotilla_core::spine::{Parcel, State};
 use flotilla_core::stage::Work;
 use flotilla_core::time::Length;
+use flotilla_core::view::Batch;
 use flotilla_core::{GroupId, NodeId};
 
 use super::event::{NodeEvent, Report};
-use super::log_disk::Record;
+use super::log_disk::{Log, Record};
 use super::node::Job;
 use super::world::World;
 
@@ -24,11 +25,88 @@ const MAIL_MEAN: u64 = 30;
 impl World {
     /// The machines of all replicas that are on the disk of a node.
     pub(super) fn start_ranges(&mut self, id: u64, state: &State) -> Result<(), String> {
-        let here = stored::ids(&self.nodes[&id].store.view).map_err(|it| it.to_string())?;
-        if here.iter().any(|range| state.ranges().get(*range).is_none()) {
+        let node = self.nodes.get_mut(&id).expect("a node starts");
+        let here = stored::ids(&node.store.view).map_err(|it| it.to_string())?;
+        let ended = stored::ended_ids(&node.store.view).map_err(|it| it.to_string())?;
+        let mut batch = Batch::default();
+        for range in &ended {
+            if !node.log.durable.contains_key(range) && state.has_ceased(*range) {
+                stored::forget_ended(*range, &mut batch);
+            }
+        }
+        if !batch.writes.is_empty() {
+            node.store.apply(batch);
+        }
+        let is_of_use = |range: &GroupId, log: &Log| {
+            here.contains(range)
+                || !state.has_ceased(*range)
+                || log.truncated.index <= Recovered::FIRST.index && !log.entries.is_empty()
+        };
+        let logs = node.log.durable.iter();
+        let useless = logs.filter(|(range, log)| ended.contains(range) || !is_of_use(range, log));
+        let useless: Vec<GroupId> = useless.map(|(range, _)| *range).collect();
+        for range in &useless {
+            node.log.write(*range, Record::Remove)?;
+        }
+        if !useless.is_empty() {
+            self.see("log of a merged range left by a crash");
+        }
+        let is_new =
+            |range: &GroupId| state.ranges().get(*range).is_none() && !state.has_ceased(*range);
+        if here.iter().any(is_new) {
             self.see("range started before the spine knows it");
         }
         here.into_iter().try_for_each(|range| self.start_range(id, range))
+    }
+
+    /// Replicas have ended: another range has their keys.
+    pub(super) fn end_ranges(&mut self, id: u64, ended: Vec<GroupId>) {
+        for range in ended {
+            self.see("range taken over");
+            if self.up(id).hub.counts().watchers > 0 {
+                self.see("merge under a live watch");
+            }
+            if !self.up(id).replica.state().has_ceased(range) {
+                self.see("replica ahead of the spine over a merge");
+            }
+            self.say(|| format!("node {id} has range {range} no more"));
+            if self.up(id).ranges.contains_key(&range) {
+                self.mail(id, range, Input::Retire);
+            } else {
+                self.plan_end_log(id, range);
+            }
+        }
+    }
+
+    /// A machine is dropped; its log goes once the store is sure not to come back to it.
+    pub(super) fn end_range(&mut self, id: u64, range: GroupId) {
+        self.up(id).campaigns.remove(&range);
+        if self.up(id).ranges.remove(&range).is_none() {
+            return;
+        }
+        self.see("merged range retired");
+        self.plan_end_log(id, range);
+    }
+
+    fn plan_end_log(&mut self, id: u64, range: GroupId) {
+        let batches = self.nodes[&id].store.unflushed_count();
+        let wait = self.chance.wait(self.plan.flush_mean * 10);
+        self.on_node(id, wait, NodeEvent::EndFlushed { batches, range });
+    }
+
+    pub(super) fn end_log(&mut self, id: u64, batches: usize, range: GroupId) {
+        self.nodes.get_mut(&id).expect("it is up").store.flush(batches);
+        self.write_log(id, range, Record::Remove);
+    }
+
+    /// What is left of ranges that were merged away, if anything is.
+    pub(super) fn left_of_ceased(&self, id: u64) -> Option<String> {
+        let node = &self.nodes[&id];
+        let running = node.running.as_ref()?;
+        let rows = stored::ids(&node.store.view).unwrap_or_default();
+        let here = running.ranges.keys().chain(&rows).chain(node.log.written.keys());
+        let mut ceased = here.filter(|range| running.replica.state().has_ceased(**range));
+        ceased.next().map(|range| format!("range {range} has not ended"))
     }
 
     /// The machine of a replica, if it is on the disk of a node.
@@ -45,6 +123,7 @@ impl World {
     /// A replica that has nothing, of which somebody else will send a snapshot.
     pub(super) fn begin_empty(&mut self, id: u64, range: GroupId) {
         self.see("empty replica begun");
+        self.say(|| format!("node {id} begins range {range} without a state"));
         let Recovered { hard_state, .. } = self.nodes[&id].log.recovered(range);
         let hard_state = group::HardState { commit: 0, ..hard_state };
         let recovered = Recovered { hard_state, ..Recovered::joining() };
@@ -104,6 +183,7 @@ impl World {
             return;
         }
         self.see("range begun");
+        self.say(|| format!("node {id} begins range {range}"));
         if let Err(error) = self.start_range(id, range) {
             self.invariants.break_with(format!("node {id}, range {range}: {error}"));
             return;
@@ -131,12 +211,16 @@ impl World {
 
     /// Something for the machine of a range, after what was sent to it before.
     pub(super) fn mail(&mut self, id: u64, range: GroupId, input: Input) {
+        self.after_mail(id, range, NodeEvent::Mail(range, input));
+    }
+
+    pub(super) fn after_mail(&mut self, id: u64, range: GroupId, event: NodeEvent) {
         let wait = self.chance.wait(MAIL_MEAN);
         let now = self.now;
         let last = self.up(id).last_mail.entry(range).or_default();
         *last = (*last).max(now + wait);
         let wait = *last - now;
-        self.on_node(id, wait, NodeEvent::Mail(range, input));
+        self.on_node(id, wait, event);
     }
 
     pub(super) fn step_range(&mut self, id: u64, range: GroupId, input: Input) {
@@ -192,9 +276,9 @@ impl World {
                 let assigned = running.replica.state().ranges().get(*range).map(|it| it.assigned);
                 let _ = write!(
                     text,
-                    ", range {range} {role:?}: {} committed, {assigned:?} numbered, {applied:?}, \
+                    ", range {range} {role:?}: {:?} committed, {assigned:?} numbered, {applied:?}, \
                      {:?}, serving {}, asleep {}, needs ticks {}, undecided {:?}",
-                    replica.committed(),
+                    (replica.committed(), replica.group().commit(), replica.group().last_index()),
                     replica.load(),
                     replica.is_serving(),
                     replica.group().is_asleep(),

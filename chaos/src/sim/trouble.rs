@@ -8,9 +8,10 @@ use flotilla_core::proto::etcdserverpb::{
     MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest,
 };
 use flotilla_core::proto::internal::{
-    Decision, DecisionOutcome, Member, MemberDrain, SplitRequest,
+    Decision, DecisionOutcome, Member, MemberDrain, MergeRequest, SplitRequest,
 };
 use flotilla_core::spine::Input;
+use flotilla_core::spine::ranges::Range;
 use flotilla_core::{GroupId, NodeId};
 
 use super::event::Event;
@@ -62,6 +63,7 @@ impl World {
             Fault::Members => {}
             Fault::Split => self.split(),
             Fault::MoveRange => self.move_range(),
+            Fault::Merge => self.merge(),
         }
         let wait = 1 + self.chance.wait(self.plan.fault_every);
         self.after(wait, Event::Trouble);
@@ -271,6 +273,41 @@ impl World {
             let drain = MemberDrain { id: to, is_draining: self.chance.one_in(2) };
             self.ask(id, Command::MemberDrain(drain), OwnCommand::Drain);
         }
+    }
+
+    /// Somebody asks some node to merge a range with the next one, as that node knows them.
+    fn merge(&mut self) {
+        let up = self.up_ids();
+        let Some(id) = (!up.is_empty()).then(|| *self.chance.pick(&up)) else { return };
+        if self.nodes[&id].paused_until > self.now || self.up(id).stage.shown().index == 0 {
+            return;
+        }
+        let known = self.up(id).replica.state().ranges().clone();
+        let next = |left: &Range| {
+            let end = left.span.end.as_ref()?;
+            known.iter().find(|(_, right)| right.span.start == *end)
+        };
+        let pairs = known.iter().filter_map(|(left, range)| Some((left, next(range)?.0)));
+        let pairs: Vec<(GroupId, GroupId)> = pairs.collect();
+        if pairs.is_empty() {
+            return;
+        }
+        let (mut left, mut right) = *self.chance.pick(&pairs);
+        if self.chance.one_in(10) {
+            std::mem::swap(&mut left, &mut right);
+        }
+        if self.is_in_use(right) {
+            self.see("merge with a lock in the way");
+        }
+        let request = MergeRequest { left: left.0, right: right.0 };
+        self.ask(id, Command::Merge(request), OwnCommand::Merge);
+    }
+
+    /// Whether the leader of a range has locks or writes of it under way.
+    fn is_in_use(&self, range: GroupId) -> bool {
+        let running = self.nodes.values().filter_map(|node| node.running.as_ref());
+        let mut replicas = running.filter_map(|running| running.ranges.get(&range));
+        replicas.any(|it| it.is_serving() && (it.load().locks > 0 || it.load().latched > 0))
     }
 
     /// A spare node is added as a learner, started, promoted, and removed again later; or, once,

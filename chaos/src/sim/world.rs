@@ -226,6 +226,8 @@ impl World {
             NodeEvent::StoreFlushed { batches, index } => {
                 self.on_store_flushed(id, batches, index);
             }
+            NodeEvent::EndRange(range) => self.end_range(id, range),
+            NodeEvent::EndFlushed { batches, range } => self.end_log(id, batches, range),
             NodeEvent::Write(to) => self.on_write(id, to),
             NodeEvent::Dial(to) => self.on_dial(id, to),
             NodeEvent::Broken(to, connection) => self.on_broken(id, to, connection),
@@ -403,8 +405,11 @@ impl World {
         if position.index != 0 {
             let (remote, answered) = (Vec::new(), Vec::new());
             let reach = Some(self.up(id).stage.reach().clone());
-            let (spine, begun) = (None, Vec::new());
-            self.report(id, Report::Applied { spine, shown, reach, remote, answered, begun });
+            let (spine, begun, ended) = (None, Vec::new(), Vec::new());
+            self.report(
+                id,
+                Report::Applied { spine, shown, reach, remote, answered, begun, ended },
+            );
         }
         self.on_node(id, 0, NodeEvent::Timer);
         self.plan_compaction(id);
@@ -434,9 +439,12 @@ impl World {
     /// The node loses power.
     pub(super) fn crash(&mut self, id: u64) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        if node.running.take().is_none() {
-            return;
-        }
+        let Some(running) = node.running.take() else { return };
+        let state = running.replica.state();
+        let is_merging = running
+            .ranges
+            .iter()
+            .any(|(range, replica)| replica.is_merging() || state.has_ceased(*range));
         let lost_records = node.log.crash(&mut self.chance);
         let lost_batches = node.store.crash(&mut self.chance);
         if self.mutant == Some(Mutant::FlushForgotten) {
@@ -447,6 +455,9 @@ impl World {
         }
         node.paused_until = 0;
         self.see("crash");
+        if is_merging {
+            self.see("crash in the middle of a merge");
+        }
         if lost_records > 0 {
             self.see("crash lost log records");
         }

@@ -111,6 +111,8 @@ commands! {
     Decide = 19, internal::Decision, internal::DecisionAnswer;
     /// What became of that.
     Conclude = 20, internal::DecisionOutcome, internal::DecisionOutcomeAnswer;
+    /// A range takes over the keys of the next one.
+    Merge = 17, internal::MergeRequest, internal::MergeAnswer;
 }
 
 /// What became of a request.

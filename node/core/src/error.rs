@@ -139,6 +139,16 @@ errors! {
     NotSupportedForLearner = FailedPrecondition, "etcdserver: rpc not supported for learner";
     /// The target of a leader transfer is no voter.
     BadLeaderTransferee = FailedPrecondition, "etcdserver: bad leader transferee";
+    /// A range that is named does not exist, or was merged away.
+    RangeNotFound = NotFound, "flotilla: range not found";
+    /// Ranges that are to be merged do not follow each other, or one of them is range 0.
+    NotNeighbours = FailedPrecondition, "flotilla: only neighbouring ranges can be merged";
+    /// Ranges that are to be merged are held by different members.
+    ReplicasDiffer = FailedPrecondition,
+        "flotilla: ranges can be merged only where the same members hold both";
+    /// A merge needs every replica.
+    ReplicaBehind = Unavailable,
+        "flotilla: a range cannot be merged while a replica of it is down or behind";
     /// The downgrade target is no version.
     WrongDowngradeVersionFormat = InvalidArgument,
         "etcdserver: wrong downgrade target version format";
@@ -160,6 +170,4 @@ errors! {
     RangeStreamFilter = Unimplemented, "RangeStream does not support revision filters";
     /// Authentication is off.
     AuthNotEnabled = FailedPrecondition, "etcdserver: authentication is not enabled";
-    /// No such range. etcd has none, so the text is not its.
-    RangeNotFound = NotFound, "flotilla: range not found";
 }

@@ -16,11 +16,11 @@ use bytes::Bytes;
 use crate::command::{Outcome, RequestId};
 use crate::mvcc::layout::Revision;
 use crate::mvcc::{self, Event, Head};
-use crate::proto::Span;
 use crate::range::frontier::Frontier;
 use crate::range::stored::{self, Stored};
 use crate::remote::Owners;
 use crate::spine::apply::{Applied as Writes, Cut, Requester};
+use crate::spine::ranges::Range;
 use crate::spine::state::{Position, State};
 use crate::spine::{self, Shown};
 use crate::view::{Batch, Column, View, ViewError};
@@ -37,6 +37,9 @@ pub enum Work {
     CatchingUp(GroupId),
     /// It has.
     CaughtUp(GroupId),
+    /// The replica of a range that was merged away is of no use. What it has of the keys counts for
+    /// nothing: whoever has them now is to come from elsewhere.
+    Drop(GroupId),
 }
 
 /// What some work comes to.
@@ -48,6 +51,8 @@ pub struct Applied {
     pub spine: Option<Position>,
     /// Ranges whose replica here begins with it.
     pub begun: Vec<GroupId>,
+    /// Ranges whose replica here ends with it: another has their keys.
+    pub ended: Vec<GroupId>,
     /// Where ranges stand in it.
     pub ranges: BTreeMap<GroupId, stored::Position>,
     /// Answers to give once the batch is in the store.
@@ -86,6 +91,13 @@ impl Reach {
     }
 }
 
+/// Keys get another owner.
+#[derive(Debug)]
+enum Transfer {
+    Cut(Cut),
+    Join { left: GroupId, right: GroupId },
+}
+
 /// The stage over one store.
 #[derive(Debug)]
 pub struct Stage {
@@ -93,8 +105,10 @@ pub struct Stage {
     /// Told to watchers and to whoever needs all ranges at once: does not move while one is lacking.
     shown: Shown,
     reach: Reach,
-    /// Keys that change their owner after what is shown: the spine's index, and the cut.
-    cuts: VecDeque<(u64, Cut)>,
+    /// Keys that change their owner after what is shown: the spine's index, and what happens.
+    transfers: VecDeque<(u64, Transfer)>,
+    /// Ranges whose replica here has ended before it was shown, and that own keys in what is shown.
+    gone: BTreeSet<GroupId>,
     /// The spine's position in the store.
     position: Position,
     /// Applied, and not shown yet.
@@ -105,6 +119,11 @@ pub struct Stage {
     /// Replicas whose state is from after a cut that the spine's state here does not know of, and
     /// where they end now: the keys behind are owned by nobody here.
     ahead_of_spine: BTreeMap<GroupId, Bytes>,
+    /// Ranges that have ceased and have a replica here: their keys are not taken over yet.
+    ceased: BTreeSet<GroupId>,
+    /// Ranges whose replica here has ended, and may have handed something in before it heard so. The
+    /// spine's state may come to their beginning only now.
+    ended: BTreeSet<GroupId>,
     /// Replicas that have not heard yet that the spine's state was replaced.
     unaware: BTreeSet<GroupId>,
     /// Some of the history before this is gone.
@@ -121,6 +140,7 @@ impl Stage {
     pub fn open(view: &dyn View) -> Result<Self, ViewError> {
         // Nothing is shown before every range here has what was numbered when the node went down.
         let mut stage = Self::joining();
+        stage.ended = stored::ended_ids(view)?.into_iter().collect();
         stage.take_over(view)?;
         stage.unaware.clear();
         stage.advance();
@@ -131,17 +151,20 @@ impl Stage {
     pub fn joining() -> Self {
         let shown = Shown { index: 0, head: mvcc::NO_HEAD };
         let frontier = Frontier::new(shown.index, shown.head);
-        let (reach, cuts) = (Reach::none(shown), VecDeque::new());
+        let (reach, transfers) = (Reach::none(shown), VecDeque::new());
         let (position, ahead) = (Position::default(), BTreeMap::new());
         Self {
             frontier,
             shown,
             reach,
-            cuts,
+            transfers,
+            gone: BTreeSet::new(),
             position,
             ahead,
             absent: BTreeSet::new(),
             ahead_of_spine: BTreeMap::new(),
+            ceased: BTreeSet::new(),
+            ended: BTreeSet::new(),
             unaware: BTreeSet::new(),
             floor: -1,
             incomplete: 0,
@@ -158,11 +181,15 @@ impl Stage {
         self.position = state.position();
         self.frontier = Frontier::new(self.position.index, head_of(self.position));
         self.reach.owners = Arc::new(Owners::new(state.ranges()));
-        self.cuts.clear();
+        self.transfers.clear();
         self.absent.clear();
         self.ahead_of_spine.clear();
+        self.gone.clear();
+        self.ceased.clear();
         for range in stored::ids(view)? {
-            if let Some(stored) = Stored::load(view, range)?
+            if state.has_ceased(range) {
+                self.ceased.insert(range);
+            } else if let Some(stored) = Stored::load(view, range)?
                 && state.ranges().get(range).is_none()
             {
                 // It began before the spine's state here came so far.
@@ -178,7 +205,7 @@ impl Stage {
             let open = state.txns().open(range).map(|(id, share)| (id, share.prepared_at));
             self.frontier.join(range, open.collect());
             self.frontier.set_stored(range, &stored);
-            self.look_at_end(range, &known.span, &stored.span);
+            self.look_at_end(range, known, &stored);
             self.unaware.insert(range);
         }
         self.floor = mvcc::compaction_floor(view)?;
@@ -190,11 +217,12 @@ impl Stage {
     }
 
     /// The part of the store that belongs to a range was replaced by a newer one. Nothing more is
-    /// shown until its replica knows that it has everything.
+    /// shown until its replica knows that it has everything. Gives back the ranges whose replica here
+    /// has ended with it: what is new has their keys.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn replaced(&mut self, view: &dyn View, range: GroupId) -> Result<(), ViewError> {
+    pub fn replaced(&mut self, view: &dyn View, range: GroupId) -> Result<Vec<GroupId>, ViewError> {
         let state = State::load(view)?.ok_or_else(|| ViewError("the store is empty".into()))?;
         let stored = Stored::load(view, range)?;
         let stored = stored.ok_or_else(|| ViewError(format!("range {range} is not there")))?;
@@ -203,20 +231,51 @@ impl Stage {
         self.frontier.set_stored(range, &stored);
         self.absent.remove(&range);
         if let Some(known) = state.ranges().get(range) {
-            self.look_at_end(range, &known.span, &stored.span);
+            self.look_at_end(range, known, &stored);
         }
         self.forget_cut_off(view, &state)?;
         // Where it comes from, more may have been compacted than is shown here.
         self.floor = mvcc::compaction_floor(view)?;
         // Its events are not among those that are held back.
         self.incomplete = newest_revision(view, self.position.revision)?.max(self.incomplete);
+        let ended = self.end_replaced(view, &state, range, &stored)?;
         self.advance();
-        Ok(())
+        Ok(ended)
     }
 
-    fn look_at_end(&mut self, range: GroupId, known: &Span, stored: &Span) {
-        match &stored.end {
-            Some(end) if known.contains(end) => {
+    /// Ranges whose rows went when those of another were replaced. The state of the spine here may
+    /// not know yet that they have ceased.
+    fn end_replaced(
+        &mut self,
+        view: &dyn View,
+        state: &State,
+        by: GroupId,
+        stored: &Stored,
+    ) -> Result<Vec<GroupId>, ViewError> {
+        let is_newer =
+            state.ranges().get(by).is_none_or(|known| stored.generation > known.generation);
+        let has_gone = |range: GroupId| match state.ranges().get(range) {
+            // One that is to be cut off the new rows is still to come.
+            Some(known) => is_newer && stored.span.contains(&known.span.start),
+            None => true,
+        };
+        let known: BTreeSet<GroupId> =
+            self.frontier.ranges().chain(self.ceased.iter().copied()).collect();
+        let mut ended = Vec::new();
+        for range in known.into_iter().filter(|range| has_gone(*range)) {
+            if Stored::load(view, range)?.is_none() {
+                self.end(range);
+                ended.push(range);
+            }
+        }
+        Ok(ended)
+    }
+
+    /// A replica that ends before the range does is ahead, or has not taken over another yet.
+    fn look_at_end(&mut self, range: GroupId, known: &Range, stored: &Stored) {
+        let is_newer = stored.generation > known.generation;
+        match &stored.span.end {
+            Some(end) if is_newer && known.span.contains(end) => {
                 self.ahead_of_spine.insert(range, end.clone());
             }
             _ => {
@@ -228,15 +287,13 @@ impl Stage {
     /// What was shown as a part of a range that was replaced by one that ends before it is not here
     /// any more, until a replica of its own is filled.
     fn forget_cut_off(&mut self, view: &dyn View, state: &State) -> Result<(), ViewError> {
+        let here = stored::ids(view)?;
         let mut spans = Vec::new();
-        let mut without = Vec::new();
-        for (range, known) in state.ranges().iter() {
-            match Stored::load(view, range)? {
-                Some(stored) => spans.push(stored.span),
-                None => without.push((range, &known.span.start)),
-            }
+        for range in &here {
+            spans.extend(Stored::load(view, *range)?.map(|stored| stored.span));
         }
-        for (range, start) in without {
+        let without = state.ranges().iter().filter(|(range, _)| !here.contains(range));
+        for (range, start) in without.map(|(range, known)| (range, &known.span.start)) {
             let is_cut_off = !spans.iter().any(|span| span.contains(start));
             if is_cut_off && self.frontier.shows(range) {
                 let open = state.txns().open(range).map(|(id, share)| (id, share.prepared_at));
@@ -272,8 +329,19 @@ impl Stage {
             lacking.extend(self.frontier.ranges());
         }
         let shown = Shown { index: self.frontier.index(), head: self.frontier.head() };
-        while let Some((_, cut)) = self.cuts.pop_front_if(|(index, _)| *index <= shown.index) {
-            Arc::make_mut(&mut self.reach.owners).split(cut.key, cut.child);
+        while let Some((_, transfer)) =
+            self.transfers.pop_front_if(|(index, _)| *index <= shown.index)
+        {
+            let owners = Arc::make_mut(&mut self.reach.owners);
+            match transfer {
+                Transfer::Cut(cut) => owners.split(cut.key, cut.child),
+                Transfer::Join { left, right } => owners.merge(left, right),
+            }
+        }
+        if !self.gone.is_empty() {
+            let owners: BTreeSet<GroupId> = self.reach.owners.ranges().collect();
+            self.gone.retain(|range| owners.contains(range));
+            lacking.extend(&self.gone);
         }
         self.reach.shown = shown;
         self.reach.lacking = lacking;
@@ -319,11 +387,25 @@ impl Stage {
                     self.position = task.position;
                     applied.spine = Some(task.position);
                     for cut in task.cuts {
-                        self.cuts.push_back((task.position.index, cut.clone()));
+                        let transfer = Transfer::Cut(cut.clone());
+                        self.transfers.push_back((task.position.index, transfer));
                         if task.elsewhere.contains(&cut.child) {
                             self.absent.insert(cut.child);
                         } else {
                             self.expect(cut);
+                        }
+                    }
+                    for join in task.merged {
+                        let transfer = Transfer::Join { left: join.left, right: join.right };
+                        self.transfers.push_back((task.position.index, transfer));
+                        // Other replicas here may have been quicker than the spine's.
+                        self.absent.remove(&join.right);
+                        let left = Stored::load(view, join.left)?;
+                        let is_done = self.ended.contains(&join.right)
+                            || resolved.contains(&(join.left, join.id))
+                            || left.is_some_and(|left| left.tells_of(join.id, join.left_at));
+                        if is_done {
+                            self.frontier.remove(join.right);
                         }
                     }
                     applied.begun.extend(task.begun);
@@ -339,6 +421,7 @@ impl Stage {
                     let head = head_of(task.position);
                     self.frontier.fold(task.position.index, head, task.assigned, txns);
                 }
+                Work::Range(task) if self.ended.contains(&task.range) => {}
                 Work::Range(task) => {
                     for step in task.steps {
                         writes.carry_out(step, &mut applier)?;
@@ -349,6 +432,10 @@ impl Stage {
                         self.begin(view, child)?;
                         applied.begun.push(child);
                     }
+                    for right in task.ended {
+                        self.end(right);
+                        applied.ended.push(right);
+                    }
                     self.frontier.set_applied(task.range, task.position.seq);
                     for id in task.resolved {
                         self.frontier.set_resolved(task.range, id);
@@ -356,10 +443,19 @@ impl Stage {
                     }
                 }
                 Work::CatchingUp(range) => {
-                    self.frontier.rejoin(range);
+                    // One that has ceased is not waited for.
+                    if self.frontier.knows(range) {
+                        self.frontier.rejoin(range);
+                    }
                     self.unaware.remove(&range);
                 }
                 Work::CaughtUp(range) => self.frontier.set_caught_up(range),
+                Work::Drop(range) if self.ended.contains(&range) => {}
+                Work::Drop(range) => {
+                    stored::end(range, &mut writes.batch);
+                    self.end(range);
+                    applied.ended.push(range);
+                }
             }
         }
         if let Some(position) = applied.spine {
@@ -382,7 +478,7 @@ impl Stage {
     /// The range has a replica here from now on. Its keys are shown if they were shown before.
     fn expect(&mut self, cut: Cut) {
         let is_here = !self.ahead_of_spine.contains_key(&cut.parent);
-        if self.frontier.knows(cut.child) {
+        if self.frontier.knows(cut.child) || self.ended.contains(&cut.child) {
             // It began before the spine's state here came so far, and knows itself how it stands.
         } else if is_here && self.frontier.shows(cut.parent) {
             self.frontier.begin(cut.child);
@@ -392,6 +488,24 @@ impl Stage {
         if self.ahead_of_spine.get(&cut.parent) == Some(&cut.key) {
             self.ahead_of_spine.remove(&cut.parent);
         }
+    }
+
+    /// The replica of a range ends. All that it ever had is in the store, and is another's.
+    fn end(&mut self, range: GroupId) {
+        if !self.reach.has(range) {
+            self.gone.insert(range);
+        }
+        self.frontier.remove(range);
+        self.ceased.remove(&range);
+        self.absent.remove(&range);
+        self.ahead_of_spine.remove(&range);
+        self.unaware.remove(&range);
+        self.ended.insert(range);
+    }
+
+    /// Whether the replica of a range here has ended: what it still wants done is not to be done.
+    pub fn has_ended(&self, range: GroupId) -> bool {
+        self.ended.contains(&range)
     }
 
     /// The replica of a range begins. Unless the spine has just said so, it may lack anything.

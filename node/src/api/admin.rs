@@ -1,6 +1,6 @@
 //! What an operator may ask beside etcd's API: the ranges, what placement does with them, and to cut
-//! one, to have it led elsewhere, or to have a member emptied. What an operator had done is put on
-//! record like a decision of placement.
+//! one, to merge two, to have one led elsewhere, or to have a member emptied. What an operator had
+//! done is put on record like a decision of placement.
 
 use flotilla_core::command::{Answer, Command};
 use flotilla_core::proto::internal as pb;
@@ -115,4 +115,18 @@ fn leader_urls(notice: &Notice) -> Vec<String> {
     let leader = notice.status.leader.map_or(0, |leader| leader.0);
     let member = notice.members.iter().find(|member| member.id == leader);
     member.map(|member| member.client_urls.clone()).unwrap_or_default()
+}
+
+pub(super) async fn merge(
+    context: &Context,
+    request: pb::MergeRequest,
+) -> Result<pb::MergeAnswer, Error> {
+    let step = format!("merge left={} right={}", request.left, request.right);
+    let ranges = vec![request.left, request.right];
+    let answer = context.router.submit(Command::Merge(request)).await?;
+    record(context, &step, ranges).await;
+    Ok(expect_answer(answer, |answer| match answer {
+        Answer::Merge(answer) => Some(answer),
+        _ => None,
+    }))
 }

@@ -116,6 +116,7 @@ methods! {
     Transfer = "flotilla.internal.Admin" "Transfer" Unary Refused;
     Drain = "flotilla.internal.Admin" "Drain" Unary Refused;
     Decisions = "flotilla.internal.Admin" "Decisions" Unary Served;
+    Merge = "flotilla.internal.Admin" "Merge" Unary Refused;
 }
 
 /// What a client is told of a path that names no method, in the words of grpc-go.

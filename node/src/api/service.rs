@@ -119,6 +119,7 @@ impl Service {
             Method::Transfer => unary!(admin::transfer),
             Method::Drain => unary!(admin::drain),
             Method::Decisions => unary!(admin::decisions),
+            Method::Merge => unary!(admin::merge),
         }
     }
 }

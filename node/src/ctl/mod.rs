@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use flotilla_proto::internal::admin_client::AdminClient;
 use flotilla_proto::internal::{
-    DecisionsRequest, DecisionsResponse, DrainRequest, RangeListRequest, RangeListResponse,
-    SplitRequest, TransferRequest,
+    DecisionsRequest, DecisionsResponse, DrainRequest, MergeRequest, RangeInfo, RangeListRequest,
+    RangeListResponse, SplitRequest, TransferRequest,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -21,6 +21,7 @@ usage: flotilla ctl [--endpoint URL] COMMAND
   ranges               all ranges: keys, replicas, leader, size, load
   nodes                all members: zone, disk, load, how many ranges they lead
   split KEY            cut the range that owns KEY there
+  merge KEY            merge the range that begins at KEY into the one before it; or give its number
   transfer RANGE NODE  have a range led by another member, named or by its id in hex
   drain NODE           have nothing led by a member any more
   undrain NODE         end that
@@ -33,6 +34,7 @@ enum Command {
     Ranges,
     Nodes,
     Split(String),
+    Merge(String),
     Transfer(u64, String),
     Drain(String, bool),
     Decisions,
@@ -82,6 +84,7 @@ fn parse(arguments: &[String]) -> Option<(String, Command)> {
         ["ranges"] => Command::Ranges,
         ["nodes"] => Command::Nodes,
         ["split", key] => Command::Split(key.to_owned()),
+        ["merge", key] => Command::Merge(key.to_owned()),
         ["transfer", range, node] => Command::Transfer(range.parse().ok()?, node.to_owned()),
         ["drain", node] => Command::Drain(node.to_owned(), true),
         ["undrain", node] => Command::Drain(node.to_owned(), false),
@@ -107,6 +110,11 @@ async fn carry_out(endpoint: &str, command: Command) -> anyhow::Result<String> {
             let answer = client.split(SplitRequest { key: key.clone().into() }).await;
             let range = answer.map_err(describe)?.into_inner().range;
             format!("range {range} begins at {key}\n")
+        }
+        Command::Merge(which) => {
+            let request = neighbours(&ranges(&mut client).await?.ranges, &which)?;
+            let range = client.merge(request).await.map_err(describe)?.into_inner().range;
+            format!("range {range} has the keys of range {}\n", request.right)
         }
         Command::Transfer(range, node) => {
             let request = TransferRequest { range, node: node.clone() };
@@ -169,6 +177,19 @@ async fn connect_any(urls: &[String]) -> Option<Client> {
     None
 }
 
+/// The range that begins at a key, or has this number, is to be merged into the one before it.
+fn neighbours(ranges: &[RangeInfo], which: &str) -> anyhow::Result<MergeRequest> {
+    let others = || ranges.iter().filter(|range| range.range != 0);
+    let begins = others().find(|range| range.start == which.as_bytes());
+    let right = begins.or_else(|| others().find(|range| which.parse() == Ok(range.range)));
+    let right = right.ok_or_else(|| anyhow::anyhow!("no range begins at {which}"))?;
+    let left = others().find(|range| !range.end.is_empty() && range.end == right.start);
+    let left = left.ok_or_else(|| {
+        anyhow::anyhow!("range {} cannot be merged: range 0 has the keys before it", right.range)
+    })?;
+    Ok(MergeRequest { left: left.range, right: right.range })
+}
+
 fn describe(status: tonic::Status) -> anyhow::Error {
     anyhow::anyhow!("{:?}: {}", status.code(), status.message())
 }
@@ -189,12 +210,14 @@ mod tests {
         let parsed = parse(&words("ranges --endpoint=https://x:1")).map(|it| it.0);
         assert_eq!(parsed.as_deref(), Some("https://x:1"));
         let command = |text| parse(&words(text)).map(|it| it.1);
+        assert_eq!(command("merge a/b"), Some(Command::Merge("a/b".to_owned())));
         assert_eq!(command("transfer 7 n1"), Some(Command::Transfer(7, "n1".to_owned())));
         assert_eq!(command("drain n1"), Some(Command::Drain("n1".to_owned(), true)));
         assert_eq!(command("undrain 1f"), Some(Command::Drain("1f".to_owned(), false)));
         for wrong in [
             "",
             "split",
+            "merge",
             "ranges now",
             "--endpoint",
             "--endpoints x ranges",
@@ -204,5 +227,24 @@ mod tests {
         ] {
             assert_eq!(parse(&words(wrong)), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_range_is_merged_into_the_one_before_it() {
+        let range = |range, start: &'static str, end: &'static str| RangeInfo {
+            range,
+            start: start.into(),
+            end: end.into(),
+            ..RangeInfo::default()
+        };
+        let ranges = [range(3, "2", "b"), range(2, "b", "m"), range(5, "x", ""), range(0, "", "")];
+        let pair = |which| neighbours(&ranges, which).ok().map(|it| (it.left, it.right));
+        assert_eq!(pair("b"), Some((3, 2)));
+        // A key that is a border comes before a number.
+        assert_eq!(pair("2"), None, "range 0 is before range 3");
+        assert_eq!((pair("x"), pair("5")), (None, None), "range 0 is between");
+        assert_eq!(pair("c"), None, "no border");
+        let ranges = [range(3, "a", "b"), range(2, "b", "")];
+        assert_eq!(neighbours(&ranges, "2").ok(), Some(MergeRequest { left: 3, right: 2 }));
     }
 }

@@ -85,6 +85,7 @@ impl Applier {
             remote,
             answered,
             begun: Vec::new(),
+            ended: Vec::new(),
         });
         let mut is_compacting = self.stage.shown().head.compact_revision >= 0;
         let mut next_step = Instant::now();
@@ -137,8 +138,18 @@ impl Applier {
     fn apply(&mut self, works: Vec<Work>) {
         let began = Instant::now();
         let was_waiting = self.stage.shown().index == 0 && self.stage.position().index > 0;
-        let Applied { batch, spine, begun, ranges, replies, shown, reach, events, events_after } =
-            self.stage.run(&self.store, works).unwrap_or_else(|error| fatal(&error.to_string()));
+        let Applied {
+            batch,
+            spine,
+            begun,
+            ended,
+            ranges,
+            replies,
+            shown,
+            reach,
+            events,
+            events_after,
+        } = self.stage.run(&self.store, works).unwrap_or_else(|error| fatal(&error.to_string()));
         if let Err(error) = self.store.apply(&batch) {
             fatal(&format!("the store cannot be written: {error}"));
         }
@@ -169,7 +180,7 @@ impl Applier {
             // The spine's machine knows who waits for its own entries.
             answered.clear();
         }
-        self.report(Completion::Applied { spine, shown, reach, remote, answered, begun });
+        self.report(Completion::Applied { spine, shown, reach, remote, answered, begun, ended });
         let took = began.elapsed();
         crate::metrics::applied(took, puts_count, deletes_count);
         if took > self.warn_after {
@@ -178,16 +189,20 @@ impl Applier {
     }
 
     fn install(&mut self, group: GroupId, sealed: Sealed) {
+        if self.stage.has_ended(group) {
+            tracing::info!(range = %group, "a received snapshot is of a range that has ended");
+            return;
+        }
         let before = self.stage.shown().head.revision;
         self.board.begin_replacement();
         if let Err(error) = self.store.install(group, sealed) {
             fatal(&format!("the received snapshot cannot be installed: {error}"));
         }
         let taken = match group {
-            GroupId::SPINE => self.stage.take_over(&self.store),
+            GroupId::SPINE => self.stage.take_over(&self.store).map(|()| Vec::new()),
             range => self.stage.replaced(&self.store, range),
         };
-        taken.unwrap_or_else(|error| fatal(&error.to_string()));
+        let ended = taken.unwrap_or_else(|error| fatal(&error.to_string()));
         self.announce();
         let shown = self.stage.shown();
         // Watchers read what they missed from the history.
@@ -206,6 +221,7 @@ impl Applier {
             remote,
             answered,
             begun: Vec::new(),
+            ended,
         });
     }
 

@@ -6,7 +6,7 @@ use flotilla_core::spine::{Cluster, Effect, Parcel, Status};
 use flotilla_core::stage::Work;
 use flotilla_core::{GroupId, NodeId, group, remote};
 
-use super::{ApplyMessage, Completion, Mail, SpineActor, deliver};
+use super::{ApplyMessage, Completion, EndRange, Mail, SpineActor, deliver};
 use crate::supervise::fatal;
 
 /// Questions of other nodes that are answered at once; further ones are refused.
@@ -69,6 +69,16 @@ impl SpineActor {
             Effect::Begin(range) => {
                 let actor = self.address.clone().expect("an actor that was started has one");
                 self.begin_empty(range, &actor);
+            }
+            Effect::Drop(range) => {
+                tracing::info!(%range, "a replica of a range is of no use: it was merged");
+                self.parts.outbox.apply(ApplyMessage::Work(Work::Drop(range)));
+            }
+            Effect::End(range) => {
+                // What was sent to it comes first.
+                if let Some(actor) = self.parts.ranges.remove(range) {
+                    deliver(&actor, EndRange);
+                }
             }
         }
     }

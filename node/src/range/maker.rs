@@ -72,6 +72,12 @@ impl Maker {
         self.make(range, Stored::default(), recovered, actor)
     }
 
+    /// Drops what the log remembers of a range that has ended here and has no actor.
+    pub fn forget(&self, range: GroupId) {
+        drop(self.take_log(range));
+        Outbox::new(range, self.wal.clone(), self.applier.clone()).forget(self.store.clone());
+    }
+
     fn take_log(&self, range: GroupId) -> Option<wal::GroupLog> {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner).remove(&range)
     }

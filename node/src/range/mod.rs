@@ -41,7 +41,9 @@ pub use look::{Beat, HEARTBEATS_MAX, Look, Looked};
 pub use maker::{Maker, OperatingSystem};
 pub use meter::{Led, Meters};
 pub use outbox::Outbox;
-pub use replica::{HandOverRange, LeadRange, Mail, Place, RangeActor, Received, Said, Tick};
+pub use replica::{
+    EndRange, HandOverRange, LeadRange, Mail, Place, RangeActor, Received, Said, Tick,
+};
 
 use crate::peer::{self, Peers};
 use crate::router::{Board, Pending, Request};
@@ -83,6 +85,8 @@ pub enum Completion {
         answered: Vec<u64>,
         /// Ranges whose replica on this node begins.
         begun: Vec<GroupId>,
+        /// Ranges whose replica on this node has ended: another has their keys.
+        ended: Vec<GroupId>,
     },
     /// A question of another node is answered.
     Told(NodeId, Told),
@@ -249,7 +253,7 @@ impl SpineActor {
                 self.parts.outbox.send_appends();
                 self.step(Input::Persisted(token));
             }
-            Completion::Applied { spine, shown, reach, remote, answered, begun } => {
+            Completion::Applied { spine, shown, reach, remote, answered, begun, ended } => {
                 self.parts.outbox.send_tasks();
                 for (to, outcome) in remote {
                     let answer = spine::encode_answer(to.id, &outcome);
@@ -270,6 +274,9 @@ impl SpineActor {
                 for range in begun {
                     self.begin_range(range, ctx);
                 }
+                for range in ended {
+                    self.end_range(range);
+                }
             }
             Completion::Told(to, told) => {
                 self.answers_count -= 1;
@@ -284,13 +291,25 @@ impl SpineActor {
     fn begin_range(&mut self, range: GroupId, ctx: &Context<Self>) {
         match self.parts.maker.restart(range, &ctx.address()) {
             Ok(true) => tracing::info!(%range, "a replica of a range begins"),
-            Ok(false) => fatal(&format!("range {range} is to begin and is not in the store")),
+            // It has ended meanwhile, as a snapshot of another range has its keys.
+            Ok(false) => return,
             Err(error) => fatal(&error.to_string()),
         }
         if let Some(replica) = self.parts.ranges.get(range)
             && self.parts.replica.leads_parent_of(range)
         {
             deliver(&replica, LeadRange);
+        }
+        self.publish_ranges();
+    }
+
+    /// Another range has its keys here. Its machine is told, and says so when it is done.
+    fn end_range(&mut self, range: GroupId) {
+        tracing::info!(%range, "a replica of a range ends: it was merged");
+        if self.parts.ranges.get(range).is_some() {
+            self.mail(range, flotilla_core::range::replica::Input::Retire);
+        } else {
+            self.parts.maker.forget(range);
         }
         self.publish_ranges();
     }
@@ -420,6 +439,13 @@ impl Ranges {
         self.actors.get(&range).map(|actor| actor.value().clone())
     }
 
+    /// An actor is not to be reached any more.
+    pub fn remove(&self, range: GroupId) -> Option<Addr<RangeActor>> {
+        let actor = self.actors.remove(&range).map(|(_, actor)| actor);
+        self.sleep(range);
+        actor
+    }
+
     /// All of them.
     pub fn all(&self) -> Vec<Addr<RangeActor>> {
         self.actors.iter().map(|actor| actor.value().clone()).collect()
@@ -432,8 +458,11 @@ impl Ranges {
 
     /// A replica needs ticks from now on.
     pub fn wake(&self, range: GroupId, actor: Addr<RangeActor>, is_tick_waiting: Arc<AtomicBool>) {
-        self.awake().insert(range, Awake { actor, is_tick_waiting });
-        self.show_asleep();
+        // Not one that is leaving.
+        if self.actors.contains_key(&range) {
+            self.awake().insert(range, Awake { actor, is_tick_waiting });
+            self.show_asleep();
+        }
     }
 
     /// A replica needs no ticks until it says so.

@@ -2,14 +2,19 @@
 //! stays here until they report.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crossbeam::channel::TrySendError;
 use flotilla_core::GroupId;
 use flotilla_core::group::{self, Position};
 
 use super::{ApplyMessage, NO_TOKEN, to_wal};
+use crate::store::Store;
 use crate::supervise::fatal;
 use crate::wal;
+
+/// When the log had no room for the end of a group, it is asked again after this.
+const FORGET_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// Of one group.
 pub struct Outbox {
@@ -46,6 +51,42 @@ impl Outbox {
             operations: vec![wal::Operation::Truncate { index, term }],
         });
         self.send_appends();
+    }
+
+    /// Whether something waits for room in the log.
+    pub fn has_appends(&self) -> bool {
+        !self.appends.is_empty()
+    }
+
+    /// Has the log forget all of the group, once the store is durable: until then the store may come
+    /// back to it. What a crash leaves of the log is forgotten at the next start.
+    pub fn forget(&self, store: Store) {
+        assert!(self.appends.is_empty(), "what comes before is in the log");
+        let (group, wal) = (self.group, self.wal.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = store.flush() {
+                fatal(&format!("the store cannot be made durable: {error}"));
+            }
+            let mut remove = wal::Append {
+                group,
+                token: NO_TOKEN,
+                is_flush_needed: false,
+                operations: vec![wal::Operation::Remove],
+            };
+            loop {
+                match wal.try_append(remove) {
+                    Ok(()) => return,
+                    Err(wal::Refused { append, reason: wal::RefusedReason::Full }) => {
+                        std::thread::sleep(FORGET_AGAIN_AFTER);
+                        remove = append;
+                    }
+                    Err(wal::Refused { reason: wal::RefusedReason::Closed, .. }) => return,
+                    Err(refused) => {
+                        fatal(&format!("the log refused an append: {}", refused.reason))
+                    }
+                }
+            }
+        });
     }
 
     /// Has the apply thread do something.

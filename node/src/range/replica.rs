@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use flotilla_core::group::{self, Ignored};
@@ -47,11 +47,18 @@ pub struct HandOverRange;
 #[rtype(result = "()")]
 pub struct LeadRange;
 
+/// The range has ended on this node: leave, with all that is left of it.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct EndRange;
+
 /// Everything that was in the mailbox has been gathered.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct Turn;
 
+/// When the log has no room for what an actor that leaves has left, it tries again after this.
+const LEAVE_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// How often it is tried, once a tick: the first votes come when others have the range, too.
 const CAMPAIGNS_MAX: u32 = 50;
 
@@ -261,6 +268,8 @@ impl RangeActor {
             | Effect::WantTicket(_)
             | Effect::Reply(..)
             | Effect::Unproposed(..)
+            | Effect::WantFinish(..)
+            | Effect::Retired
             | Effect::Role(_) => unreachable!("these go to the spine's actor"),
         }
     }
@@ -275,6 +284,18 @@ impl RangeActor {
             }
             deliver(&addr, Mail(Input::Flushed(index)));
         });
+    }
+
+    fn leave(&mut self, ctx: &mut Context<Self>) {
+        self.outbox.send_appends();
+        if self.outbox.has_appends() {
+            ctx.run_later(LEAVE_AGAIN_AFTER, Self::leave);
+            return;
+        }
+        let staged = self.staged.take();
+        tokio::task::spawn_blocking(move || drop(staged));
+        self.outbox.forget(self.store.clone());
+        ctx.stop();
     }
 
     fn hand_over(&mut self, ctx: &mut Context<Self>) {
@@ -358,6 +379,14 @@ impl Handler<Received> for RangeActor {
         let Received { message, mark, sealed } = received;
         self.staged = Some(sealed);
         self.step(Input::SnapshotReceived(message, mark), ctx);
+    }
+}
+
+impl Handler<EndRange> for RangeActor {
+    type Result = ();
+
+    fn handle(&mut self, _: EndRange, ctx: &mut Self::Context) {
+        self.leave(ctx);
     }
 }
 

@@ -69,6 +69,12 @@ pub enum Input {
         /// The receiver has installed it, or will.
         is_ok: bool,
     },
+    /// Everything up to this index is committed, as the caller knows from elsewhere, and this log
+    /// has it. Ignored when the log ends before.
+    CommitTo {
+        /// Last index of what is committed.
+        index: u64,
+    },
     /// Messages to this peer were lost, or its connection is broken.
     Unreachable(NodeId),
     /// The other nodes that are there, as this node knows: it hears them, and they can be reached.

@@ -179,6 +179,7 @@ impl Group {
                 let end = if is_ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
                 self.raft.report_snapshot(to.0, end);
             }
+            Input::CommitTo { index } => self.on_commit_to(index),
             Input::Unreachable(node) => self.raft.report_unreachable(node.0),
             Input::Alive(alive) => self.on_alive(alive, out),
             Input::Sleep => self.on_sleep(out),
@@ -507,6 +508,13 @@ impl Group {
             log.set_applied_conf(conf);
         }
         self.raft.advance_apply_to(place.index);
+    }
+
+    fn on_commit_to(&mut self, index: u64) {
+        let raft_log = &mut self.raft.raft.raft_log;
+        if self.install.is_none() && index <= raft_log.last_index() {
+            raft_log.commit_to(index);
+        }
     }
 
     fn on_truncate(&mut self, index: u64, out: &mut Vec<Effect>) {

@@ -60,6 +60,7 @@ impl Group {
             | Input::Ticket(_)
             | Input::Transfer(_)
             | Input::Campaign
+            | Input::CommitTo { .. }
             | Input::SnapshotReceived { .. } => self.wake(None, out),
             Input::Tick
             | Input::Message(_)

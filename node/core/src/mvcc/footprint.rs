@@ -62,7 +62,8 @@ pub fn footprint(command: &Command) -> Footprint {
         | Command::Conclude(_)
         | Command::Alarm(_)
         | Command::MoveLeader(_)
-        | Command::Split(_) => {}
+        | Command::Split(_)
+        | Command::Merge(_) => {}
     }
     Footprint {
         keys: uses.keys.into_iter().collect(),

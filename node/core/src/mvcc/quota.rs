@@ -30,7 +30,8 @@ pub fn quota_cost(command: &Command) -> u64 {
         | Command::Conclude(_)
         | Command::Alarm(_)
         | Command::MoveLeader(_)
-        | Command::Split(_) => 0,
+        | Command::Split(_)
+        | Command::Merge(_) => 0,
     }
 }
 

@@ -85,6 +85,11 @@ impl Frontier {
         self.replicas.contains_key(&range)
     }
 
+    /// The ranges with a replica here.
+    pub fn ranges(&self) -> impl Iterator<Item = GroupId> {
+        self.replicas.keys().copied()
+    }
+
     /// The replica of a range finds out anew whether it has everything.
     pub fn rejoin(&mut self, range: GroupId) {
         let standing = self.replicas.entry(range).or_default();
@@ -168,11 +173,6 @@ impl Frontier {
     /// Ranges with a replica here that are not shown.
     pub fn lacking(&self) -> impl Iterator<Item = GroupId> {
         self.lacking.iter().copied()
-    }
-
-    /// Ranges with a replica here.
-    pub fn ranges(&self) -> impl Iterator<Item = GroupId> {
-        self.replicas.keys().copied()
     }
 
     /// What is waited for.

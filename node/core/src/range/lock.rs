@@ -13,9 +13,11 @@ use crate::{LeaseId, mvcc};
 /// The latches of locks.
 pub fn footprint(locks: &[Lock]) -> Footprint {
     let mut footprint = Footprint::default();
-    for Lock { key, range_end, is_write, lease } in locks {
+    for Lock { key, range_end, is_write, lease, members } in locks {
         let mode = if *is_write { Mode::Write } else { Mode::Read };
-        if *lease != 0 {
+        if !members.is_empty() {
+            // Not a matter of requests.
+        } else if *lease != 0 {
             footprint.points.push((Point::Lease(*lease), mode));
         } else if range_end.is_empty() {
             footprint.points.push((Point::Key(key.clone()), mode));
@@ -29,9 +31,16 @@ pub fn footprint(locks: &[Lock]) -> Footprint {
 
 /// Whether a range with these keys can grant them.
 pub fn are_within(locks: &[Lock], span: &Span) -> bool {
-    locks.iter().all(|Lock { key, range_end, lease, .. }| {
-        *lease != 0 || is_within(&Span::from_request(key.clone(), range_end.clone()), span)
+    locks.iter().all(|Lock { key, range_end, lease, members, .. }| {
+        *lease != 0
+            || !members.is_empty()
+            || is_within(&Span::from_request(key.clone(), range_end.clone()), span)
     })
+}
+
+/// The membership that is locked, if it is.
+pub fn membership(locks: &[Lock]) -> Option<&Lock> {
+    locks.iter().find(|lock| !lock.members.is_empty())
 }
 
 /// Whether a span is a part of another.
@@ -66,7 +75,7 @@ pub fn with_attached_keys(
             key: span.start.clone(),
             range_end: span.end.clone().unwrap_or(Bytes::from_static(b"\0")),
             is_write: true,
-            lease: 0,
+            ..Lock::default()
         });
         match all {
             Some(all) if locks.contains(&all) => {}

@@ -10,11 +10,14 @@ use crate::command::RequestId;
 use crate::group;
 use crate::proto::Span;
 use crate::proto::internal::{ConfState, Prepare, PreparedTxn, StoredRange};
+use crate::snapshot::NODE_LOCAL;
 use crate::spine::txns;
 use crate::view::{Batch, Column, View, ViewError};
 
 /// First byte of a Meta key of a range; its id follows, big-endian. See `spine::state` for others.
 const ROW: u8 = b'p';
+/// First bytes of a Meta key, local to the node, of a range that has ended here.
+const ENDED: [u8; 2] = [NODE_LOCAL, b'e'];
 
 /// Where the state of a range stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,12 +50,15 @@ pub struct Stored {
     pub prepared: Vec<PreparedTxn>,
     /// Its keys, as the log has them by then.
     pub span: Span,
+    /// Counts changes of the span, as the spine does.
+    pub generation: u64,
 }
 
 impl Stored {
     /// A range that begins: its log starts after index 1 of term 1, as every group's does.
     pub fn first(conf: ConfState, span: Span) -> Self {
-        Self { position: Position { index: 1, term: 1, seq: 0 }, conf, span, ..Self::default() }
+        let position = Position { index: 1, term: 1, seq: 0 };
+        Self { position, conf, span, generation: 1, ..Self::default() }
     }
 
     /// Whether the log, as far as it is joined, tells what became of a transaction that locked keys
@@ -70,7 +76,9 @@ impl Stored {
         let noted = self.noted;
         let (conf, prepared) = (Some(self.conf.clone()), self.prepared.clone());
         let (start, end) = (self.span.start.clone(), self.span.end.clone().unwrap_or_default());
-        let stored = StoredRange { index, term, seq, noted, conf, prepared, start, end };
+        let generation = self.generation;
+        let stored =
+            StoredRange { index, term, seq, noted, conf, prepared, start, end, generation };
         batch.put(Column::Meta, key(range), stored.encode_to_vec());
     }
 
@@ -82,16 +90,13 @@ impl Stored {
         let Some(value) = view.get(Column::Meta, &key(range))? else { return Ok(None) };
         let stored = StoredRange::decode(value)
             .map_err(|error| ViewError(format!("row of range {range}: {error}")))?;
-        let StoredRange { index, term, seq, noted, conf, prepared, start, end } = stored;
+        let StoredRange { index, term, seq, noted, conf, prepared, start, end, generation } =
+            stored;
         let position = Position { index, term, seq };
         let span = Span { start, end: (!end.is_empty()).then_some(end) };
-        Ok(Some(Self { position, noted, conf: conf.unwrap_or_default(), prepared, span }))
+        let conf = conf.unwrap_or_default();
+        Ok(Some(Self { position, noted, conf, prepared, span, generation }))
     }
-}
-
-/// Whether a row of Meta is kept by a range.
-pub fn is_row(key: &[u8]) -> bool {
-    key.first() == Some(&ROW)
 }
 
 /// The ranges with a row.
@@ -100,6 +105,26 @@ pub fn is_row(key: &[u8]) -> bool {
 /// The store cannot be read, or a row is damaged.
 pub fn ids(view: &dyn View) -> Result<Vec<GroupId>, ViewError> {
     ids_after(view, &[ROW])
+}
+
+/// Ranges that have ended here: others have their keys. Their rows are gone, what they left in the log
+/// is perhaps not.
+///
+/// # Errors
+/// The store cannot be read, or a row is damaged.
+pub fn ended_ids(view: &dyn View) -> Result<Vec<GroupId>, ViewError> {
+    ids_after(view, &ENDED)
+}
+
+/// The range ends: another has its keys with this batch.
+pub fn end(range: GroupId, batch: &mut Batch) {
+    batch.delete(Column::Meta, key(range));
+    batch.put(Column::Meta, key_after(&ENDED, range), Bytes::new());
+}
+
+/// The log has nothing of a range that has ended, and nobody will ask for it again.
+pub fn forget_ended(range: GroupId, batch: &mut Batch) {
+    batch.delete(Column::Meta, key_after(&ENDED, range));
 }
 
 fn ids_after(view: &dyn View, prefix: &[u8]) -> Result<Vec<GroupId>, ViewError> {
@@ -125,10 +150,19 @@ fn ids_after(view: &dyn View, prefix: &[u8]) -> Result<Vec<GroupId>, ViewError> 
     damage.map_or(Ok(ids), Err)
 }
 
+/// Whether a row of Meta is kept by a range.
+pub fn is_row(key: &[u8]) -> bool {
+    key.first() == Some(&ROW)
+}
+
 /// The key of a range's row in Meta.
 pub fn key(range: GroupId) -> Bytes {
-    let mut key = BytesMut::with_capacity(9);
-    key.put_u8(ROW);
+    key_after(&[ROW], range)
+}
+
+fn key_after(prefix: &[u8], range: GroupId) -> Bytes {
+    let mut key = BytesMut::with_capacity(prefix.len() + 8);
+    key.put_slice(prefix);
     key.put_u64(range.0);
     key.freeze()
 }

@@ -1,5 +1,6 @@
 //! What a range's replica and the machine of its node's spine tell each other.
 
+use crate::GroupId;
 use crate::command::{Command, Outcome, RequestId};
 use crate::group;
 use crate::proto::internal::Ref;
@@ -27,6 +28,10 @@ pub enum Tell {
     Unproposed(Requester, Command),
     /// See `Effect::Role`.
     Role(group::Role),
+    /// See `Effect::WantFinish`.
+    WantFinish(GroupId, u64),
+    /// See `Effect::Retired`.
+    Retired,
 }
 
 impl Tell {
@@ -46,6 +51,8 @@ impl Tell {
             Effect::Reply(to, outcome) => Self::Reply(to, outcome),
             Effect::Unproposed(to, command) => Self::Unproposed(to, command),
             Effect::Role(role) => Self::Role(role),
+            Effect::WantFinish(range, index) => Self::WantFinish(range, index),
+            Effect::Retired => Self::Retired,
             effect => return Err(effect),
         })
     }

@@ -41,6 +41,20 @@ impl Owners {
         self.by_start.insert(key, child);
     }
 
+    /// The keys of a range belong to the one before it.
+    pub fn merge(&mut self, left: GroupId, right: GroupId) {
+        let mut before = None;
+        self.by_start.retain(|_, owner| {
+            let is_taken_over = *owner == right;
+            assert!(
+                !is_taken_over || before == Some(left),
+                "range {left} has the keys before range {right}"
+            );
+            before = Some(*owner);
+            !is_taken_over
+        });
+    }
+
     /// All ranges that own anything; those with keys in several places more than once.
     pub fn ranges(&self) -> impl Iterator<Item = GroupId> {
         self.by_start.values().copied()
@@ -110,5 +124,23 @@ mod tests {
             }
         }
         assert_eq!(owners, Owners::new(&ranges));
+        // 2 has d and 5 has e; 3 has x, and 6 what comes after y.
+        owners.merge(GroupId(3), GroupId(6));
+        owners.merge(GroupId(2), GroupId(5));
+        owners.merge(GroupId(1), GroupId(2));
+        for (key, owner) in [("b", 1), ("c", 1), ("d", 1), ("e", 1), ("f", 0), ("x", 3), ("z", 3)] {
+            assert_eq!(owners.first_piece(&span(key, "")).0, GroupId(owner), "{key}");
+        }
+        assert_eq!(owners.first_piece(&span("b", "")).1, span("b", "f"));
+    }
+
+    #[test]
+    #[should_panic(expected = "range 1 has the keys before range 2")]
+    fn only_neighbours_are_merged() {
+        let mut owners = Owners::default();
+        for (id, key) in [(1, "b"), (3, "d"), (2, "f")] {
+            owners.split(Bytes::from_static(key.as_bytes()), GroupId(id));
+        }
+        owners.merge(GroupId(1), GroupId(2));
     }
 }

@@ -62,6 +62,9 @@ impl Install {
                 let mut batch = mvcc::merge_cursor(live, &CompactionCursor::load(staged)?)?;
                 if self.scope.group() != GroupId::SPINE {
                     batch.delete(Column::Meta, stored::key(self.scope.group()));
+                    for range in self.scope.taken_over(live)? {
+                        stored::end(range, &mut batch);
+                    }
                 }
                 Ok(batch)
             }

@@ -52,7 +52,9 @@ impl Scope {
     }
 
     /// The rows that change when a received snapshot takes the place of what a store has of the
-    /// group: a range was perhaps cut since the one or the other was written.
+    /// group: a range was perhaps cut since the one or the other was written, or has taken over
+    /// another. What the spine's state says of its keys does not count: others may still have some
+    /// of them here.
     ///
     /// # Errors
     /// A store cannot be read.
@@ -61,20 +63,21 @@ impl Scope {
         staged: &dyn View,
         group: GroupId,
     ) -> Result<Option<Self>, ViewError> {
-        let Some(mut scope) = Self::load(live, group)? else { return Ok(None) };
-        if group != GroupId::SPINE {
-            for stored in [Stored::load(live, group)?, Stored::load(staged, group)?] {
-                scope.spans.extend(stored.map(|stored| stored.span));
-            }
-            // They begin alike, as a range keeps its first key.
-            let widest = |one: &Span, other: &Span| match (&one.end, &other.end) {
-                (None, _) => std::cmp::Ordering::Greater,
-                (_, None) => std::cmp::Ordering::Less,
-                (Some(one), Some(other)) => one.cmp(other),
-            };
-            scope.spans = scope.spans.into_iter().max_by(widest).into_iter().collect();
+        if group == GroupId::SPINE {
+            return Self::load(live, group);
         }
-        Ok(Some(scope))
+        let mut spans = Vec::new();
+        for stored in [Stored::load(live, group)?, Stored::load(staged, group)?] {
+            spans.extend(stored.map(|stored| stored.span));
+        }
+        // They begin alike, as a range keeps its first key.
+        let widest = |one: &Span, other: &Span| match (&one.end, &other.end) {
+            (None, _) => std::cmp::Ordering::Greater,
+            (_, None) => std::cmp::Ordering::Less,
+            (Some(one), Some(other)) => one.cmp(other),
+        };
+        let widest = spans.into_iter().max_by(widest);
+        Ok(widest.map(|span| Self { group, spans: vec![span] }))
     }
 
     /// The group.
@@ -120,6 +123,24 @@ impl Scope {
                 GroupId::SPINE => !stored::is_row(key),
                 range => key == stored::key(range),
             }
+    }
+
+    /// Ranges with a replica in the store that begin among these keys, beside the one that they are
+    /// of: it has taken them over.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(super) fn taken_over(&self, view: &dyn View) -> Result<Vec<GroupId>, ViewError> {
+        let mut taken_over = Vec::new();
+        if self.group == GroupId::SPINE {
+            return Ok(taken_over);
+        }
+        for range in stored::ids(view)?.into_iter().filter(|range| *range != self.group) {
+            if Stored::load(view, range)?.is_some_and(|stored| self.owns(&stored.span.start)) {
+                taken_over.push(range);
+            }
+        }
+        Ok(taken_over)
     }
 
     fn owns(&self, key: &[u8]) -> bool {

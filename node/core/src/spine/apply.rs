@@ -81,7 +81,8 @@ fn stamp(answer: &mut Answer, revision: i64) {
         | Answer::Decide(_)
         | Answer::Conclude(_)
         | Answer::MoveLeader(_)
-        | Answer::Split(_) => return,
+        | Answer::Split(_)
+        | Answer::Merge(_) => return,
     };
     *slot = Some(ResponseHeader { revision, ..ResponseHeader::default() });
 }
@@ -110,6 +111,19 @@ pub struct Cut {
     pub key: Bytes,
 }
 
+/// A range was merged into the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// It has the keys of both.
+    pub left: GroupId,
+    /// It has ceased.
+    pub right: GroupId,
+    /// The decision's name.
+    pub id: RequestId,
+    /// Index in the left range's log at which it was locked.
+    pub left_at: u64,
+}
+
 /// A folded entry.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Task {
@@ -128,6 +142,8 @@ pub struct Task {
     pub begun: Vec<GroupId>,
     /// Those of them of which this node holds no replica.
     pub elsewhere: Vec<GroupId>,
+    /// Ranges that ceased. Replicas here take over when they have come so far.
+    pub merged: Vec<Join>,
     /// Transactions that change other ranges, and the index at which each has locked its keys.
     pub committed: Vec<(GroupId, RequestId, u64)>,
 }

@@ -80,6 +80,31 @@ impl Ranges {
         self.insert(child, Range { parent, ..Range::new(span, replicas) });
     }
 
+    /// A range takes over the keys of the one after it, which ceases. The caller has looked that they
+    /// are neighbours and that nothing is under way on the keys.
+    pub fn merge(&mut self, left: GroupId, right: GroupId) {
+        let ceased = self.by_id.remove(&right.0).expect("a range that ceases exists");
+        self.by_start.remove(&ceased.span.start);
+        let stays = self.by_id.get_mut(&left.0).expect("a range that takes over exists");
+        assert!(
+            stays.span.end.as_ref() == Some(&ceased.span.start),
+            "only neighbours are merged (I9): {:?} and {:?}",
+            stays.span,
+            ceased.span
+        );
+        stays.span.end = ceased.span.end;
+        stays.generation += 1;
+        for range in self.by_id.values_mut().filter(|range| range.parent == right) {
+            range.parent = left;
+        }
+    }
+
+    /// Ranges that were split off another.
+    pub fn children(&self, parent: GroupId) -> Vec<GroupId> {
+        let children = self.iter().filter(|(_, range)| range.parent == parent);
+        children.map(|(range, _)| range).collect()
+    }
+
     /// Every member holds a replica of every range: a member has come, or has gone.
     pub fn set_member(&mut self, node: NodeId, is_member: bool) {
         for range in self.by_id.values_mut() {

@@ -582,6 +582,12 @@ impl State {
         if commit.spine_term != 0 && commit.spine_term != term {
             return Verdict::Ended;
         }
+        // A range that has ceased holds no locks any more; of keys it holds none before.
+        let is_there =
+            |id: &u64| *id == GroupId::SPINE.0 || self.ranges.get(GroupId(*id)).is_some();
+        if !commit.ranges.iter().all(is_there) {
+            return Verdict::Ended;
+        }
         if let Some(end) = &commit.lease_end {
             let lease = self.leases.get(&end.id);
             let is_late = end.expired_in_term != 0 && end.expired_in_term != term;
@@ -609,6 +615,9 @@ impl State {
         if let Some(split) = &commit.split {
             return self.fold_split(id, split, batch);
         }
+        if let Some(merge) = &commit.merge {
+            return self.fold_merge(id, merge, batch);
+        }
         if commit.shares.is_empty() {
             return Verdict::Committed(0);
         }
@@ -626,12 +635,15 @@ impl State {
         Verdict::Committed(self.position.revision)
     }
 
-    /// The keys are locked in the range they belonged to when they were; nobody else can have cut it
-    /// there since.
+    /// The keys are locked in the range they belonged to when they were. It may have been merged with
+    /// others since, so what is cut off must be what is locked.
     fn fold_split(&mut self, id: RequestId, split: &internal::Split, batch: &mut Batch) -> Verdict {
         let parent = GroupId(split.parent);
         let is_border = self.ranges.get(parent).is_some_and(|it| it.span.start == split.key);
-        if self.ranges.owner(&split.key) != parent || is_border {
+        let locked = Span::from_request(split.key.clone(), split.end.clone());
+        let rest = Span { start: split.key.clone(), end: None };
+        let piece = self.ranges.pieces(&rest).into_iter().next();
+        if piece != Some((parent, locked)) || is_border {
             return Verdict::Ended;
         }
         let replicas = match self.ranges.get(parent) {
@@ -657,6 +669,45 @@ impl State {
         Verdict::Committed(0)
     }
 
+    /// The right range and the membership of both are locked. Others may have changed what is before
+    /// it, or have merged another into it, before it was locked.
+    fn fold_merge(&mut self, id: RequestId, merge: &internal::Merge, batch: &mut Batch) -> Verdict {
+        let (left, right) = (GroupId(merge.left), GroupId(merge.right));
+        let (Some(stays), Some(ceases)) = (self.ranges.get(left), self.ranges.get(right)) else {
+            return Verdict::Ended;
+        };
+        let locked = Span::from_request(ceases.span.start.clone(), merge.end.clone());
+        if stays.span.end.as_ref() != Some(&ceases.span.start) || ceases.span != locked {
+            return Verdict::Ended;
+        }
+        let children = self.ranges.children(right);
+        self.ranges.merge(left, right);
+        batch.delete(Column::Meta, numbered(row::RANGE, right.0));
+        self.write_range(left, batch);
+        children.into_iter().for_each(|child| self.write_range(child, batch));
+        for (id, lease) in &mut self.leases {
+            if lease.ranges.remove(&right.0) {
+                lease.ranges.insert(left.0);
+                write_lease(batch, *id, lease);
+            }
+        }
+        // Its log tells of everything that was decided before, but perhaps not the spine.
+        let open: Vec<RequestId> = self.txns.open(right).map(|(id, _)| id).collect();
+        for id in open {
+            self.txns.resolved(right, id);
+            self.write_txn(id, batch);
+        }
+        let (range, prepared_at, merge) = (left.0, merge.left_at, Some(merge.clone()));
+        self.txns.commit(id, 0, vec![Share { range, prepared_at, merge, ..Share::default() }]);
+        self.write_txn(id, batch);
+        Verdict::Committed(0)
+    }
+
+    /// Whether a range was merged away. Ids never come back.
+    pub fn has_ceased(&self, range: GroupId) -> bool {
+        range != GroupId::SPINE && range.0 < self.next_range && self.ranges.get(range).is_none()
+    }
+
     fn write_next_range(&self, batch: &mut Batch) {
         let value = Bytes::copy_from_slice(&self.next_range.to_be_bytes());
         batch.put(Column::Meta, vec![row::NEXT_RANGE], value);
@@ -665,6 +716,10 @@ impl State {
     /// What became of a transaction, as far as a range is concerned whose log does not tell of it
     /// yet; `None` while it is undecided.
     pub fn decision(&self, range: GroupId, id: RequestId) -> Option<Decision> {
+        // What a range has locked that was merged away stays locked.
+        if self.has_ceased(range) {
+            return None;
+        }
         if let Some((revision, share)) = self.txns.share(range, id) {
             return Some(Decision::Commit(revision, share.clone()));
         }

@@ -222,3 +222,75 @@ fn a_removed_member_never_comes_back_and_takes_its_alarms_along() {
     let stored = State::load(&fixture.view).expect("readable").expect("stored");
     assert_eq!(stored, fixture.state);
 }
+
+/// Ranges 1 [b, d), 2 [d, g) and 3 [g, ...).
+fn with_ranges() -> Fixture {
+    let mut fixture = Fixture::new();
+    let keys = ["b", "d", "g"].map(|key| Bytes::from_static(key.as_bytes()));
+    fixture.state.pre_split(&keys, &[NodeId(1), NodeId(2)]);
+    let mut batch = Batch::default();
+    fixture.state.write_all(&mut batch);
+    fixture.view.apply(&batch);
+    fixture
+}
+
+fn merge(left: u64, right: u64, end: &'static str) -> Body {
+    let end = Bytes::from_static(end.as_bytes());
+    let merge = internal::Merge { left, right, end, left_at: 5, right_at: 9 };
+    Body::TxnCommit(internal::TxnCommit {
+        merge: Some(merge),
+        ranges: vec![left, right],
+        ..internal::TxnCommit::default()
+    })
+}
+
+fn split(parent: u64, key: &'static str, end: &'static str) -> Body {
+    let (key, end) = (Bytes::from_static(key.as_bytes()), Bytes::from_static(end.as_bytes()));
+    let split = internal::Split { parent, key, end, ..Default::default() };
+    Body::TxnCommit(internal::TxnCommit {
+        split: Some(split),
+        ranges: vec![parent],
+        ..internal::TxnCommit::default()
+    })
+}
+
+#[test]
+fn a_merged_range_has_ceased_and_its_keys_are_those_of_the_one_before_it() {
+    let mut fixture = with_ranges();
+    assert_eq!(fixture.fold(split(2, "f", "g")), Verdict::Committed(0));
+    let revision = fixture.state.position().revision;
+    assert_eq!(fixture.fold(merge(1, 2, "f")), Verdict::Committed(0));
+    assert_eq!(fixture.state.position().revision, revision, "it takes none");
+    let ranges = fixture.state.ranges();
+    assert_eq!([ranges.owner(b"c"), ranges.owner(b"e")], [GroupId(1); 2]);
+    assert_eq!(ranges.get(GroupId(1)).map(|it| it.generation), Some(2));
+    assert_eq!(ranges.get(GroupId(4)).map(|it| it.parent), Some(GroupId(1)), "it was cut off 2");
+    assert!(fixture.state.has_ceased(GroupId(2)) && !fixture.state.has_ceased(GroupId(9)));
+
+    // Both logs have locks of it: the one hears what became of it, the other is not written any more.
+    let id = RequestId { origin: 9, n: fixture.n };
+    let Some(Decision::Commit(0, share)) = fixture.state.decision(GroupId(1), id) else {
+        panic!("the left log is to tell of it")
+    };
+    assert_eq!(share.merge.map(|it| (it.right, it.right_at)), Some((2, 9)));
+    assert_eq!(fixture.state.decision(GroupId(2), id), None);
+
+    // Its id never comes back, and whoever locked it before comes too late.
+    assert_eq!(fixture.fold(merge(2, 4, "g")), Verdict::Ended);
+    assert_eq!(fixture.fold(split(2, "e", "f")), Verdict::Ended);
+    assert_eq!(fixture.fold(split(1, "e", "f")), Verdict::Committed(0));
+    assert_eq!(fixture.state.ranges().owner(b"e"), GroupId(5));
+}
+
+#[test]
+fn only_neighbours_that_are_what_was_locked_are_merged() {
+    let mut fixture = with_ranges();
+    for (left, right, end) in [(1, 3, "\0"), (2, 1, "d"), (1, 2, "f"), (1, 2, "\0"), (1, 9, "g")] {
+        assert_eq!(fixture.fold(merge(left, right, end)), Verdict::Ended, "{left}, {right}, {end}");
+    }
+    assert_eq!(fixture.state.ranges().iter().count(), 3);
+    assert_eq!(fixture.fold(merge(2, 3, "\0")), Verdict::Committed(0));
+    assert_eq!(fixture.fold(merge(1, 2, "g")), Verdict::Ended, "it has grown since it was locked");
+    assert_eq!(fixture.fold(merge(1, 2, "\0")), Verdict::Committed(0));
+    assert_eq!(fixture.state.ranges().get(GroupId(1)).map(|it| it.span.end.clone()), Some(None));
+}

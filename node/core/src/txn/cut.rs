@@ -10,7 +10,7 @@ use crate::command::Command;
 use crate::mvcc;
 use crate::proto::Span;
 use crate::proto::internal::{Effect, Lock};
-use crate::spine::ranges::Ranges;
+use crate::spine::ranges::{Range, Ranges};
 use crate::view::{View, ViewError};
 
 /// The ranges that own keys of a request, by id.
@@ -40,7 +40,8 @@ pub(super) fn locks(ranges: &Ranges, command: &Command) -> BTreeMap<GroupId, Vec
         for (range, piece) in ranges.pieces(span) {
             let (key, range_end) = piece.into_request();
             let is_write = *mode != mvcc::Mode::Read;
-            locks.entry(range).or_default().push(Lock { key, range_end, is_write, lease: 0 });
+            let lock = Lock { key, range_end, is_write, ..Lock::default() };
+            locks.entry(range).or_default().push(lock);
         }
     }
     let leases = footprint.leases.iter().map(|lease| Lock { lease: lease.0, ..Lock::default() });
@@ -53,7 +54,30 @@ pub(super) fn rest_of_range(ranges: &Ranges, key: &Bytes) -> Lock {
     let rest = Span { start: key.clone(), end: None };
     let piece = ranges.pieces(&rest).into_iter().next().map(|(_, piece)| piece);
     let (key, range_end) = piece.unwrap_or(rest).into_request();
-    Lock { key, range_end, is_write: true, lease: 0 }
+    Lock { key, range_end, is_write: true, ..Lock::default() }
+}
+
+/// What a merge locks: the membership of both ranges, and every key of the one that ceases. Nothing
+/// if the one or the other is not there.
+pub(super) fn merge(
+    ranges: &Ranges,
+    left: GroupId,
+    right: GroupId,
+) -> BTreeMap<GroupId, Vec<Lock>> {
+    let (Some(stays), Some(ceases)) = (ranges.get(left), ranges.get(right)) else {
+        return BTreeMap::new();
+    };
+    let members = |range: &Range, is_write| {
+        let mut members: Vec<u64> = range.replicas.iter().map(|node| node.0).collect();
+        members.sort_unstable();
+        Lock { members, is_write, ..Lock::default() }
+    };
+    let (key, range_end) = ceases.span.clone().into_request();
+    let keys = Lock { key, range_end, is_write: true, ..Lock::default() };
+    BTreeMap::from([
+        (left, vec![members(stays, false)]),
+        (right, vec![keys, members(ceases, true)]),
+    ])
 }
 
 /// An effect, or what of it each range has, in the order of the keys.

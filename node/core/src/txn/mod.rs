@@ -48,6 +48,13 @@ pub enum Job {
         /// The first key of the new one.
         key: Bytes,
     },
+    /// A range takes over the keys of the next one.
+    Merge {
+        /// It stays.
+        left: GroupId,
+        /// It ceases.
+        right: GroupId,
+    },
 }
 
 /// What a coordinator is told.
@@ -132,6 +139,7 @@ impl Coordinator {
             Job::Split { range, key } => {
                 BTreeMap::from([(*range, vec![cut::rest_of_range(ranges, key)])])
             }
+            Job::Merge { left, right } => cut::merge(ranges, *left, *right),
         };
         let (prepared, asked) = (BTreeMap::new(), None);
         Self { id, job, locks, prepared, phase: Phase::Prepare, asked }
@@ -173,7 +181,12 @@ impl Coordinator {
             Input::Ticket(_) => {}
         }
         let is_due = self.asked.is_none_or(|asked| asked + AGAIN_AFTER <= now);
+        let has_ceased = |range: &GroupId| *range != GroupId::SPINE && ranges.get(*range).is_none();
         match &self.phase {
+            // It was merged away, and would never answer.
+            Phase::Prepare if self.locks.is_empty() || self.locks.keys().any(has_ceased) => {
+                self.give_up(out)?;
+            }
             Phase::Prepare => {
                 let next = self.locks.iter().find(|(range, _)| !self.prepared.contains_key(range));
                 match next {
@@ -260,8 +273,10 @@ impl Coordinator {
                 if ranges.owner(key) != *range || self.locks[range] != [lock.clone()] {
                     return self.give_up(out);
                 }
+                let end = lock.range_end.clone();
                 let span = Span::from_request(lock.key, lock.range_end);
                 let split = internal::Split {
+                    end,
                     parent: range.0,
                     key: key.clone(),
                     child: 0,
@@ -269,6 +284,17 @@ impl Coordinator {
                     prepared_at: self.prepared[range],
                 };
                 (TxnCommit { split: Some(split), ..TxnCommit::default() }, None)
+            }
+            Job::Merge { left, right } => {
+                let end = self.locks[right].first().map(|lock| lock.range_end.clone());
+                let merge = internal::Merge {
+                    left: left.0,
+                    right: right.0,
+                    end: end.unwrap_or_default(),
+                    left_at: self.prepared[left],
+                    right_at: self.prepared[right],
+                };
+                (TxnCommit { merge: Some(merge), ..TxnCommit::default() }, None)
             }
         };
         let spine_term = self.prepared.get(&GroupId::SPINE).copied().unwrap_or(0);
@@ -325,6 +351,9 @@ impl Coordinator {
             (Some(draft), _) => draft.settle(revision, None),
             (None, Job::Split { key, .. }) => {
                 Answer::Split(internal::SplitAnswer { range: ranges.owner(key).0 })
+            }
+            (None, Job::Merge { left, .. }) => {
+                Answer::Merge(internal::MergeAnswer { range: left.0 })
             }
             (None, _) => {
                 let header = pb::ResponseHeader { revision: head, ..pb::ResponseHeader::default() };

@@ -50,8 +50,12 @@ struct Attempt {
 
 impl Attempt {
     fn new(command: Command, view: MemoryView) -> Self {
+        Self::of(Job::Change(command), view)
+    }
+
+    fn of(job: Job, view: MemoryView) -> Self {
         let id = RequestId { origin: 3, n: 4 };
-        Self { coordinator: Coordinator::new(id, Job::Change(command), &ranges()), view, now: 0 }
+        Self { coordinator: Coordinator::new(id, job, &ranges()), view, now: 0 }
     }
 
     fn step(&mut self, input: Input) -> Vec<Effect> {
@@ -71,7 +75,7 @@ fn head(revision: i64) -> Head {
 fn lock(key: &'static str, range_end: &'static str) -> Lock {
     let (key, range_end) =
         (Bytes::from_static(key.as_bytes()), Bytes::from_static(range_end.as_bytes()));
-    Lock { key, range_end, is_write: true, lease: 0 }
+    Lock { key, range_end, is_write: true, ..Lock::default() }
 }
 
 #[test]
@@ -99,6 +103,7 @@ fn a_delete_of_very_many_keys_names_spans_and_counts_on_from_range_to_range() {
         }],
         subs: vec![sub],
         split: None,
+        merge: None,
     };
     let expected = [share(1, 7, "c", "m", 0), share(2, 9, "m", "\0", KEYS as u64)];
     assert_eq!(commit.shares, expected);
@@ -251,4 +256,33 @@ fn a_read_of_the_past_is_evaluated_with_the_head_of_a_ticket() {
         panic!("{out:?}")
     };
     assert_eq!(commit.reads_at, 2);
+}
+
+#[test]
+fn a_merge_locks_the_membership_of_both_and_all_keys_of_the_range_that_ceases() {
+    let (left, right) = (GroupId(1), GroupId(2));
+    let mut attempt = Attempt::of(Job::Merge { left, right }, filled());
+    let members = |is_write| Lock { members: vec![1], is_write, ..Lock::default() };
+    assert_eq!(attempt.step(Input::Tick), [Effect::Prepare(left, vec![members(false)])]);
+    let next = attempt.step(Input::Prepared(left, 7));
+    assert_eq!(next, [Effect::Prepare(right, vec![lock("m", "\0"), members(true)])]);
+    assert_eq!(attempt.step(Input::Prepared(right, 9)), [Effect::WantTicket]);
+    let out = attempt.step(Input::Ticket(head(5)));
+    let [Effect::Propose(Record { body: Some(Body::TxnCommit(commit)), .. })] = &out[..] else {
+        panic!("{out:?}")
+    };
+    let end = Bytes::from_static(b"\0");
+    let merge = internal::Merge { left: 1, right: 2, end, left_at: 7, right_at: 9 };
+    assert_eq!((&commit.merge, &commit.ranges[..]), (&Some(merge), &[1, 2][..]));
+    assert!(commit.shares.is_empty(), "no key changes");
+    let answer = internal::MergeAnswer { range: 1 };
+    let out = attempt.step(Input::Committed(0, 5));
+    assert_eq!(out, [Effect::Reply(Ok(Answer::Merge(answer)))]);
+}
+
+#[test]
+fn a_merge_of_a_range_that_is_gone_is_tried_again_by_who_knows_what_to_say() {
+    let job = Job::Merge { left: GroupId(1), right: GroupId(9) };
+    let mut attempt = Attempt::of(job.clone(), filled());
+    assert_eq!(attempt.step(Input::Tick), [Effect::TryAgain(job)]);
 }

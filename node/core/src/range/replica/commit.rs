@@ -9,10 +9,11 @@ use crate::group::{self, Entry, EntryKind, Ignored, Part};
 use crate::proto::internal::{ConfState, RangeEntry, RangeWrite, Resolve};
 use crate::range::latch::Guard;
 use crate::range::numbering::{Numbering, Verdict};
+use crate::range::replica::merge::is_finished;
 use crate::range::replica::write::Waiting;
 use crate::range::replica::{Effect, Replica, Task};
 use crate::range::run;
-use crate::range::stored::{Position, Stored};
+use crate::range::stored::{self, Position, Stored};
 use crate::spine::apply::{Content, Reply, Requester, Step};
 use crate::time::Length;
 use crate::view::{Batch, View, ViewError};
@@ -174,16 +175,32 @@ impl Replica {
 
     /// Hands on what is committed here and numbered there (I6). The order of the range's log is
     /// the order of the numbers (I3).
-    pub(super) fn join(&mut self) {
+    pub(super) fn join(&mut self, view: &dyn View) -> Result<(), ViewError> {
         // What is staged while the state is replaced is contained in what comes, and what comes after
         // a removal is not this node's.
         while self.installing.is_none()
             && !self.is_removed
             && !self.lacks_numbers()
+            && !self.awaits_merge(view)?
             && let Some(staged) = self.staged.pop_front()
         {
             self.join_entry(staged);
         }
+        Ok(())
+    }
+
+    /// Whether the next entry waits until a replica here has applied all of its range, whose keys
+    /// are this range's from there on.
+    fn awaits_merge(&mut self, view: &dyn View) -> Result<bool, ViewError> {
+        let Some(front) = self.staged.front() else { return Ok(false) };
+        for resolve in &front.resolves {
+            let Some(merge) = self.merge_to_join(resolve) else { continue };
+            if !is_finished(&merge, view)? {
+                self.ask_to_finish(&merge);
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether the next entry waits for the numbers of its writes.
@@ -203,10 +220,13 @@ impl Replica {
         let seq = seqs.end - 1;
         let mut steps = Vec::with_capacity(staged.writes.len());
         let mut resolved = Vec::new();
-        let mut children = Vec::new();
+        let (mut children, mut ended) = (Vec::new(), Vec::new());
         for resolve in staged.resolves {
-            let split = resolve.split.clone();
+            let (split, merge) = (resolve.split.clone(), resolve.merge.clone());
             let id = self.join_resolve(staged.index, resolve, &mut steps);
+            if let Some(merge) = merge.filter(|_| id.is_some()) {
+                ended.push(self.take_over(&merge));
+            }
             children.extend(split.filter(|_| id.is_some()).map(|split| self.split_off(&split)));
             resolved.extend(id);
         }
@@ -226,6 +246,7 @@ impl Replica {
             conf: self.conf.clone(),
             prepared: self.stored_prepared(),
             span: self.span.clone(),
+            generation: self.generation,
         };
         let mut rows = Batch::default();
         stored.write(self.config.range, &mut rows);
@@ -234,8 +255,12 @@ impl Replica {
             stored.write(child, &mut rows);
             begun.push(child);
         }
+        for right in &ended {
+            stored::end(*right, &mut rows);
+        }
         let (range, position) = (self.config.range, self.joined);
-        self.out.push(Effect::Apply(Task { range, position, steps, resolved, begun, rows }));
+        let task = Task { range, position, steps, resolved, begun, ended, rows };
+        self.out.push(Effect::Apply(task));
         if is_conf_new {
             self.on_conf_joined();
         }
@@ -302,7 +327,7 @@ impl Replica {
     /// If it is contained in the snapshot, its client hears of a time-out.
     pub(super) fn on_installed(&mut self, view: &dyn View) -> Result<(), ViewError> {
         let mark = self.installing.take().expect("nothing else is installed than was asked for");
-        let Stored { position, noted, conf, prepared, span } =
+        let Stored { position, noted, conf, prepared, span, generation } =
             Stored::load(view, self.config.range)?
                 .ok_or_else(|| ViewError("the installed snapshot holds no range".into()))?;
         assert!(
@@ -317,7 +342,7 @@ impl Replica {
         self.applied = position;
         self.flushed.replace(position.index);
         self.conf = conf;
-        self.span = span;
+        (self.span, self.generation) = (span, generation);
         self.prepared = super::txn::from_stored(prepared, self.now);
         // They are told of in the log before, and will be asked for again.
         self.resolved.clear();

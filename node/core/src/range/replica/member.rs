@@ -2,13 +2,13 @@
 //! replaced by a snapshot, has everything.
 
 use crate::NodeId;
-use crate::group::{self, Change, ChangeStep, Ignored, Kind, conf};
+use crate::group::{self, Change, ChangeStep, Ignored, Kind, Refusal, conf};
 use crate::proto::internal::{RaftMessage, SnapshotMark};
 use crate::range::replica::write::Holder;
 use crate::range::replica::{Effect, Replica};
 
 /// A learner may vote when it lacks at most so many entries.
-const CLOSE_ENTRIES: u64 = 100;
+pub(super) const CLOSE_ENTRIES: u64 = 100;
 
 /// How far a replica is with what was numbered or decided before it was here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,10 @@ pub(super) enum CatchUp {
 impl Replica {
     /// A new membership is proposed by the leader, or refused at once.
     pub(super) fn on_change_replicas(&mut self, change: Change) {
+        if self.are_members_locked() {
+            self.out.push(Effect::ReplicasRefused(Refusal::ChangePending));
+            return;
+        }
         self.refusal = None;
         self.drive(group::Input::ProposeChange { change, context: Default::default() });
         if let Some(refusal) = self.refusal.take() {
@@ -39,8 +43,10 @@ impl Replica {
         let is_ready = self.is_serving()
             && self.group.transferee().is_none()
             && !self.group.is_change_pending()
-            && !self.is_removed;
-        let Some(wanted) = self.wanted_conf.as_ref().filter(|_| is_ready) else { return };
+            && !self.is_removed
+            && !self.are_members_locked();
+        let wanted = self.wanted_conf.as_ref().filter(|_| is_ready);
+        let Some((wanted, removed)) = wanted else { return };
         let conf = self.group.conf();
         if !conf.voters_outgoing.is_empty() {
             return;
@@ -57,7 +63,11 @@ impl Replica {
         let is_wanted = |id: &u64| wanted.voters.contains(id) || wanted.learners.contains(id);
         let missing = wanted.voters.iter().chain(&wanted.learners).find(|id| !is_in(id));
         let promoted = conf.learners.iter().find(|id| wanted.voters.contains(id) && is_close(**id));
-        let unwanted = conf.voters.iter().chain(&conf.learners).find(|id| !is_wanted(id));
+        let unwanted = conf
+            .voters
+            .iter()
+            .chain(&conf.learners)
+            .find(|id| !is_wanted(id) && removed.contains(id));
         let step = match (missing, promoted, unwanted) {
             (Some(id), ..) => ChangeStep::AddLearner(NodeId(*id)),
             (_, Some(id), _) => ChangeStep::AddVoter(NodeId(*id)),
@@ -69,7 +79,8 @@ impl Replica {
 
     /// A leader has nothing to change in the membership.
     pub(super) fn has_wanted_members(&self) -> bool {
-        let Some(wanted) = self.wanted_conf.as_ref().filter(|_| self.group.is_leader()) else {
+        let wanted = self.wanted_conf.as_ref().filter(|_| self.group.is_leader());
+        let Some((wanted, _)) = wanted else {
             return true;
         };
         let conf = self.group.conf();

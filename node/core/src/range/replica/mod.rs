@@ -9,6 +9,7 @@
 
 mod commit;
 mod member;
+mod merge;
 mod report;
 mod sleep;
 pub(crate) mod txn;
@@ -151,7 +152,16 @@ pub enum Input {
     CatchUp,
     /// Who is to vote in the range and who is to follow it. Its leader gets there by itself, one
     /// change after the other.
-    Members(ConfState),
+    ///
+    /// The second are those who were removed for good. Who is in neither is one whom this node's
+    /// state of the spine does not know yet, and is left alone.
+    Members(ConfState, BTreeSet<u64>),
+    /// The range was merged away, and its log has everything up to this index on this node: what it
+    /// wrote there is committed, whether or not anybody leads it still.
+    Finish(u64),
+    /// The range was merged away, and the range that has its keys now has taken them over on this
+    /// node. Followed by `Retired`.
+    Retire,
     /// The change of membership at this place of the range's log took effect and left this node
     /// without a part, as another replica has said (`Replicas`). May come late and more than once.
     RemovedAt(group::Position),
@@ -186,6 +196,12 @@ pub enum Effect {
     /// vote, which outlive it. A log that is found without a row of its range in the store is
     /// dropped likewise.
     Removed,
+    /// The range is no more on this node, and its row in the store has gone with the task of another
+    /// range. Whoever waited here was handed back. Once nothing more comes here, drop the machine,
+    /// and when the store is durable, all of its log.
+    Retired,
+    /// This range is to take over another, and waits until that has applied its log up to an index.
+    WantFinish(GroupId, u64),
     /// The staged snapshot is not wanted.
     SnapshotRefused(Ignored),
     /// A peer's message was ignored: its sender, its kind and why.
@@ -228,6 +244,8 @@ pub struct Task {
     pub resolved: Vec<RequestId>,
     /// Ranges that were split off: a replica of each begins here, as `rows` has it.
     pub begun: Vec<GroupId>,
+    /// Ranges that were taken over: their replicas here have ended.
+    pub ended: Vec<GroupId>,
     /// The rows that keep the position.
     pub rows: Batch,
 }
@@ -257,6 +275,8 @@ pub struct Replica {
     now: Time,
     /// Its keys.
     span: Span,
+    /// Counts changes of the span.
+    generation: u64,
     group: Group,
     role: group::Role,
     /// Index up to which a new leader must have applied before it evaluates (I5); `None` when this
@@ -316,7 +336,11 @@ pub struct Replica {
     catch_up: CatchUp,
     catch_ups_count: u64,
     is_removed: bool,
-    wanted_conf: Option<ConfState>,
+    /// Its keys are another range's here.
+    is_retired: bool,
+    /// When a range that is to be taken over is asked for again.
+    finish_due: Option<Time>,
+    wanted_conf: Option<(ConfState, BTreeSet<u64>)>,
 
     out: Vec<Effect>,
     group_out: Vec<group::Effect>,
@@ -335,12 +359,13 @@ impl Replica {
         recovered: group::Recovered,
         chance: Box<dyn group::Chance + Send>,
     ) -> Result<Self, group::Error> {
-        let Stored { position, noted, conf, prepared, span } = stored;
+        let Stored { position, noted, conf, prepared, span, generation } = stored;
         let prepared = txn::from_stored(prepared, now);
         let group = Group::new(config.group.clone(), recovered, chance)?;
         Ok(Self {
             role: group.role(),
             span,
+            generation,
             config,
             now,
             group,
@@ -379,6 +404,8 @@ impl Replica {
             catch_up: CatchUp::Wanted,
             catch_ups_count: 0,
             is_removed: false,
+            is_retired: false,
+            finish_due: None,
             wanted_conf: None,
             out: Vec::new(),
             group_out: Vec::new(),
@@ -397,6 +424,11 @@ impl Replica {
         out: &mut Vec<Effect>,
     ) -> Result<(), ViewError> {
         self.now = now.max(self.now);
+        if self.is_retired {
+            self.hand_back(input);
+            out.append(&mut self.out);
+            return Ok(());
+        }
         match input {
             Input::Tick => self.on_tick(view)?,
             Input::Message(message) => self.on_message(message),
@@ -431,8 +463,14 @@ impl Replica {
                 self.catch_up = CatchUp::Wanted;
                 self.out.push(Effect::CatchingUp);
             }
-            Input::Members(wanted) => self.wanted_conf = Some(wanted),
+            Input::Members(wanted, removed) => self.wanted_conf = Some((wanted, removed)),
             Input::RemovedAt(place) => self.on_removed_at(place),
+            Input::Finish(index) => self.drive(group::Input::CommitTo { index }),
+            Input::Retire => {
+                self.retire();
+                out.append(&mut self.out);
+                return Ok(());
+            }
         }
         self.turn(view)?;
         out.append(&mut self.out);
@@ -452,6 +490,10 @@ impl Replica {
         command: Command,
     ) -> Result<(), ViewError> {
         self.now = now.max(self.now);
+        if self.is_retired {
+            self.out.push(Effect::Unproposed(to, command));
+            return Ok(());
+        }
         self.on_submit(to, command, view)
     }
 
@@ -523,7 +565,8 @@ impl Replica {
 
     /// Ends a step: joins what can be joined, proposes what was gathered, and reports.
     fn turn(&mut self, view: &dyn View) -> Result<(), ViewError> {
-        self.join();
+        self.join(view)?;
+        self.tell_members_locked();
         self.propose_gathered(view)?;
         self.propose_notes();
         self.report();

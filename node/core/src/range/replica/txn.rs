@@ -23,21 +23,29 @@ use crate::view::{View, ViewError};
 /// A transaction whose locks are committed.
 #[derive(Clone, Debug)]
 pub(super) struct Prepared {
-    prepare: Prepare,
+    pub(super) prepare: Prepare,
     /// Where it stands in the log.
-    index: u64,
+    pub(super) index: u64,
     /// On the leader.
-    guard: Option<Guard>,
+    pub(super) guard: Option<Guard>,
     since: Time,
     /// What became of it is proposed.
     pub(super) is_resolving: bool,
     /// What became of it is committed.
     pub(super) is_resolved: bool,
+    /// Of the membership: its coordinator has heard since it asked last.
+    pub(super) is_told: bool,
 }
 
 impl Prepared {
     fn new(prepare: Prepare, index: u64, guard: Option<Guard>, since: Time) -> Self {
-        Self { prepare, index, guard, since, is_resolving: false, is_resolved: false }
+        let (is_resolving, is_resolved, is_told) = (false, false, false);
+        Self { prepare, index, guard, since, is_resolving, is_resolved, is_told }
+    }
+
+    /// The membership that is locked, if it is.
+    pub(super) fn membership(&self) -> Option<&Lock> {
+        lock::membership(&self.prepare.locks)
     }
 }
 
@@ -72,13 +80,19 @@ impl Replica {
         if is_waiting || self.preparing.contains_key(&id) {
             return Ok(());
         }
-        if let Some(prepared) = self.prepared.get(&id) {
-            self.out.push(Effect::Prepared(id, prepared.index));
+        if let Some(prepared) = self.prepared.get_mut(&id) {
+            if prepared.membership().is_some() {
+                // Said when it is so.
+                prepared.is_told = false;
+            } else {
+                self.out.push(Effect::Prepared(id, prepared.index));
+            }
             return Ok(());
         }
         let is_full = self.waiting.len() + self.proposed.len() >= self.config.limits.writes_max;
         let is_inside = lock::are_within(&locks, &self.span);
-        if !self.is_serving() || self.group.transferee().is_some() || is_full || !is_inside {
+        let is_ready = self.is_serving() && self.group.transferee().is_none();
+        if !is_ready || is_full || !is_inside || !self.may_lock_members(&locks) {
             self.out.push(Effect::PrepareFailed(id));
             return Ok(());
         }
@@ -99,7 +113,8 @@ impl Replica {
     ) -> Result<(), ViewError> {
         let wanted = self.wanted.remove(&id);
         let is_wanted = wanted.is_some_and(|at| at + UNWANTED_AFTER > self.now);
-        if !is_wanted || !lock::are_within(&locks, &self.span) {
+        let is_possible = lock::are_within(&locks, &self.span) && self.may_lock_members(&locks);
+        if !is_wanted || !is_possible {
             self.out.push(Effect::PrepareFailed(id));
             return self.unlatch(vec![guard], view);
         }
@@ -125,10 +140,10 @@ impl Replica {
         for prepare in prepares {
             let id = txns::id_of(prepare.id.as_ref());
             let guard = self.preparing.remove(&id);
-            if guard.is_some() {
+            let prepared = Prepared::new(prepare, index, guard, self.now);
+            if guard.is_some() && prepared.membership().is_none() {
                 self.out.push(Effect::Prepared(id, index));
             }
-            let prepared = Prepared::new(prepare, index, guard, self.now);
             let before = self.prepared.insert(id, prepared);
             assert!(before.is_none(), "transaction {id:?} locks its keys once");
         }
@@ -169,6 +184,7 @@ impl Replica {
             self.span
         );
         let end = self.span.end.replace(start.clone());
+        self.generation += 1;
         let stored = Stored::first(self.conf.clone(), Span { start, end });
         (GroupId(split.child), stored)
     }
@@ -209,13 +225,14 @@ impl Replica {
             Decision::Abort => Resolve { id, ..Resolve::default() },
             Decision::Commit(revision, share) => {
                 assert!(
-                    share.prepared_at == prepared.index && (revision > 0 || share.split.is_some()),
+                    share.prepared_at == prepared.index
+                        && (revision > 0 || share.split.is_some() || share.merge.is_some()),
                     "it was decided on the locks at {}, not at {}",
                     share.prepared_at,
                     prepared.index
                 );
-                let Share { effects, subs, split, .. } = share;
-                Resolve { id, revision, effects, subs, split }
+                let Share { effects, subs, split, merge, .. } = share;
+                Resolve { id, revision, effects, subs, split, merge }
             }
         });
     }
@@ -253,6 +270,7 @@ impl Replica {
         for prepared in self.prepared.values_mut() {
             prepared.guard = None;
             prepared.is_resolving = false;
+            prepared.is_told = false;
         }
     }
 

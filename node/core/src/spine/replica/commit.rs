@@ -11,7 +11,7 @@ use crate::proto::internal::{self, MemberChange, Record, SpineEntry, TxnCommit, 
 use crate::range::latch::Guard;
 use crate::range::stored::Stored;
 use crate::range::{self, run};
-use crate::spine::apply::{Content, Cut, Reply, Requester, Step, Task};
+use crate::spine::apply::{Content, Cut, Join, Reply, Requester, Step, Task};
 use crate::spine::replica::write::Work;
 use crate::spine::replica::{Effect, Parcel, Replica, Status};
 use crate::spine::state::{Position, State, Verdict};
@@ -302,6 +302,9 @@ impl Replica {
         if let Some(split) = &commit.split {
             self.on_split(split, folded);
         }
+        if let Some(merge) = &commit.merge {
+            self.on_merge(id, merge, folded);
+        }
         let mut step = None;
         for share in commit.shares {
             if share.range == GroupId::SPINE.0 {
@@ -329,6 +332,14 @@ impl Replica {
             Stored::first(self.wanted_members(), span).write(child, &mut folded.task.rows);
             folded.task.begun.push(child);
         }
+    }
+
+    /// A range has ceased. Its replica here has, too, once the one that takes over has come so far.
+    fn on_merge(&mut self, id: RequestId, merge: &internal::Merge, folded: &mut Folded) {
+        self.is_unpark_due = true;
+        let (left, right, left_at) = (GroupId(merge.left), GroupId(merge.right), merge.left_at);
+        folded.task.committed.push((left, id, left_at));
+        folded.task.merged.push(Join { left, right, id, left_at });
     }
 
     /// A transaction has ended without effect.

@@ -204,6 +204,12 @@ pub enum Effect {
     /// This node is to hold a replica of a range and has nothing of it: begin one without a state,
     /// for the leader to fill.
     Begin(GroupId),
+    /// The replica of a range that was merged away is of no use here, as nobody will take it over: end
+    /// it.
+    Drop(GroupId),
+    /// The replica of a range that was merged away has ended here: after what it was sent, drop its
+    /// machine, and once the store is durable, its log.
+    End(GroupId),
 }
 
 /// One message between two nodes.
@@ -552,6 +558,7 @@ impl Replica {
         self.tick_txns();
         self.tick_asks();
         self.look_for_absent(view)?;
+        self.look_for_left_behind(view)?;
         // A hand-over that came to nothing leaves requests parked.
         self.is_unpark_due |= !self.parked.is_empty();
         self.tick_leases(view)

@@ -4,12 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
+use bytes::Bytes;
+
 use crate::group::Part;
 use crate::proto::Span;
 use crate::proto::internal::{ConfState, RangeInfo, Record, Ref, Refs, TxnCommit, record::Body};
 use crate::range::Tell;
 use crate::range::replica::Input;
-use crate::range::stored::Stored;
+use crate::range::stored::{self, Stored};
 use crate::spine::replica::{Effect, Parcel, Replica};
 use crate::spine::txns::Decision;
 use crate::view::{View, ViewError};
@@ -29,6 +31,8 @@ pub(super) struct Here {
     /// Replicas that are here: they were begun without a state, have told of their role, or were
     /// found in the store.
     found: BTreeSet<GroupId>,
+    /// Those that were begun without a state.
+    begun: BTreeSet<GroupId>,
 }
 
 impl Here {
@@ -52,6 +56,11 @@ impl Here {
 
     fn leads(&self, range: GroupId) -> bool {
         self.roles.get(&range).is_some_and(|role| role.part == Part::Leader)
+    }
+
+    /// Whether a replica of a range has said anything and has not ended.
+    pub(super) fn is_running(&self, range: GroupId) -> bool {
+        self.roles.contains_key(&range)
     }
 
     /// The leader of a range, as its replica here knows it.
@@ -110,8 +119,9 @@ impl Replica {
         here.filter(|(range, _)| self.ranges.leader(*range).is_none()).count()
     }
 
+    /// One that has ceased goes on here until its keys are taken over.
     pub(super) fn tell(&mut self, range: GroupId, input: Input) {
-        if self.is_here(range) {
+        if self.is_here(range) || self.state.has_ceased(range) {
             self.out.push(Effect::Range(range, input));
         }
     }
@@ -126,6 +136,17 @@ impl Replica {
             Tell::WantTicket(n) => self.tickets.want_range(range, n, self.now),
             Tell::Reply(to, outcome) => self.reply(to, outcome),
             Tell::Unproposed(to, command) => self.refuse_unproposed(to, command),
+            Tell::WantFinish(right, index) => {
+                self.out.push(Effect::Range(right, Input::Finish(index)));
+            }
+            Tell::Retired => {
+                self.ranges.roles.remove(&range);
+                self.ranges.found.remove(&range);
+                self.ranges.begun.remove(&range);
+                self.ranges.reports.retain(|report| report.range != range.0);
+                self.is_unpark_due = true;
+                self.out.push(Effect::End(range));
+            }
             Tell::Role(role) => {
                 let before = self.ranges.roles.insert(range, role);
                 self.ranges.found.insert(range);
@@ -133,9 +154,9 @@ impl Replica {
                 let is_news = before.is_none_or(|before| before.leader != role.leader);
                 self.is_unpark_due |= is_news && role.leader.is_some();
                 if role.part == Part::Leader
-                    && let Some(wanted) = self.members_to_tell()
+                    && let Some((wanted, removed)) = self.members_to_tell()
                 {
-                    self.tell(range, Input::Members(wanted));
+                    self.tell(range, Input::Members(wanted, removed));
                 }
             }
         }
@@ -144,13 +165,18 @@ impl Replica {
     /// A node that was behind may never see the entry with which a range began: it is contained in a
     /// snapshot of the range's parent.
     pub(super) fn look_for_absent(&mut self, view: &dyn View) -> Result<(), ViewError> {
-        let ranges = self.state.ranges();
-        let is_up_to_date = self.applied.index == self.position().index;
-        if !is_up_to_date || self.ranges.found.len() >= ranges.len() {
+        if self.applied.index != self.position().index {
             return Ok(());
         }
-        let silent: Vec<GroupId> = ranges
-            .iter()
+        // Nobody fills a replica of a range that has ceased.
+        let begun: Vec<GroupId> = self.ranges.begun.iter().copied().collect();
+        for range in begun.into_iter().filter(|range| self.state.has_ceased(*range)) {
+            if Stored::load(view, range)?.is_none() {
+                self.out.push(Effect::Range(range, Input::Retire));
+            }
+        }
+        let known = self.state.ranges().iter();
+        let silent: Vec<GroupId> = known
             .map(|(range, _)| range)
             .filter(|range| self.is_here(*range) && !self.ranges.found.contains(range))
             .collect();
@@ -164,7 +190,7 @@ impl Replica {
         if missing.is_empty() {
             return Ok(());
         }
-        let here = self.stored_spans(view)?;
+        let here = Self::stored_spans(view)?;
         let mut absent = Vec::new();
         for range in missing {
             let Some(known) = self.state.ranges().get(range) else { continue };
@@ -172,7 +198,8 @@ impl Replica {
             let has_parent =
                 known.parent == GroupId::SPINE || Stored::load(view, known.parent)?.is_some();
             // A replica here that lags still has the keys: the range that has them now begins when
-            // that replica comes so far, and not before, as the older writes are in its log.
+            // that replica comes so far, and not before, as the older writes are in its log. It may
+            // be of a range that has ceased, and is not taken over here yet.
             let is_to_come = here.iter().any(|span| span.contains(&known.span.start));
             if has_parent && !is_to_come {
                 absent.push(range);
@@ -180,15 +207,52 @@ impl Replica {
         }
         for range in absent {
             self.ranges.found.insert(range);
+            self.ranges.begun.insert(range);
             self.out.push(Effect::Begin(range));
         }
         Ok(())
     }
 
+    /// A snapshot of the range that took over another here is perhaps from after a cut at which it gave
+    /// those keys away again. Whoever has come as far as the table of ranges, in the changes of its
+    /// span, is past all merges that the table knows of; if all have, nobody takes over what is left.
+    ///
+    /// Who has no state here yet may be sent one from before a merge. So while there are such ranges,
+    /// only what stands in the way of the first of them is dropped: whoever took that over begins
+    /// before it, and has come as far.
+    pub(super) fn look_for_left_behind(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        let here = self.ranges.roles.keys().filter(|range| self.state.has_ceased(**range));
+        let ceased: Vec<GroupId> = here.copied().collect();
+        if ceased.is_empty() || self.applied.index != self.position().index {
+            return Ok(());
+        }
+        let mut first_without: Option<(&Bytes, GroupId)> = None;
+        for (range, known) in self.state.ranges().iter().filter(|it| self.is_here(it.0)) {
+            match Stored::load(view, range)? {
+                Some(stored) if stored.generation < known.generation => return Ok(()),
+                Some(_) => {}
+                None => {
+                    let next = (&known.span.start, range);
+                    first_without = first_without.into_iter().chain([next]).min();
+                }
+            }
+        }
+        if first_without.is_some_and(|(_, range)| self.ranges.begun.contains(&range)) {
+            return Ok(());
+        }
+        for range in ceased {
+            let Some(stored) = Stored::load(view, range)? else { continue };
+            if first_without.is_none_or(|(start, _)| stored.span.contains(start)) {
+                self.out.push(Effect::Drop(range));
+            }
+        }
+        Ok(())
+    }
+
     /// The keys of the replicas here, as their own state has them.
-    fn stored_spans(&self, view: &dyn View) -> Result<Vec<Span>, ViewError> {
+    fn stored_spans(view: &dyn View) -> Result<Vec<Span>, ViewError> {
         let mut spans = Vec::new();
-        for (range, _) in self.state.ranges().iter() {
+        for range in stored::ids(view)? {
             spans.extend(Stored::load(view, range)?.map(|stored| stored.span));
         }
         Ok(spans)
@@ -219,6 +283,9 @@ impl Replica {
             None => self.ranges.led().collect(),
         };
         for range in led {
+            if self.state.has_ceased(range) {
+                continue;
+            }
             let decision = self.state.decision(range, id).unwrap_or(Decision::Abort);
             self.tell(range, Input::Decided(id, decision));
         }
@@ -272,23 +339,26 @@ impl Replica {
         }
     }
 
-    /// Not in the middle of a joint change.
-    fn members_to_tell(&self) -> Option<ConfState> {
-        self.state.conf().voters_outgoing.is_empty().then(|| self.wanted_members())
+    /// With the members that were removed. Not in the middle of a joint change.
+    fn members_to_tell(&self) -> Option<(ConfState, BTreeSet<u64>)> {
+        let is_still = self.state.conf().voters_outgoing.is_empty();
+        is_still.then(|| (self.wanted_members(), self.state.removed().clone()))
     }
 
     pub(super) fn tell_members(&mut self) {
-        if let Some(wanted) = self.members_to_tell() {
-            self.tell_all(|| Input::Members(wanted.clone()));
+        if let Some((wanted, removed)) = self.members_to_tell() {
+            self.tell_all(|| Input::Members(wanted.clone(), removed.clone()));
         }
     }
 
     /// Tells every replica here.
     pub(super) fn tell_all(&mut self, input: impl Fn() -> Input) {
         let known = self.state.ranges().iter().map(|(range, _)| range);
-        let here: Vec<GroupId> = known.filter(|range| self.is_here(*range)).collect();
-        for range in here {
-            self.tell(range, input());
+        let known = known.filter(|range| self.is_here(*range));
+        // Some are ahead of this state, or have ceased and are not taken over yet.
+        let all: BTreeSet<GroupId> = known.chain(self.ranges.roles.keys().copied()).collect();
+        for range in all {
+            self.out.push(Effect::Range(range, input()));
         }
     }
 

@@ -187,6 +187,10 @@ impl Replica {
                 self.begin_split(to, request.key);
                 Ok(())
             }
+            Command::Merge(request) => {
+                self.begin_merge(to, request);
+                Ok(())
+            }
         }
     }
 
@@ -245,7 +249,8 @@ impl Replica {
         };
         let range = GroupId(forward.range);
         if range != GroupId::SPINE {
-            if self.is_here(range) {
+            // One that was merged away has nobody here who would hand it back.
+            if self.is_here(range) && self.ranges.is_running(range) {
                 self.tell(range, range::replica::Input::Submit(to, command));
             } else {
                 self.refuse_unproposed(to, command);

@@ -3,7 +3,7 @@
 //! The locks of range 0 are in its leader's memory. The decision names the term of that leader and
 //! is void in any other, so they are as good as those of other ranges, which are in their logs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use crate::range::latch::Guard;
 use crate::range::replica::txn::UNWANTED_AFTER;
 use crate::range::{lock, replica};
 use crate::spine::apply::Requester;
+use crate::spine::ranges::Range;
 use crate::spine::replica::write::{Waiting, Work};
 use crate::spine::replica::{Effect, Parcel, Replica};
 use crate::spine::txns;
@@ -83,6 +84,31 @@ impl Replica {
         }
     }
 
+    /// Merges a range into the one before it; by the spine's leader, as for a split.
+    pub(super) fn begin_merge(&mut self, to: Requester, request: internal::MergeRequest) {
+        let (left, right) = (GroupId(request.left), GroupId(request.right));
+        match self.check_merge(left, right) {
+            Ok(()) => self.begin_txn(Some(to), Job::Merge { left, right }),
+            Err(error) => self.reply(to, Err(error)),
+        }
+    }
+
+    fn check_merge(&self, left: GroupId, right: GroupId) -> Result<(), Error> {
+        if left == GroupId::SPINE || right == GroupId::SPINE {
+            return Err(Error::NotNeighbours);
+        }
+        let ranges = self.state.ranges();
+        let (Some(stays), Some(ceases)) = (ranges.get(left), ranges.get(right)) else {
+            return Err(Error::RangeNotFound);
+        };
+        if stays.span.end.as_ref() != Some(&ceases.span.start) {
+            return Err(Error::NotNeighbours);
+        }
+        let members =
+            |range: &Range| -> BTreeSet<NodeId> { range.replicas.iter().copied().collect() };
+        if members(stays) != members(ceases) { Err(Error::ReplicasDiffer) } else { Ok(()) }
+    }
+
     /// Begins an attempt.
     pub(super) fn begin_txn(&mut self, to: Option<Requester>, job: Job) {
         let id = self.own_requester().id;
@@ -135,7 +161,11 @@ impl Replica {
                         let command = Command::Split(internal::SplitRequest { key });
                         self.refuse_unproposed(to, command);
                     }
-                    (None, Job::Change(_) | Job::Split { .. }) => {}
+                    (Some(to), Job::Merge { left, right }) => {
+                        let request = internal::MergeRequest { left: left.0, right: right.0 };
+                        self.refuse_unproposed(to, Command::Merge(request));
+                    }
+                    (None, Job::Change(_) | Job::Split { .. } | Job::Merge { .. }) => {}
                 }
             }
         }
@@ -149,7 +179,7 @@ impl Replica {
             (None, Job::LeaseEnd { id, .. }) => {
                 self.revoking.remove(id);
             }
-            (None, Job::Change(_) | Job::Split { .. }) => {}
+            (None, Job::Change(_) | Job::Split { .. } | Job::Merge { .. }) => {}
         }
     }
 
@@ -218,7 +248,11 @@ impl Replica {
             .collect();
         for id in late {
             // Its client was told of a time-out; who holds locks for it ends it.
-            self.end_attempt(id, Err(Error::Timeout));
+            let coordinator = &self.txns.attempts[&id].coordinator;
+            let is_merge = matches!(coordinator.job(), Job::Merge { .. });
+            let is_open = coordinator.is_decided();
+            let error = if is_merge && !is_open { Error::ReplicaBehind } else { Error::Timeout };
+            self.end_attempt(id, Err(error));
             self.abort_txn(id);
         }
         // Coordinators ask again long before.

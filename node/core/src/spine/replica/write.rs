@@ -279,7 +279,9 @@ impl Replica {
             Some(Body::Write(write)) => write.effects.iter().any(|effect| effect.is_delete),
             Some(Body::TxnCommit(commit)) => {
                 let mut effects = commit.shares.iter().flat_map(|share| &share.effects);
-                commit.split.is_some() || effects.any(|effect| effect.is_delete)
+                commit.split.is_some()
+                    || commit.merge.is_some()
+                    || effects.any(|effect| effect.is_delete)
             }
             Some(Body::LeaseRevoke(_)) => true,
             _ => false,

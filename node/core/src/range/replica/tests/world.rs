@@ -395,6 +395,7 @@ impl World {
                 assert!(before.is_none_or(|before| before == conf), "two memberships at {place:?}");
                 self.see("membership changed");
             }
+            Effect::WantFinish(..) | Effect::Retired => unreachable!("no ranges are merged"),
             Effect::ReplicasRefused(_) => self.see("change refused"),
             Effect::Removed => self.remove_replica(id, range),
             Effect::Ignored(_, _, reason) => {
@@ -783,9 +784,9 @@ impl World {
                 let to = Requester { id: RequestId { origin: 5, n: txn.n }, node: NodeId(1) };
                 self.answer(to, outcome);
             }
-            txn::Effect::TryAgain(txn::Job::LeaseEnd { .. } | txn::Job::Split { .. }) => {
-                unreachable!("no lease ends here, and no range is cut")
-            }
+            txn::Effect::TryAgain(
+                txn::Job::LeaseEnd { .. } | txn::Job::Split { .. } | txn::Job::Merge { .. },
+            ) => unreachable!("no lease ends here, and no range is cut or merged"),
             txn::Effect::TryAgain(txn::Job::Change(command)) => {
                 self.see("attempt aborted");
                 let txn = self.txns.remove(&id).expect("it is under way");
