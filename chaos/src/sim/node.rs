@@ -139,11 +139,6 @@ impl Running {
     pub(super) fn head(&self) -> Head {
         self.stage.shown().head
     }
-
-    /// What readers on this node may read.
-    pub(super) fn reach_head(&self) -> Head {
-        self.stage.reach().shown.head
-    }
 }
 
 /// A command that waits for its answer.

@@ -1,11 +1,11 @@
 //! Reads that are not, or not wholly, answered from the node's own store.
 
-use flotilla_core::mvcc::{self, Failure, Head};
+use flotilla_core::mvcc::{self, Failure};
 use flotilla_core::proto::etcdserverpb::RangeRequest;
 use flotilla_core::proto::internal::{Ask, Told, ask::What};
 use flotilla_core::remote::{self, Gathering, Reading};
-use flotilla_core::spine::Parcel;
 use flotilla_core::spine::replica::{Input, Question};
+use flotilla_core::spine::{Parcel, Shown};
 use flotilla_core::{GroupId, NodeId};
 
 use super::event::NodeEvent;
@@ -19,7 +19,7 @@ const AGAIN_PAUSE: u64 = super::plan::MS;
 #[derive(Debug)]
 pub(super) struct Elsewhere {
     operation: usize,
-    head: Head,
+    shown: Shown,
     work: Work,
 }
 
@@ -40,9 +40,9 @@ impl World {
 
     /// Answers a read from what this node may read, and from others.
     pub(super) fn evaluate_read(&mut self, id: u64, operation: usize) {
-        let head = self.up(id).reach_head();
+        let shown = self.up(id).stage.reach().shown;
         let work = match self.operations[operation].request.clone() {
-            Request::Read(request) => match Reading::new(head, request) {
+            Request::Read(request) => match Reading::new(shown, request) {
                 Ok(reading) => Work::Read(reading, RangeRequest::default()),
                 Err(Failure::Client(error)) => return self.answer_error(id, operation, error),
                 Err(error) => {
@@ -52,18 +52,18 @@ impl World {
             Request::Txn(request) => Work::Txn(Gathering::new(&request)),
             request => unreachable!("{request} is not a read"),
         };
-        self.go_on_reading(id, Elsewhere { operation, head, work });
+        self.go_on_reading(id, Elsewhere { operation, shown, work });
     }
 
     fn go_on_reading(&mut self, id: u64, elsewhere: Elsewhere) {
-        let Elsewhere { operation, head, work } = elsewhere;
+        let Elsewhere { operation, shown, work } = elsewhere;
         match work {
-            Work::Read(reading, _) => self.go_on_with_pages(id, operation, head, reading),
-            Work::Txn(gathering) => self.go_on_with_rows(id, operation, head, gathering),
+            Work::Read(reading, _) => self.go_on_with_pages(id, operation, shown, reading),
+            Work::Txn(gathering) => self.go_on_with_rows(id, operation, shown, gathering),
         }
     }
 
-    fn go_on_with_pages(&mut self, id: u64, operation: usize, head: Head, mut reading: Reading) {
+    fn go_on_with_pages(&mut self, id: u64, operation: usize, shown: Shown, mut reading: Reading) {
         loop {
             let Some((range, read)) = reading.next(&self.up(id).stage.reach().owners) else {
                 break;
@@ -71,9 +71,9 @@ impl World {
             if !self.is_read_here(id, range) {
                 let what = What::Read(read.clone());
                 let work = Work::Read(reading, read);
-                return self.put_question(id, range, what, Elsewhere { operation, head, work });
+                return self.put_question(id, range, what, Elsewhere { operation, shown, work });
             }
-            match remote::page(&self.nodes[&id].store.view, head, &read) {
+            match remote::page(&self.nodes[&id].store.view, shown.head, &read) {
                 Ok(page) => {
                     let next = page.next.map(|cursor| cursor.start().clone());
                     reading.take(&read, page.answer, next);
@@ -84,14 +84,20 @@ impl World {
         self.answer(id, operation, Outcome::Answered(Answer::Read(reading.finish())));
     }
 
-    fn go_on_with_rows(&mut self, id: u64, operation: usize, head: Head, mut gathering: Gathering) {
+    fn go_on_with_rows(
+        &mut self,
+        id: u64,
+        operation: usize,
+        shown: Shown,
+        mut gathering: Gathering,
+    ) {
         let reach = self.up(id).stage.reach().clone();
         let all: Vec<GroupId> = reach.owners.ranges().collect();
         let here: Vec<GroupId> =
             all.into_iter().filter(|range| self.is_read_here(id, *range)).collect();
         if let Some((range, rows)) = gathering.next(&reach.owners, |range| here.contains(&range)) {
             let work = Work::Txn(gathering);
-            let elsewhere = Elsewhere { operation, head, work };
+            let elsewhere = Elsewhere { operation, shown, work };
             return self.put_question(id, range, What::Rows(rows), elsewhere);
         }
         if !gathering.is_still_here(&reach.owners, |range| reach.has(range)) {
@@ -101,7 +107,7 @@ impl World {
             unreachable!("rows are gathered for transactions")
         };
         let overlay = gathering.over(&self.nodes[&id].store.view);
-        match mvcc::read_txn(&overlay, head, request) {
+        match mvcc::read_txn(&overlay, shown.head, request) {
             Ok(answer) => self.answer(id, operation, Outcome::Answered(Answer::Txn(answer))),
             Err(error) => self.fail_reading(id, operation, error),
         }
@@ -111,10 +117,10 @@ impl World {
         let running = self.up(id);
         running.requests_count += 1;
         let n = running.requests_count;
-        let head = elsewhere.head;
+        let shown = elsewhere.shown;
         running.elsewhere.insert(n, elsewhere);
         self.see("read elsewhere");
-        self.step(id, Input::Question(n, Question { range, head, what }));
+        self.step(id, Input::Question(n, Question { range, shown, what }));
     }
 
     fn fail_reading(&mut self, id: u64, operation: usize, failure: Failure) {

@@ -185,7 +185,7 @@ impl World {
             return;
         }
         let request = WatchRequest::decode(bytes.clone()).expect("encoded here");
-        let revision = self.up(id).reach_head().revision;
+        let revision = self.up(id).stage.reach().shown.head.revision;
         self.hub_step(id, Input::Request { stream: StreamId(stream), request, revision });
     }
 

@@ -21,7 +21,7 @@ pub(super) async fn range(
     context: &Context,
     request: &pb::RangeRequest,
 ) -> Result<pb::RangeResponse, Failure> {
-    let mut reading = Reading::new(context.router.head(), request.clone())?;
+    let mut reading = Reading::new(context.board().reach().shown, request.clone())?;
     while step(context, &mut reading).await? {}
     Ok(reading.finish())
 }
@@ -29,13 +29,13 @@ pub(super) async fn range(
 /// Reads a page. Whether there was one left.
 pub(super) async fn step(context: &Context, reading: &mut Reading) -> Result<bool, Failure> {
     let deadline = Instant::now() + FOUND_WITHIN;
-    let head = reading.head();
+    let shown = reading.shown();
     loop {
         let replacements = context.board().replacements();
         let reach = context.board().reach();
         let Some((range, page)) = reading.next(&reach.owners) else { return Ok(false) };
         if reach.has(range) {
-            let wanted = page.clone();
+            let (head, wanted) = (shown.head, page.clone());
             let found =
                 read::elsewhere(context.store(), move |store| remote::page(store, head, &wanted));
             let found = found.await?;
@@ -45,7 +45,7 @@ pub(super) async fn step(context: &Context, reading: &mut Reading) -> Result<boo
                 return Ok(true);
             }
         } else {
-            let question = Question { range, head, what: What::Read(page.clone()) };
+            let question = Question { range, shown, what: What::Read(page.clone()) };
             if let Some(told) = ask(context, question).await? {
                 let next = (!told.next.is_empty()).then_some(told.next);
                 reading.take(&page, told.answer.unwrap_or_default(), next);
@@ -61,7 +61,7 @@ pub(super) async fn txn(
     context: &Context,
     request: &pb::TxnRequest,
 ) -> Result<pb::TxnResponse, Failure> {
-    let head = context.router.head();
+    let shown = context.board().reach().shown;
     let deadline = Instant::now() + FOUND_WITHIN;
     loop {
         let replacements = context.board().replacements();
@@ -71,7 +71,7 @@ pub(super) async fn txn(
             let reach = context.board().reach();
             gathering.next(&reach.owners, |range| reach.has(range))
         } {
-            let question = Question { range, head, what: What::Rows(rows) };
+            let question = Question { range, shown, what: What::Rows(rows) };
             let Some(told) = ask(context, question).await? else {
                 is_refused = true;
                 break;
@@ -82,7 +82,7 @@ pub(super) async fn txn(
         if !is_refused && gathering.is_still_here(&reach.owners, |range| reach.has(range)) {
             let wanted = request.clone();
             let answer = read::elsewhere(context.store(), move |store| {
-                mvcc::read_txn(&gathering.over(store), head, &wanted)
+                mvcc::read_txn(&gathering.over(store), shown.head, &wanted)
             });
             let answer = answer.await?;
             if context.board().replacements() == replacements {

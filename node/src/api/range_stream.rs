@@ -87,7 +87,8 @@ impl Progress {
         if self.context.board().is_whole() {
             return Ok(None);
         }
-        let reading = Reading::new(self.head, pb::RangeRequest::clone(&self.request));
+        let shown = self.context.board().reach().shown;
+        let reading = Reading::new(shown, pb::RangeRequest::clone(&self.request));
         Ok(Some(Box::new(reading.map_err(client_error)?)))
     }
 

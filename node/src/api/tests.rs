@@ -82,8 +82,8 @@ impl Handler<Request> for Spine {
             Request::Question(n, question) => {
                 let ask = Ask {
                     range: question.range.0,
-                    revision: question.head.revision,
-                    compact_revision: question.head.compact_revision,
+                    revision: question.shown.head.revision,
+                    compact_revision: question.shown.head.compact_revision,
                     what: Some(question.what),
                     ..Ask::default()
                 };

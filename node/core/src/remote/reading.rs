@@ -5,16 +5,17 @@ use bytes::Bytes;
 
 use super::Owners;
 use crate::GroupId;
-use crate::mvcc::{self, Failure, Head};
+use crate::mvcc::{self, Failure};
 use crate::proto::Span;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::mvccpb::KeyValue;
+use crate::spine::Shown;
 
 /// A read under way. It holds what it has read.
 #[derive(Debug)]
 pub struct Reading {
     request: pb::RangeRequest,
-    head: Head,
+    shown: Shown,
     revision: i64,
     /// What is not read yet; `None` when all is.
     rest: Option<Span>,
@@ -26,20 +27,20 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Of a checked request, at a head.
+    /// Of a checked request, at a state that is shown.
     ///
     /// # Errors
     /// The revision cannot be read.
-    pub fn new(head: Head, request: pb::RangeRequest) -> Result<Self, Failure> {
-        let revision = mvcc::readable_revision(head, request.revision)?;
+    pub fn new(shown: Shown, request: pb::RangeRequest) -> Result<Self, Failure> {
+        let revision = mvcc::readable_revision(shown.head, request.revision)?;
         let span = Span::from_request(request.key.clone(), request.range_end.clone());
         let wanted = mvcc::wanted_in_key_order(&request);
         let rest = (!span.is_empty()).then_some(span);
         let answer = pb::RangeResponse::default();
-        Ok(Self { request, head, revision, rest, wanted, drained: 0, answer })
+        Ok(Self { request, shown, revision, rest, wanted, drained: 0, answer })
     }
 
-    /// The next page: whom it belongs to, and what to read there at the head. Asked again, it answers
+    /// The next page: whom it belongs to, and what to read there at the state. Asked again, it answers
     /// by the owners as they are then.
     pub fn next(&self, owners: &Owners) -> Option<(GroupId, pb::RangeRequest)> {
         let rest = self.rest.as_ref()?;
@@ -81,8 +82,8 @@ impl Reading {
     }
 
     /// The state that is read.
-    pub fn head(&self) -> Head {
-        self.head
+    pub fn shown(&self) -> Shown {
+        self.shown
     }
 
     /// Keys read so far, for a driver that sends them on at once; only for a request whose keys are
@@ -103,7 +104,7 @@ impl Reading {
         }
         mvcc::arrange(&self.request, &mut self.answer);
         self.answer.more |= self.drained > 0 && is_more;
-        self.answer.header = mvcc::header(self.head.revision);
+        self.answer.header = mvcc::header(self.shown.head.revision);
         self.answer
     }
 }

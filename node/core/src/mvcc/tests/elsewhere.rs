@@ -6,6 +6,7 @@ use crate::mvcc::layout;
 use crate::proto::Span;
 use crate::proto::internal::{Ask, ask::What};
 use crate::remote::{self, Gathering, Overlay, Owners, Reading};
+use crate::spine::Shown;
 use crate::spine::ranges::{Range, Ranges};
 use crate::view::Column;
 use crate::{GroupId, NodeId};
@@ -58,7 +59,7 @@ impl Elsewhere {
         head: Head,
         request: &pb::RangeRequest,
     ) -> Result<pb::RangeResponse, Failure> {
-        let mut reading = Reading::new(head, request.clone())?;
+        let mut reading = Reading::new(Shown { index: 0, head }, request.clone())?;
         while let Some((range, read)) = reading.next(&self.owners) {
             let is_here = !self.lacking.contains(&range);
             self.asked += usize::from(!is_here);

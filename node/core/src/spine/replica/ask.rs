@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 
-use crate::mvcc::Head;
 use crate::proto::internal::{Ask, Told, ask::What};
-use crate::spine::replica::{Effect, Parcel, Replica};
+use crate::spine::replica::{Effect, Parcel, Replica, Shown};
 use crate::time::{Length, Time};
 use crate::{GroupId, NodeId, remote};
 
@@ -21,8 +20,8 @@ const KEPT_MAX: usize = 1_000;
 pub struct Question {
     /// The range.
     pub range: GroupId,
-    /// The state it reads, which this node has been shown.
-    pub head: Head,
+    /// The state it reads. Readers may know of a newer one than the machine does.
+    pub shown: Shown,
     /// See `internal::Ask`.
     pub what: What,
 }
@@ -49,14 +48,14 @@ struct Open {
 impl Replica {
     /// A reader wants to know; it is answered once.
     pub(super) fn on_question(&mut self, n: u64, question: Question) {
-        let Question { range, head, what } = question;
+        let Question { range, shown, what } = question;
         let ask = Ask {
             origin: self.config.origin,
             n,
             range: range.0,
-            index: self.reach.shown.index,
-            revision: head.revision,
-            compact_revision: head.compact_revision,
+            index: shown.index,
+            revision: shown.head.revision,
+            compact_revision: shown.head.compact_revision,
             what: Some(what),
         };
         let before = self.asks.open.insert(n, Open { ask, since: self.now, sent: None, tries: n });
