@@ -115,7 +115,7 @@ impl World {
         let stored = Stored::load(&node.store.view, range).map_err(|it| it.to_string())?;
         let recovered = node.log.recovered(range);
         match stored {
-            Some(stored) => self.start_replica(id, range, stored, recovered),
+            Some(stored) => self.start_replica(id, range, Some(stored), recovered),
             None => Ok(()),
         }
     }
@@ -124,10 +124,8 @@ impl World {
     pub(super) fn begin_empty(&mut self, id: u64, range: GroupId) {
         self.see("empty replica begun");
         self.say(|| format!("node {id} begins range {range} without a state"));
-        let Recovered { hard_state, .. } = self.nodes[&id].log.recovered(range);
-        let hard_state = group::HardState { commit: 0, ..hard_state };
-        let recovered = Recovered { hard_state, ..Recovered::joining() };
-        if let Err(error) = self.start_replica(id, range, Stored::default(), recovered) {
+        let log = self.nodes[&id].log.recovered(range);
+        if let Err(error) = self.start_replica(id, range, None, log) {
             self.invariants.break_with(format!("node {id}, range {range}: {error}"));
         }
     }
@@ -136,15 +134,9 @@ impl World {
         &mut self,
         id: u64,
         range: GroupId,
-        stored: Stored,
+        stored: Option<Stored>,
         recovered: Recovered,
     ) -> Result<(), String> {
-        let position = stored.position;
-        let recovered = Recovered {
-            applied: group::Position { index: position.index, term: position.term },
-            conf: stored.conf.clone(),
-            ..recovered
-        };
         let plan = &self.plan;
         let group = group::Config {
             election_ticks: usize::try_from(plan.election_ticks).expect("few ticks"),
@@ -169,8 +161,16 @@ impl World {
             },
         };
         let (time, chance) = (self.clock_of(id), self.chance.fork(range.0));
-        let replica = Replica::new(config, time, stored, recovered, Box::new(chance))
-            .map_err(|error| format!("range {range}: {error}"))?;
+        let chance = Box::new(chance);
+        let replica = match stored {
+            Some(stored) => {
+                let (applied, conf) = (stored.position.place(), stored.conf.clone());
+                let recovered = Recovered { applied, conf, ..recovered };
+                Replica::new(config, time, stored, recovered, chance)
+            }
+            None => Replica::empty(config, time, recovered, chance),
+        };
+        let replica = replica.map_err(|error| format!("range {range}: {error}"))?;
         self.up(id).ranges.insert(range, replica);
         Ok(())
     }

@@ -34,8 +34,11 @@ use surveyor::Surveyor;
 
 pub use measure::{Findings, Measurer};
 
-/// How often a node tells of itself.
-const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+/// How often a node tells of itself where there are few ranges.
+const HEARTBEAT_EVERY: Length = Length::from_secs(1);
+/// It rests longer for each range of the cluster, so that ranges nobody uses cost little: with ten
+/// thousand it tells every eleven seconds.
+const REST_PER_RANGE: Length = Length::from_ms(1);
 
 /// What the driver works with.
 pub struct Parts {
@@ -66,6 +69,9 @@ pub struct Driver {
     /// Steps that nothing here can carry out, and when they were refused last.
     refused: BTreeMap<flotilla_placement::Step, Time>,
     planned: Option<Time>,
+    /// When the newest heartbeat was made, and how long it was to be the newest.
+    looked: Option<Time>,
+    rest: Length,
     is_planning: bool,
     is_looking: bool,
     /// What people call the members, by the id that plans have.
@@ -99,6 +105,8 @@ impl Driver {
             is_concluding: false,
             refused: BTreeMap::new(),
             planned: None,
+            looked: None,
+            rest: Length(0),
             is_planning: false,
             is_looking: false,
             names: BTreeMap::new(),
@@ -109,6 +117,12 @@ impl Driver {
 
     /// Looks at the spine; `on_looked` goes on.
     fn look(&mut self, ctx: &mut Context<Self>) {
+        let now = self.meters.now();
+        // The timer is not exact.
+        let rest = Length(self.rest.0.saturating_sub(HEARTBEAT_EVERY.0 / 2));
+        if self.looked.is_some_and(|at| now.since(at) < rest) {
+            return;
+        }
         if std::mem::replace(&mut self.is_looking, true) {
             return;
         }
@@ -124,6 +138,8 @@ impl Driver {
 
     fn on_looked(&mut self, looked: &Looked, ctx: &mut Context<Self>) {
         let now = self.meters.now();
+        self.looked = Some(now);
+        self.rest = Length(HEARTBEAT_EVERY.0 + REST_PER_RANGE.0 * looked.ranges.len() as u64);
         let heartbeat = self.beater.beat(now, looked);
         metrics::led(&heartbeat, looked.ranges.len());
         while let Some(job) = self.beater.next_job(now) {
@@ -133,7 +149,7 @@ impl Driver {
             }
         }
         if looked.status.is_leader {
-            self.surveyor.lead(now, looked.status.term);
+            self.surveyor.lead(now, looked.status.term, self.rest);
             self.surveyor.hear(now, looked.status.leader.unwrap_or_default(), heartbeat);
             self.survey(now, looked, ctx);
         } else {
@@ -257,7 +273,7 @@ impl Actor for Driver {
         ctx.add_stream(ReceiverStream::new(heartbeats));
         let Findings(findings) = self.findings.take().expect("an actor is started once");
         ctx.add_stream(ReceiverStream::new(findings));
-        ctx.run_interval(HEARTBEAT_EVERY, |driver, ctx| driver.look(ctx));
+        ctx.run_interval(Duration::from_micros(HEARTBEAT_EVERY.0), |driver, ctx| driver.look(ctx));
         self.look(ctx);
     }
 }

@@ -15,8 +15,10 @@ use flotilla_core::time::{Length, Time};
 use super::measure::{Found, Job, Limit, Machine, Span};
 use crate::store::{Contents, Estimate};
 
-/// The estimate is made anew after this.
+/// The estimate of a range that is written to is made anew after this.
 const ESTIMATE_EVERY: Length = Length::from_secs(2);
+/// That of every range: the store becomes smaller in its own time.
+const ESTIMATE_ALL_EVERY: Length = Length::from_secs(300);
 /// A range is counted when it may hold this part of its limit, as one part of so many.
 const COUNTED_FROM_ONE_IN: u64 = 2;
 /// No range is counted again before this part of its limit was written, likewise.
@@ -62,6 +64,8 @@ pub(super) struct Sizes {
     /// The ranges that an estimate was asked for, one for each span.
     estimating: Option<Vec<GroupId>>,
     estimated: Option<Time>,
+    /// When all of them were estimated.
+    estimated_all: Option<Time>,
     /// The range that is being counted, and what was written to it when that began.
     counting: Option<(GroupId, Amount)>,
 }
@@ -70,6 +74,8 @@ pub(super) struct Sizes {
 struct Known {
     generation: u64,
     estimate: Estimate,
+    /// What was written when the estimate was asked for.
+    estimated: Option<Amount>,
     written: Amount,
     counted: Option<Counted>,
 }
@@ -94,6 +100,7 @@ impl Sizes {
             machine: Machine::default(),
             estimating: None,
             estimated: None,
+            estimated_all: None,
             counting: None,
         }
     }
@@ -117,10 +124,21 @@ impl Sizes {
     pub(super) fn next_job(&mut self, now: Time, led: &[Led]) -> Option<Job> {
         let is_stale = self.estimated.is_none_or(|at| now.since(at) >= ESTIMATE_EVERY);
         if is_stale && self.estimating.is_none() {
-            let of = led.iter().flat_map(|it| it.spans.iter().map(|_| it.range));
-            self.estimating = Some(of.collect());
-            self.estimated = Some(now);
-            return Some(Job::Estimate(led.iter().flat_map(|it| it.spans.clone()).collect()));
+            let is_all = self.estimated_all.is_none_or(|at| now.since(at) >= ESTIMATE_ALL_EVERY);
+            if is_all {
+                self.estimated_all = Some(now);
+            }
+            let (mut ranges, mut spans) = (Vec::new(), Vec::new());
+            for led in led {
+                let Some(known) = self.known.get_mut(&led.range) else { continue };
+                if is_all || known.estimated != Some(led.written) {
+                    known.estimated = Some(led.written);
+                    ranges.extend(led.spans.iter().map(|_| led.range));
+                    spans.extend(led.spans.iter().cloned());
+                }
+            }
+            (self.estimating, self.estimated) = (Some(ranges), Some(now));
+            return Some(Job::Estimate(spans));
         }
         if self.counting.is_some() || self.estimating.is_some() {
             return None;
@@ -136,7 +154,14 @@ impl Sizes {
     /// A job that was told was not taken.
     pub(super) fn not_taken(&mut self, job: &Job) {
         match job {
-            Job::Estimate(_) => (self.estimating, self.estimated) = (None, None),
+            Job::Estimate(_) => {
+                for range in self.estimating.take().unwrap_or_default() {
+                    if let Some(known) = self.known.get_mut(&range) {
+                        known.estimated = None;
+                    }
+                }
+                self.estimated = None;
+            }
             Job::Count { .. } => self.counting = None,
         }
     }
@@ -251,6 +276,40 @@ mod tests {
         let contents =
             Contents { memory_bytes: rows * 10, memory_rows: rows, ..Contents::default() };
         sizes.learn(Found::Estimates(vec![Estimate::default()], contents, Machine::default()));
+    }
+
+    #[test]
+    fn a_range_that_nobody_writes_to_is_estimated_once_in_a_while() {
+        let (mut sizes, mut now) = (Sizes::new(LIMIT), Time(0));
+        let spans_count = |sizes: &mut Sizes, now: Time, writes: u64| {
+            let led = led(1, writes);
+            sizes.keep(&led);
+            let Some(Job::Estimate(spans)) = sizes.next_job(now, &led) else {
+                panic!("at {now:?}")
+            };
+            let estimates = vec![Estimate { bytes: 70, rows: 7 }; spans.len()];
+            sizes.learn(Found::Estimates(estimates, Contents::default(), Machine::default()));
+            assert_eq!(sizes.of(GroupId(7)).amount.keys, 7, "what is known stays");
+            spans.len()
+        };
+        let mut step = |writes, length| {
+            now = now + length;
+            spans_count(&mut sizes, now, writes)
+        };
+        assert_eq!(step(0, ESTIMATE_EVERY), 1);
+        assert_eq!(step(0, ESTIMATE_EVERY), 0);
+        assert_eq!(step(3, ESTIMATE_EVERY), 1);
+        assert_eq!(step(3, ESTIMATE_EVERY), 0);
+        assert_eq!(step(3, ESTIMATE_ALL_EVERY), 1);
+        // It is asked again if nobody came to it.
+        let led = led(1, 4);
+        sizes.keep(&led);
+        now = now + ESTIMATE_EVERY;
+        let job = sizes.next_job(now, &led).expect("it was written to");
+        sizes.not_taken(&job);
+        assert!(
+            matches!(sizes.next_job(now, &led), Some(Job::Estimate(spans)) if spans.len() == 1)
+        );
     }
 
     fn counted(sizes: &mut Sizes, now: Time, led: &[Led], rows: u64) -> bool {

@@ -14,14 +14,17 @@ use flotilla_placement::{Load, Node, Policy, ROOT, Range, Replica, Spine, Survey
 use super::beat::spans;
 use crate::range::Looked;
 
-/// A new leader plans nothing for so long: by then every living node has sent a heartbeat.
-const PLANS_AFTER: Length = Length::from_secs(3);
-/// A node that said this long ago that it leads a range is not believed any more.
-const CLAIM_LASTS: Length = Length::from_secs(5);
+/// A new leader plans nothing for so many times the rest between two heartbeats: by then every living
+/// node has sent one.
+const PLANS_AFTER: u64 = 3;
+/// A node that said this long ago that it leads a range, likewise, is not believed any more.
+const CLAIM_LASTS: u64 = 5;
 
 /// What is remembered from survey to survey.
 #[derive(Debug, Default)]
 pub(super) struct Surveyor {
+    /// Between two heartbeats of a node.
+    rest: Length,
     term: u64,
     since: Time,
     heard: BTreeMap<u64, (Time, Heartbeat)>,
@@ -42,15 +45,16 @@ impl Surveyor {
     }
 
     /// This node leads the spine in this term.
-    pub(super) fn lead(&mut self, now: Time, term: u64) {
+    pub(super) fn lead(&mut self, now: Time, term: u64, rest: Length) {
         if self.term != term {
             *self = Self { term, since: now, ..Self::default() };
         }
+        self.rest = rest;
     }
 
     /// Enough was heard to go by.
     pub(super) fn is_ready(&self, now: Time) -> bool {
-        now.since(self.since) >= PLANS_AFTER
+        now.since(self.since).0 >= PLANS_AFTER * self.rest.0
     }
 
     /// The cluster as it is known. Ranges in `changing` are left alone.
@@ -101,9 +105,11 @@ impl Surveyor {
             let silent_ms = now.since(self.since).0 / 1_000;
             return Node { silent_ms, is_draining, ..Node::default() };
         };
+        // Where heartbeats are rare, nobody is silent who is not due.
+        let more_rest = self.rest.0.saturating_sub(super::HEARTBEAT_EVERY.0);
         Node {
             zone: heartbeat.zone.clone(),
-            silent_ms: now.since(*at).0 / 1_000,
+            silent_ms: now.since(*at).0.saturating_sub(more_rest) / 1_000,
             is_draining,
             capacity_bytes: heartbeat.capacity_bytes,
             used_bytes: heartbeat.used_bytes,
@@ -118,7 +124,7 @@ impl Surveyor {
         let leaders: BTreeMap<u64, &RangeInfo> = ranges.iter().map(|it| (it.range, it)).collect();
         let mut claims: BTreeMap<u64, (Time, u64, &LedRange)> = BTreeMap::new();
         for (node, (at, heartbeat)) in &self.heard {
-            if now.since(*at) >= CLAIM_LASTS {
+            if now.since(*at).0 >= CLAIM_LASTS * self.rest.0 {
                 continue;
             }
             for led in &heartbeat.led {
@@ -137,7 +143,7 @@ impl Surveyor {
     fn reads(&self, now: Time) -> BTreeMap<u64, u64> {
         let mut sums = BTreeMap::new();
         for (at, heartbeat) in self.heard.values() {
-            if now.since(*at) < CLAIM_LASTS {
+            if now.since(*at).0 < CLAIM_LASTS * self.rest.0 {
                 for reads in &heartbeat.reads {
                     *sums.entry(reads.range).or_default() += reads.reads_per_second;
                 }
@@ -299,7 +305,7 @@ mod tests {
     #[test]
     fn a_survey_has_what_leaders_told_and_when_nodes_were_heard_of() {
         let (mut surveyor, looked) = (Surveyor::default(), looked());
-        surveyor.lead(second(10), 4);
+        surveyor.lead(second(10), 4, second(1).since(Time(0)));
         assert!(!surveyor.is_ready(second(12)) && surveyor.is_ready(second(13)));
         let reads = |reads_per_second| vec![RangeReads { range: 5, reads_per_second }];
         let one = Heartbeat { led: vec![led(0, 0, 9)], reads: reads(30), ..Heartbeat::default() };
@@ -330,7 +336,7 @@ mod tests {
     fn who_is_silent_is_not_believed_and_age_begins_anew_with_a_change() {
         let (mut surveyor, mut looked) = (Surveyor::default(), looked());
         let policy = Policy::default();
-        surveyor.lead(second(1), 4);
+        surveyor.lead(second(1), 4, second(1).since(Time(0)));
         let heartbeat = Heartbeat { led: vec![led(6, 1, 50)], ..Heartbeat::default() };
         surveyor.hear(second(1), NodeId(2), heartbeat);
         let survey = |surveyor: &mut Surveyor, at, looked: &Looked| {
@@ -343,7 +349,7 @@ mod tests {
         assert_eq!(later.ranges[&6].replicas[0].lag_entries, u64::MAX, "nothing is known of them");
         looked.ranges[1].generation = 2;
         assert_eq!(survey(&mut surveyor, 9, &looked).ranges[&6].age_ms, 0);
-        surveyor.lead(second(10), 5);
+        surveyor.lead(second(10), 5, second(1).since(Time(0)));
         assert_eq!(survey(&mut surveyor, 11, &looked).nodes[&2].silent_ms, 1_000);
     }
 }

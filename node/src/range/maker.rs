@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use actix::prelude::*;
-use flotilla_core::group::{self, Chance, HardState, Recovered};
+use flotilla_core::group::{self, Chance, Recovered};
 use flotilla_core::range::replica::{Config, Limits, Replica};
 use flotilla_core::range::stored::Stored;
 use flotilla_core::time::{Length, Time};
@@ -55,21 +55,18 @@ impl Maker {
         let recovered = from_wal(log).map_err(anyhow::Error::msg)?;
         let recovered =
             Recovered { applied: stored.position.place(), conf: stored.conf.clone(), ..recovered };
-        self.make(range, stored, recovered, actor)?;
+        self.make(range, Some(stored), recovered, actor)?;
         Ok(true)
     }
 
-    /// Begins a replica that has nothing, for the leader of its range to fill. A replica
-    /// without a state gives no vote, so what an earlier one voted for does not matter.
+    /// Begins a replica that has nothing, for the leader of its range to fill.
     ///
     /// # Errors
-    /// The configuration makes no sense.
+    /// The log is damaged.
     pub fn empty(&self, range: GroupId, actor: &Addr<SpineActor>) -> anyhow::Result<()> {
         let log = self.take_log(range).unwrap_or_default();
-        let wal::HardState { term, vote, .. } = log.hard_state;
-        let hard_state = HardState { term, vote, commit: 0 };
-        let recovered = Recovered { hard_state, ..Recovered::joining() };
-        self.make(range, Stored::default(), recovered, actor)
+        let recovered = from_wal(log).map_err(anyhow::Error::msg)?;
+        self.make(range, None, recovered, actor)
     }
 
     /// Drops what the log remembers of a range that has ended here and has no actor.
@@ -85,7 +82,7 @@ impl Maker {
     fn make(
         &self,
         range: GroupId,
-        stored: Stored,
+        stored: Option<Stored>,
         recovered: Recovered,
         actor: &Addr<SpineActor>,
     ) -> anyhow::Result<()> {
@@ -109,7 +106,12 @@ impl Maker {
             },
         };
         let now = Time(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX));
-        let replica = Replica::new(config, now, stored, recovered, Box::new(OperatingSystem))
+        let chance = Box::new(OperatingSystem);
+        let replica = match stored {
+            Some(stored) => Replica::new(config, now, stored, recovered, chance),
+            None => Replica::empty(config, now, recovered, chance),
+        };
+        let replica = replica
             .map_err(|error| anyhow::anyhow!("the data of range {range} is damaged: {error}"))?;
         let outbox = Outbox::new(range, self.wal.clone(), self.applier.clone());
         let store = self.store.clone();

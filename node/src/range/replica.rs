@@ -199,6 +199,8 @@ impl RangeActor {
             let is_tick_waiting = self.place.is_tick_waiting.clone();
             self.place.ranges.wake(range, ctx.address(), is_tick_waiting);
         } else {
+            // What placement knows of it stays as it is.
+            self.meters.look(range, self.replica.group());
             self.place.ranges.sleep(range);
         }
     }

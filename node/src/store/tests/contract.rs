@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::ops::Bound;
+use std::time::Instant;
 
 use super::super::{Error, SIZES_AGE_MAX};
 use super::*;
@@ -190,6 +191,7 @@ fn nothing_is_written_after_a_failed_flush() {
 fn sizes_follow_the_data() {
     let dir = tempfile::tempdir().unwrap();
     let store = open_small(dir.path());
+    let measured = Instant::now();
     let empty = store.sizes().unwrap();
     assert!(empty.total > 0);
     let mut numbers = Numbers(2);
@@ -200,7 +202,11 @@ fn sizes_follow_the_data() {
         batch.put(Column::Key, n.to_be_bytes().to_vec(), value());
         store.apply(&batch).unwrap();
     }
-    assert_eq!(store.sizes().unwrap(), empty, "measured at most once in {SIZES_AGE_MAX:?}");
+    let again = store.sizes().unwrap();
+    // A machine that is busy with other things may have taken longer.
+    if measured.elapsed() < SIZES_AGE_MAX {
+        assert_eq!(again, empty, "measured at most once in {SIZES_AGE_MAX:?}");
+    }
     store.flush().unwrap();
     std::thread::sleep(SIZES_AGE_MAX);
     let full = store.sizes().unwrap();

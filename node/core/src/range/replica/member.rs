@@ -118,11 +118,12 @@ impl Replica {
     }
 
     /// A replica that has nothing yet may be the successor of one that had much, and must not vote
-    /// for somebody who has less.
+    /// for somebody who has less. One that is no successor is needed: where a range was just cut off
+    /// another, all but a few of its members may still be without its state.
     pub(super) fn on_message(&mut self, message: RaftMessage) {
         let kind = Kind::from_number(message.kind);
         let is_vote = matches!(kind, Some(Kind::Vote | Kind::PreVote));
-        if is_vote && self.joined.index == 0 {
+        if is_vote && self.joined.index == 0 && !self.is_new {
             self.out.push(Effect::Ignored(NodeId(message.from), message.kind, Ignored::Busy));
             return;
         }

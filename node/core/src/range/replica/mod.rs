@@ -336,6 +336,8 @@ pub struct Replica {
     catch_up: CatchUp,
     catch_ups_count: u64,
     is_removed: bool,
+    /// It has no state, and never had an entry either: it has vouched for nothing.
+    is_new: bool,
     /// Its keys are another range's here.
     is_retired: bool,
     /// When a range that is to be taken over is asked for again.
@@ -347,6 +349,25 @@ pub struct Replica {
 }
 
 impl Replica {
+    /// A machine of a replica that has no state, for the leader of its range to fill. `log` is what an
+    /// earlier replica on this node has left, if there was one.
+    ///
+    /// # Errors
+    /// The configuration makes no sense.
+    pub fn empty(
+        config: Config,
+        now: Time,
+        log: group::Recovered,
+        chance: Box<dyn group::Chance + Send>,
+    ) -> Result<Self, group::Error> {
+        let group::Recovered { hard_state, truncated, entries, .. } = log;
+        let is_new = entries.is_empty() && truncated.index <= group::Recovered::FIRST.index;
+        let hard_state = group::HardState { commit: 0, ..hard_state };
+        let recovered = group::Recovered { hard_state, ..group::Recovered::joining() };
+        let replica = Self::new(config, now, Stored::default(), recovered, chance)?;
+        Ok(Self { is_new, ..replica })
+    }
+
     /// A machine over a store in which the range stands at `stored`, and a log recovered as
     /// `recovered`.
     ///
@@ -404,6 +425,7 @@ impl Replica {
             catch_up: CatchUp::Wanted,
             catch_ups_count: 0,
             is_removed: false,
+            is_new: false,
             is_retired: false,
             finish_due: None,
             wanted_conf: None,

@@ -8,6 +8,9 @@ use crate::range::replica::Input;
 use crate::spine::replica::{Effect, Parcel, Replica};
 use crate::{GroupId, NodeId};
 
+/// What takes longer the more ranges there are is done once in so many ticks.
+const TICKS_PER_LOOK: usize = 25;
+
 /// What this node knows of its peers.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
@@ -35,6 +38,11 @@ impl Replica {
                 self.out.push(Effect::Send(*peer, Parcel::Beat));
             }
         }
+    }
+
+    /// Whether it is time to look what all ranges want.
+    pub(super) fn is_look_due(&self) -> bool {
+        self.peers.ticks_count.is_multiple_of(TICKS_PER_LOOK)
     }
 
     /// Tells every replica here when a peer has come or gone.

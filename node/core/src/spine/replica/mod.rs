@@ -557,8 +557,10 @@ impl Replica {
         self.tick_members();
         self.tick_txns();
         self.tick_asks();
-        self.look_for_absent(view)?;
-        self.look_for_left_behind(view)?;
+        if self.is_look_due() {
+            self.look_for_absent(view)?;
+            self.look_for_left_behind(view)?;
+        }
         // A hand-over that came to nothing leaves requests parked.
         self.is_unpark_due |= !self.parked.is_empty();
         self.tick_leases(view)

@@ -16,7 +16,7 @@ use crate::time::{Length, Time};
 use crate::view::Batch;
 use crate::{GroupId, NodeId, proto::Span};
 
-const RANGE: GroupId = GroupId(1);
+pub(super) const RANGE: GroupId = GroupId(1);
 const TICK: Length = Length::from_ms(100);
 
 /// Always the shortest time-out.
@@ -25,6 +25,18 @@ struct Least;
 impl Chance for Least {
     fn below(&mut self, _: u64) -> u64 {
         0
+    }
+}
+
+pub(super) fn config(id: u64) -> Config {
+    Config {
+        node: NodeId(id),
+        range: RANGE,
+        group: group::Config::new(NodeId(id), RANGE),
+        report_again_after: Length::from_secs(5),
+        abort_after: Length::from_secs(60),
+        note_after: Length::from_secs(60),
+        limits: Limits::default(),
     }
 }
 
@@ -65,21 +77,12 @@ impl Trio {
             let (mut store, mut batch) = (MemoryView::new(), Batch::default());
             stored.write(RANGE, &mut batch);
             store.apply(&batch);
-            let config = Config {
-                node: NodeId(id),
-                range: RANGE,
-                group: group::Config::new(NodeId(id), RANGE),
-                report_again_after: Length::from_secs(5),
-                abort_after: Length::from_secs(60),
-                note_after: Length::from_secs(60),
-                limits: Limits::default(),
-            };
             let recovered = Recovered {
                 applied: stored.position.place(),
                 conf: conf.clone(),
                 ..Recovered::default()
             };
-            let replica = Replica::new(config, Time(0), stored, recovered, Box::new(Least));
+            let replica = Replica::new(config(id), Time(0), stored, recovered, Box::new(Least));
             let replica = replica.expect("log and store fit together");
             trio.nodes.insert(id, Node { replica, store, tasks: VecDeque::new() });
             trio.inputs.push_back((id, Input::Numbered(Vec::new())));

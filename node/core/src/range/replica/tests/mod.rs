@@ -2,6 +2,7 @@
 //! entries, and everything in between random. Every write is executed again at its revision. What a
 //! random schedule meets too seldom is done by hand in `hand_over`.
 
+mod empty;
 mod hand_over;
 mod moves;
 mod random;
