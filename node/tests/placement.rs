@@ -14,7 +14,7 @@ use flotilla_proto::etcdserverpb::{PutRequest, RangeRequest, WatchCreateRequest,
 use flotilla_proto::internal::admin_client::AdminClient;
 use flotilla_proto::internal::{
     Decision, DecisionsRequest, DrainRequest, RangeInfo, RangeListRequest, RangeListResponse,
-    TransferRequest,
+    SplitRequest, TransferRequest,
 };
 use harness::{Cluster, flotilla, http_get};
 use tokio::sync::watch;
@@ -318,4 +318,27 @@ async fn a_cluster_is_founded_with_ranges_for_kubernetes_and_a_quiet_one_stays_u
     // Several plans later.
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(known(&quiet).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_quiet_neighbours_are_merged_but_for_what_a_cluster_was_founded_with() {
+    let flags = ["--initial-split-keys=k", "--placement-interval=300ms", "--merge-after=3s"];
+    let cluster = Cluster::start_with(&flotilla(), NODES, &flags);
+    let urls = cluster.endpoints();
+    let mut client = KvClient::new(channel(&urls[0]).await);
+    for key in ["a", "k", "l", "m", "n", "o", "p", "q", "z"] {
+        let put = PutRequest { key: key.into(), value: "v".into(), ..PutRequest::default() };
+        client.put(put).await.expect("it is answered");
+    }
+    let mut admin = AdminClient::new(channel(&urls[1]).await);
+    for key in ["m", "o", "q"] {
+        admin.split(SplitRequest { key: key.into() }).await.expect("it is cut");
+    }
+    until(&urls, SPREAD_WITHIN, "cut", |known| known.ranges.len() == 5).await;
+    let merged = until(&urls, SPREAD_WITHIN, "merged", |known| known.ranges.len() == 2).await;
+    assert_eq!(&merged.ranges[0].start[..], b"k");
+    assert_eq!(list_all(&urls[2]).await.0.len(), 9);
+    let rules: BTreeSet<String> =
+        decisions(&urls).await.into_iter().map(|decision| decision.rule).collect();
+    assert!(rules.contains("merge_small"), "{rules:?}");
 }

@@ -414,6 +414,13 @@ pub(super) static FLAGS: &[Flag] = &[
     used(Category::Flotilla, "auto-split", Bool, "true", "split ranges above one of the limits"),
     used(
         Category::Flotilla,
+        "merge-after",
+        Duration,
+        "0s",
+        "merge neighbouring ranges that were small and quiet for so long; 0 means never",
+    ),
+    used(
+        Category::Flotilla,
         "split-bytes",
         Uint,
         "268435456",

@@ -165,6 +165,9 @@ pub struct Config {
     pub zone: String,
     /// Between two plans of placement; zero: none are made. Not a flag of etcd.
     pub placement_interval: Duration,
+    /// Neighbouring ranges are merged that were small and quiet for so long; zero means never. Not a
+    /// flag of etcd.
+    pub merge_after: Duration,
     /// Ranges are split when they are above one of the limits that follow. Not a flag of etcd.
     pub auto_split: bool,
     /// Bytes of keys and values. Not a flag of etcd.

@@ -129,7 +129,8 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
         unsafe_no_fsync,
         initial_split_keys: initial_split_keys(settings),
         zone: zone(settings)?,
-        placement_interval: placement_interval(settings)?,
+        placement_interval: positive(settings, "placement-interval", "--placement-interval")?,
+        merge_after: positive(settings, "merge-after", "--merge-after")?,
         auto_split: settings.bool("auto-split"),
         split_bytes: split_limit("--split-bytes", settings.uint("split-bytes"), SPLIT_BYTES_MIN)?,
         split_keys: split_limit("--split-keys", settings.uint("split-keys"), SPLIT_KEYS_MIN)?,
@@ -436,9 +437,14 @@ fn zone(settings: &Settings) -> Result<String, Error> {
     Ok(zone)
 }
 
-fn placement_interval(settings: &Settings) -> Result<Duration, Error> {
-    let given = settings.nanoseconds("placement-interval");
-    duration(given).ok_or(Error::Negative { setting: "--placement-interval", given })
+/// A duration that is zero or more.
+fn positive(
+    settings: &Settings,
+    name: &'static str,
+    setting: &'static str,
+) -> Result<Duration, Error> {
+    let given = settings.nanoseconds(name);
+    duration(given).ok_or(Error::Negative { setting, given })
 }
 
 fn split_limit(setting: &'static str, given: u64, min: u64) -> Result<u64, Error> {

@@ -934,14 +934,18 @@ fn placement_follows_its_flags() {
     assert_eq!((usual.split_bytes, usual.split_keys), (256 << 20, 1_000_000));
     assert_eq!(usual.split_writes_per_second, 20_000);
     assert_eq!(usual.placement_interval, Duration::from_secs(1));
+    assert!(usual.merge_after.is_zero());
     let other = config(&[
         "--auto-split=false",
         "--placement-interval=0",
+        "--merge-after=90m",
         "--zone=a",
         "--initial-split-preset=kubernetes",
         "--initial-split-keys=/registry/leases/,a",
     ]);
     assert!(!other.auto_split && other.placement_interval.is_zero() && other.zone == "a");
+    assert_eq!(other.merge_after, Duration::from_secs(5_400));
+    assert!(error(&["--merge-after=-1s"]).contains("--merge-after"));
     let keys =
         ["/registry/events/", "/registry/events0", "/registry/leases/", "/registry/leases0", "a"];
     assert_eq!(other.initial_split_keys, keys, "each once, in order");

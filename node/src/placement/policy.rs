@@ -14,13 +14,16 @@ const MERGED_BELOW_ONE_IN: u64 = 8;
 pub(super) fn of_config(config: &Config) -> Policy {
     let usual = Policy::default();
     let below = |usual: u64, split: u64| usual.min(split / MERGED_BELOW_ONE_IN);
+    let merge_after_ms = u64::try_from(config.merge_after.as_millis()).unwrap_or(u64::MAX);
     let policy = Policy {
         is_auto_split: config.auto_split,
         split_bytes: config.split_bytes,
         split_keys: config.split_keys,
         split_writes_per_second: config.split_writes_per_second,
-        // Not wired up: nothing carries a merge out.
-        is_auto_merge: false,
+        is_auto_merge: !config.merge_after.is_zero(),
+        merge_quiet_ms: merge_after_ms,
+        merge_age_ms: merge_after_ms,
+        borders_fixed: config.initial_split_keys.iter().map(|key| key.clone().into()).collect(),
         merge_bytes: below(usual.merge_bytes, config.split_bytes),
         merge_keys: below(usual.merge_keys, config.split_keys),
         merge_writes_per_second: below(

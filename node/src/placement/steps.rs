@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use flotilla_core::command::Command;
 use flotilla_core::proto::etcdserverpb::MoveLeaderRequest;
-use flotilla_core::proto::internal::{self, DecisionOutcome, SplitRequest};
+use flotilla_core::proto::internal::{self, DecisionOutcome, MergeRequest, SplitRequest};
 use flotilla_core::time::Length;
 use flotilla_core::{Error, GroupId, NodeId};
 use flotilla_placement::{Decision, Policy, Step, Survey, check};
@@ -48,7 +48,6 @@ enum Work {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Concluded {
-    target: Target,
     /// Of its decision.
     id: u64,
     result: Result<(), Error>,
@@ -71,12 +70,12 @@ impl Driver {
         decision: &Decision,
         ctx: &mut Context<Self>,
     ) {
-        let target = match decision.step.ranges().next() {
-            Some(range) => Target::Range(range),
-            None => Target::Spine,
-        };
+        let mut targets: Vec<Target> = decision.step.ranges().map(Target::Range).collect();
+        if targets.is_empty() {
+            targets.push(Target::Spine);
+        }
         // The step was checked with those before it as done.
-        let is_open = !self.under_way.contains_key(&target);
+        let is_open = targets.iter().all(|target| !self.under_way.contains_key(target));
         if !is_open || check(survey, policy, &decision.step).is_err() {
             return;
         }
@@ -88,8 +87,10 @@ impl Driver {
             Step::MoveSpineLeader { to } => {
                 Work::Command(Command::MoveLeader(MoveLeaderRequest { target_id: to }))
             }
+            Step::Merge { left, right } => {
+                Work::Command(Command::Merge(MergeRequest { left, right }))
+            }
             // Switched off in the policy: nothing here can do it.
-            Step::Merge { .. } => return self.refuse(decision, "ranges are not merged"),
             Step::AddLearner { .. }
             | Step::Promote { .. }
             | Step::RemoveReplica { .. }
@@ -103,12 +104,12 @@ impl Driver {
         metrics::decided(step, *rule);
         let record = self.record(decision);
         let id = record.id;
-        self.under_way.insert(target, id);
+        self.under_way.extend(targets.into_iter().map(|target| (target, id)));
         let (router, me) = (self.router.clone(), ctx.address());
         actix::spawn(async move {
             let result = carry_out(&router, record, work).await;
             // The driver ends with the node.
-            let _ = me.send(Concluded { target, id, result }).await;
+            let _ = me.send(Concluded { id, result }).await;
         });
     }
 
@@ -183,9 +184,9 @@ impl Handler<Concluded> for Driver {
     type Result = ();
 
     fn handle(&mut self, concluded: Concluded, _: &mut Self::Context) {
-        let Concluded { target, id, result } = concluded;
+        let Concluded { id, result } = concluded;
         if let Err(error) = result {
-            tracing::info!(?target, error = error.text(), "a step of placement came to nothing");
+            tracing::info!(id, error = error.text(), "a step of placement came to nothing");
             metrics::step_failed();
         }
         self.under_way.retain(|_, own| *own != id);
