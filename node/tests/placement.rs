@@ -338,7 +338,7 @@ async fn small_quiet_neighbours_are_merged_but_for_what_a_cluster_was_founded_wi
     let merged = until(&urls, SPREAD_WITHIN, "merged", |known| known.ranges.len() == 2).await;
     assert_eq!(&merged.ranges[0].start[..], b"k");
     assert_eq!(list_all(&urls[2]).await.0.len(), 9);
-    let rules: BTreeSet<String> =
-        decisions(&urls).await.into_iter().map(|decision| decision.rule).collect();
-    assert!(rules.contains("merge_small"), "{rules:?}");
+    let all = decisions(&urls).await;
+    let mut rules = all.iter().flatten().map(|decision| decision.rule.as_str());
+    assert!(rules.any(|rule| rule == "merge_small"), "{all:?}");
 }
