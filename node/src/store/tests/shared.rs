@@ -2,6 +2,7 @@
 //! start or not at all, and the rows of others are as they were.
 
 use flotilla_core::memory::MemoryView;
+use flotilla_core::proto::Span;
 use flotilla_core::proto::internal::{ConfState, Effect, SnapshotRow};
 use flotilla_core::range::stored::{Position, Stored};
 use flotilla_core::snapshot::{Clear, Install, Limits, Scope, Sender};
@@ -25,7 +26,8 @@ fn rows(writes: u64, index: u64) -> MemoryView {
     state.write_all(&mut batch);
     let conf = ConfState { voters: vec![1], ..ConfState::default() };
     let position = Position { index, term: 1, seq: writes };
-    Stored { position, conf, ..Stored::default() }.write(RANGE, &mut batch);
+    let span = Span { start: Bytes::from_static(b"m"), end: None };
+    Stored { position, conf, span, ..Stored::default() }.write(RANGE, &mut batch);
     batch.put(Column::Meta, vec![0, b'x'], "mine");
     let mut view = MemoryView::new();
     view.apply(&batch);
