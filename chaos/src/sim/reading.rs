@@ -31,9 +31,12 @@ enum Work {
 
 impl World {
     /// Whether the keys of a range are read on this node.
-    fn is_read_here(&mut self, id: u64, range: GroupId) -> bool {
+    fn is_read_here(&mut self, id: u64, operation: usize, range: GroupId) -> bool {
         let is_shown = self.up(id).stage.reach().has(range);
+        // A question about what is shown here is given up by the next tick. A long read would not
+        // come to its end with such.
         let is_sent_away = self.plan.reads_elsewhere_one_in > 0
+            && !self.reads_refused.contains(&operation)
             && self.chance.one_in(self.plan.reads_elsewhere_one_in);
         is_shown && !is_sent_away
     }
@@ -68,7 +71,7 @@ impl World {
             let Some((range, read)) = reading.next(&self.up(id).stage.reach().owners) else {
                 break;
             };
-            if !self.is_read_here(id, range) {
+            if !self.is_read_here(id, operation, range) {
                 let what = What::Read(read.clone());
                 let work = Work::Read(reading, read);
                 return self.put_question(id, range, what, Elsewhere { operation, shown, work });
@@ -94,7 +97,7 @@ impl World {
         let reach = self.up(id).stage.reach().clone();
         let all: Vec<GroupId> = reach.owners.ranges().collect();
         let here: Vec<GroupId> =
-            all.into_iter().filter(|range| self.is_read_here(id, *range)).collect();
+            all.into_iter().filter(|range| self.is_read_here(id, operation, *range)).collect();
         if let Some((range, rows)) = gathering.next(&reach.owners, |range| here.contains(&range)) {
             let work = Work::Txn(gathering);
             let elsewhere = Elsewhere { operation, shown, work };
@@ -141,6 +144,7 @@ impl World {
         };
         if told.is_refused {
             self.see("question refused");
+            self.reads_refused.insert(elsewhere.operation);
             // By now the keys may be read here, or be another range's.
             return self.on_node(id, AGAIN_PAUSE, NodeEvent::Evaluate(elsewhere.operation));
         }

@@ -62,6 +62,8 @@ pub(super) struct World {
     pub(super) operations: Vec<Operation>,
     /// Leases that were granted and not revoked as far as clients know.
     pub(super) leases: BTreeSet<i64>,
+    /// Reads that were told to look anew.
+    pub(super) reads_refused: BTreeSet<usize>,
     pub(super) leases_count: i64,
     pub(super) revision_seen: i64,
     pub(super) watching: Vec<Watching>,
@@ -93,6 +95,7 @@ impl World {
             clients: Vec::new(),
             operations: Vec::new(),
             leases: BTreeSet::new(),
+            reads_refused: BTreeSet::new(),
             leases_count: 0,
             revision_seen: 1,
             watching: Vec::new(),
