@@ -26,6 +26,7 @@ const SEED: u64 = 3_407;
 const REQUESTS: usize = 10_000;
 /// On three nodes every answer rests on the same code; what is new is who answers.
 const REQUESTS_OF_THREE_NODES: usize = 4_000;
+const REQUESTS_OF_FIVE_NODES: usize = 2_000;
 /// A run gives up after this many differences: later ones may only follow from the first.
 const DIFFERENCES_MAX: usize = 5;
 /// Requests shown before the first difference.
@@ -78,6 +79,17 @@ async fn three_nodes_answer_as_etcd_does() {
 async fn three_nodes_with_eight_ranges_answer_as_etcd_does() {
     let cuts = "--initial-split-keys=a/,a/2,b,d,k02,k06,z";
     compare(3, REQUESTS_OF_THREE_NODES, &[cuts]).await;
+}
+
+#[tokio::test]
+async fn five_nodes_with_sixty_four_ranges_answer_as_etcd_does() {
+    let mut cuts: Vec<String> =
+        ["a", "a/", "a/1", "a/2", "a/3", "a0", "b", "b/1", "b/2", "c", "d", "z"]
+            .map(str::to_owned)
+            .into();
+    cuts.extend((0..51).map(|n| format!("k{n:02}")));
+    let flag = format!("--initial-split-keys={}", cuts.join(","));
+    compare(5, REQUESTS_OF_FIVE_NODES, &[&flag]).await;
 }
 
 async fn compare(size: usize, requests: usize, flags: &[&str]) {
