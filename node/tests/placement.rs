@@ -30,7 +30,7 @@ const KEYS: usize = 6_000;
 /// As many splits as that needs, at least.
 const RANGES_MIN: usize = 5;
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
-const SPREAD_WITHIN: Duration = Duration::from_secs(25);
+const SPREAD_WITHIN: Duration = Duration::from_secs(90);
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(20);
 const POLL_EVERY: Duration = Duration::from_millis(100);
 
