@@ -38,6 +38,9 @@ pub enum Point {
     Past,
     /// A lease: attaching a key reads it, revoking writes it.
     Lease(i64),
+    /// The membership, and with it which keys the range has: a merge writes it, the end of a lease
+    /// reads it.
+    Members,
     /// A user key.
     Key(Bytes),
 }
@@ -126,7 +129,7 @@ impl Latches {
         for (span_owner, span, span_mode) in &self.spans {
             let is_blocked = footprint.points.iter().any(|(point, mode)| match point {
                 Point::Key(key) => !span_mode.is_shared_with(*mode) && span.contains(key),
-                Point::Past | Point::Lease(_) => false,
+                Point::Past | Point::Lease(_) | Point::Members => false,
             }) || footprint
                 .spans
                 .iter()

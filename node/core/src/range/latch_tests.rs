@@ -80,7 +80,7 @@ fn is_conflict(a: &Footprint, b: &Footprint) -> bool {
             .iter()
             .filter_map(|(point, mode)| match point {
                 Point::Lease(id) => Some((*id, *mode)),
-                Point::Past | Point::Key(_) => None,
+                Point::Past | Point::Members | Point::Key(_) => None,
             })
             .collect::<Vec<_>>()
     };

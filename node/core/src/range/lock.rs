@@ -16,9 +16,13 @@ pub fn footprint(locks: &[Lock]) -> Footprint {
     for Lock { key, range_end, is_write, lease, members } in locks {
         let mode = if *is_write { Mode::Write } else { Mode::Read };
         if !members.is_empty() {
-            // Not a matter of requests.
+            footprint.points.push((Point::Members, Mode::Write));
         } else if *lease != 0 {
             footprint.points.push((Point::Lease(*lease), mode));
+            if *is_write {
+                // A merge brings keys that may be attached to the lease, and would not be locked.
+                footprint.points.push((Point::Members, Mode::Read));
+            }
         } else if range_end.is_empty() {
             footprint.points.push((Point::Key(key.clone()), mode));
         } else {
