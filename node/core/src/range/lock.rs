@@ -42,6 +42,12 @@ pub fn are_within(locks: &[Lock], span: &Span) -> bool {
     })
 }
 
+/// The spans of keys that are locked as such.
+pub fn spans(locks: &[Lock]) -> impl Iterator<Item = Span> {
+    let spans = locks.iter().filter(|lock| !lock.range_end.is_empty());
+    spans.map(|lock| Span::from_request(lock.key.clone(), lock.range_end.clone()))
+}
+
 /// The membership that is locked, if it is.
 pub fn membership(locks: &[Lock]) -> Option<&Lock> {
     locks.iter().find(|lock| !lock.members.is_empty())

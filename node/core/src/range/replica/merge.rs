@@ -40,7 +40,9 @@ impl Replica {
         let is_close = progress.iter().all(|it| {
             it.is_recently_active && !it.is_snapshotting && it.matched + CLOSE_ENTRIES >= last
         });
-        self.has_members(lock) && (!lock.is_write || is_close)
+        // Keys that are not locked could still be cut off, and the range be again what was asked for.
+        let locks_all = || lock::spans(locks).eq([self.span.clone()]);
+        self.has_members(lock) && (!lock.is_write || (is_close && locks_all()))
     }
 
     fn has_members(&self, lock: &Lock) -> bool {
@@ -85,11 +87,12 @@ impl Replica {
     }
 
     /// The index up to which every member has the log, if that tells of everything that was written,
-    /// and how it was numbered.
+    /// how it was numbered, and what became of every transaction but the merge.
     fn end_of_log(&self) -> Option<u64> {
         let end = self.joined.index;
         let is_all_joined = self.staged.is_empty() && self.joined.seq == self.committed;
         let is_noted = self.numbering.noted() == self.committed;
+        assert!(self.prepared.len() == 1, "a range that is to cease is locked by nobody else");
         let is_everywhere = || self.group.progress().iter().all(|it| it.matched >= end);
         (self.is_serving() && is_all_joined && is_noted && is_everywhere()).then_some(end)
     }
