@@ -31,6 +31,8 @@ pub(super) struct Here {
     /// Replicas that are here: they were begun without a state, have told of their role, or were
     /// found in the store.
     found: BTreeSet<GroupId>,
+    /// The store was searched for them since this machine began.
+    is_searched: bool,
     /// Those that were begun without a state.
     begun: BTreeSet<GroupId>,
 }
@@ -168,6 +170,9 @@ impl Replica {
         if self.applied.index != self.position().index {
             return Ok(());
         }
+        if !mem::replace(&mut self.ranges.is_searched, true) {
+            self.ranges.found.extend(stored::ids(view)?);
+        }
         // Nobody fills a replica of a range that has ceased.
         let begun: Vec<GroupId> = self.ranges.begun.iter().copied().collect();
         for range in begun.into_iter().filter(|range| self.state.has_ceased(*range)) {
@@ -221,7 +226,8 @@ impl Replica {
     /// only what stands in the way of the first of them is dropped: whoever took that over begins
     /// before it, and has come as far.
     pub(super) fn look_for_left_behind(&mut self, view: &dyn View) -> Result<(), ViewError> {
-        let here = self.ranges.roles.keys().filter(|range| self.state.has_ceased(**range));
+        // A learner that nobody leads has never told of a role.
+        let here = self.ranges.found.iter().filter(|range| self.state.has_ceased(**range));
         let ceased: Vec<GroupId> = here.copied().collect();
         if ceased.is_empty() || self.applied.index != self.position().index {
             return Ok(());
