@@ -1,7 +1,7 @@
 //! The wiring of a node, and nothing else: open the disk, find out who this node is, start the
 //! threads and actors, hand them to each other, wait for a signal, take everything down in order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -112,6 +112,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         compaction_rows_max: config.compaction_batch_limit,
         compaction_pause: config.compaction_sleep_interval,
         warn_after: config.warning_apply_duration,
+        left: VecDeque::new(),
     }
     .start()?;
 

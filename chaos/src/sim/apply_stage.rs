@@ -77,7 +77,9 @@ impl World {
             let steps = works.iter_mut().flat_map(|work| match work {
                 Work::Spine(task) => task.steps.iter_mut(),
                 Work::Range(task) => task.steps.iter_mut(),
-                Work::CatchingUp(_) | Work::CaughtUp(_) | Work::Drop(_) => [].iter_mut(),
+                Work::CatchingUp(_) | Work::CaughtUp(_) | Work::Drop(_) | Work::Leave(_) => {
+                    [].iter_mut()
+                }
             });
             if let Some(effect) = steps.flat_map(|step| &mut step.effects).next() {
                 effect.value = bytes::Bytes::from_static(b"diverged");
@@ -91,6 +93,7 @@ impl World {
             spine,
             begun,
             ended,
+            left,
             ranges,
             replies,
             shown,
@@ -113,6 +116,7 @@ impl World {
             node.store.apply_durably(&apart);
         }
         node.store.apply(batch);
+        self.begin_clear_left(id, left);
         self.tell_missed(id, before.revision, events_after);
         self.tell_evidence(id, &events);
         if let Some(position) = spine {
@@ -155,6 +159,8 @@ impl World {
             self.see("snapshot of a range that has ended");
             return;
         }
+        // What comes must not be removed with what was here before.
+        self.clear_left(id, true);
         let node = self.nodes.get_mut(&id).expect("a node installs");
         let mut view = node.store.view.clone();
         if let Err(error) = put_in_place(&mut view, group, rows) {

@@ -176,7 +176,7 @@ impl World {
 impl World {
     pub(super) fn on_request(&mut self, id: u64, operation: usize) {
         // A node listens to clients once it has something to show.
-        if self.up(id).stage.shown().index == 0 {
+        if self.up(id).stage.reach().shown.index == 0 {
             return;
         }
         let request = self.operations[operation].request.clone();
@@ -287,6 +287,8 @@ impl World {
             | CommandAnswer::MemberDrain(_)
             | CommandAnswer::Decide(_)
             | CommandAnswer::Conclude(_)
+            | CommandAnswer::Replicas(_)
+            | CommandAnswer::ReplicasWanted(_)
             | CommandAnswer::Alarm(_)
             | CommandAnswer::MoveLeader(_)
             | CommandAnswer::Split(_)

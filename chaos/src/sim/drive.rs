@@ -251,7 +251,13 @@ impl World {
                 self.see("merged range left behind");
                 self.work(id, Job::Apply(Work::Drop(range)));
             }
-            Effect::End(range) => self.after_mail(id, range, NodeEvent::EndRange(range)),
+            Effect::End { range, keeps_votes } => {
+                self.after_mail(id, range, NodeEvent::EndRange(range, keeps_votes));
+            }
+            Effect::Leave(range) => {
+                self.see("range left");
+                self.work(id, Job::Apply(Work::Leave(range)));
+            }
         }
     }
 

@@ -36,10 +36,12 @@ pub(super) enum NodeEvent {
     /// The first `batches` of the unflushed batches of the store are durable.
     StoreFlushed { batches: usize, index: Option<(GroupId, u64)> },
     /// Everything that was sent to the machine of a range that has ended was taken.
-    EndRange(GroupId),
+    EndRange(GroupId, bool),
+    /// Some of the keys that a node holds no more are removed.
+    ClearLeft,
     /// The first `batches` of the unflushed batches of the store are durable, and with them that a
     /// range has ended.
-    EndFlushed { batches: usize, range: GroupId },
+    EndFlushed { batches: usize, range: GroupId, keeps_votes: bool },
     /// Frames may go out to a peer.
     Write(u64),
     /// A connection to a peer is tried.

@@ -142,7 +142,7 @@ impl World {
                 return Some(format!("node {id} has not reported what it applied"));
             }
             positions.push((running.replica.state().position(), id));
-            if running.stage.shown().index != running.position.index {
+            if running.stage.reach().shown.index != running.position.index {
                 return Some(format!("node {id} does not show everything; {}", self.ranges_text()));
             }
         }
@@ -205,6 +205,9 @@ impl World {
         for id in self.member_ids() {
             let node = &self.nodes[&id];
             let Some(running) = &node.running else { continue };
+            if !running.stage.is_whole() {
+                continue;
+            }
             let at = running.head();
             head = head.max(at.revision);
             match mvcc::hash_kv(&node.store.view, at, 0) {

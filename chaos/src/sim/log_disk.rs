@@ -83,6 +83,12 @@ impl Log {
         self.entries.back().map_or(self.truncated.index, |entry| entry.index)
     }
 
+    /// Where it ends.
+    pub fn last_place(&self) -> Position {
+        let of = |entry: &Entry| Position { index: entry.index, term: entry.term };
+        self.entries.back().map_or(self.truncated, of)
+    }
+
     /// The entry at an index.
     pub fn entry(&self, index: u64) -> Option<&Entry> {
         let at = index.checked_sub(self.truncated.index + 1)?;

@@ -73,6 +73,8 @@ pub(super) struct Running {
     /// Ranges that were split off here and whose leader is not known yet, and how often this node
     /// is still to campaign for them.
     pub(super) campaigns: BTreeMap<GroupId, u32>,
+    /// Ranges that the node holds no more, and whose keys are on their way out.
+    pub(super) left: VecDeque<(GroupId, snapshot::Clear)>,
     /// Messages to each of them stay in order.
     pub(super) last_mail: BTreeMap<GroupId, u64>,
     /// Names the requests of this life.

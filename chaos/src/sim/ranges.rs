@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 
 use flotilla_core::group::{self, Kind, Recovered};
+use flotilla_core::proto::Span;
 use flotilla_core::range::Tell;
 use flotilla_core::range::replica::{Config, Effect, Input, Limits, Replica};
 use flotilla_core::range::stored::{self, Stored};
+use flotilla_core::snapshot::{Clear, Scope};
 use flotilla_core::spine::{Parcel, State};
 use flotilla_core::stage::Work;
 use flotilla_core::time::Length;
@@ -19,6 +21,8 @@ use super::world::World;
 
 /// How often a node tries to lead a range that was split off one that it leads.
 const CAMPAIGNS_MAX: u32 = 50;
+/// Mean pause between two steps of the removal of keys, in microseconds.
+const CLEAR_PAUSE: u64 = 3_000;
 /// Mean time a message takes from one machine of a node to another, in microseconds.
 const MAIL_MEAN: u64 = 30;
 
@@ -56,6 +60,11 @@ impl World {
         if here.iter().any(is_new) {
             self.see("range started before the spine knows it");
         }
+        let left = stored::left(&self.nodes[&id].store.view).map_err(|it| it.to_string())?;
+        if !left.is_empty() {
+            self.see("keys of a range left found at the start");
+        }
+        self.begin_clear_left(id, left);
         here.into_iter().try_for_each(|range| self.start_range(id, range))
     }
 
@@ -73,30 +82,78 @@ impl World {
             if self.up(id).ranges.contains_key(&range) {
                 self.mail(id, range, Input::Retire);
             } else {
-                self.plan_end_log(id, range);
+                self.plan_end_log(id, range, false);
             }
         }
     }
 
     /// A machine is dropped; its log goes once the store is sure not to come back to it.
-    pub(super) fn end_range(&mut self, id: u64, range: GroupId) {
+    pub(super) fn end_range(&mut self, id: u64, range: GroupId, keeps_votes: bool) {
         self.up(id).campaigns.remove(&range);
         if self.up(id).ranges.remove(&range).is_none() {
             return;
         }
-        self.see("merged range retired");
-        self.plan_end_log(id, range);
+        self.see(if keeps_votes { "replica moved away retired" } else { "merged range retired" });
+        self.plan_end_log(id, range, keeps_votes);
     }
 
-    fn plan_end_log(&mut self, id: u64, range: GroupId) {
+    fn plan_end_log(&mut self, id: u64, range: GroupId, keeps_votes: bool) {
         let batches = self.nodes[&id].store.unflushed_count();
         let wait = self.chance.wait(self.plan.flush_mean * 10);
-        self.on_node(id, wait, NodeEvent::EndFlushed { batches, range });
+        self.on_node(id, wait, NodeEvent::EndFlushed { batches, range, keeps_votes });
     }
 
-    pub(super) fn end_log(&mut self, id: u64, batches: usize, range: GroupId) {
+    pub(super) fn end_log(&mut self, id: u64, batches: usize, range: GroupId, keeps_votes: bool) {
         self.nodes.get_mut(&id).expect("it is up").store.flush(batches);
-        self.write_log(id, range, Record::Remove);
+        if !keeps_votes {
+            return self.write_log(id, range, Record::Remove);
+        }
+        // It may have a replica again by now, which has begun its log anew.
+        if self.up(id).ranges.contains_key(&range) {
+            return;
+        }
+        if let Some(last) = self.nodes[&id].log.written.get(&range).map(Log::last_place) {
+            self.write_log(id, range, Record::Truncate(last));
+        }
+    }
+
+    /// Some of the keys that a node holds no more are removed, or all.
+    pub(super) fn clear_left(&mut self, id: u64, is_all: bool) {
+        loop {
+            let node = self.nodes.get_mut(&id).expect("it is up");
+            let running = node.running.as_mut().expect("it is up");
+            let Some((range, clear)) = running.left.front_mut() else { return };
+            let range = *range;
+            match clear.next(&node.store.view) {
+                Ok(Some(batch)) => node.store.apply(batch),
+                Ok(None) => {
+                    running.left.pop_front();
+                    let mut batch = Batch::default();
+                    stored::forget_left(range, &mut batch);
+                    node.store.apply(batch);
+                    self.see("keys of a range left removed");
+                }
+                Err(error) => return self.invariants.break_with(format!("node {id}: {error}")),
+            }
+            if !is_all {
+                return self.plan_clear_left(id);
+            }
+        }
+    }
+
+    pub(super) fn begin_clear_left(&mut self, id: u64, left: Vec<(GroupId, Span)>) {
+        if left.is_empty() {
+            return;
+        }
+        let clears =
+            left.into_iter().map(|(range, span)| (range, Clear::keys(Scope::of_left(range, span))));
+        self.up(id).left.extend(clears);
+        self.plan_clear_left(id);
+    }
+
+    fn plan_clear_left(&mut self, id: u64) {
+        let wait = 1 + self.chance.wait(CLEAR_PAUSE);
+        self.on_node(id, wait, NodeEvent::ClearLeft);
     }
 
     /// What is left of ranges that were merged away, if anything is.
@@ -104,7 +161,10 @@ impl World {
         let node = &self.nodes[&id];
         let running = node.running.as_ref()?;
         let rows = stored::ids(&node.store.view).unwrap_or_default();
-        let here = running.ranges.keys().chain(&rows).chain(node.log.written.keys());
+        // Of one that was left before it ceased, where it ended is kept until the next start.
+        let logs = node.log.written.iter().filter(|(_, log)| !log.entries.is_empty());
+        let logs = logs.map(|(range, _)| range);
+        let here = running.ranges.keys().chain(&rows).chain(logs);
         let mut ceased = here.filter(|range| running.replica.state().has_ceased(**range));
         ceased.next().map(|range| format!("range {range} has not ended"))
     }
@@ -264,7 +324,7 @@ impl World {
             let _ = write!(
                 text,
                 "node {id} shows {:?}, wants {}, log to {}, committed to {}, {:?}, {}",
-                stage.shown(),
+                stage.reach(),
                 stage.wants(),
                 group.last_index(),
                 group.commit(),
@@ -332,7 +392,6 @@ impl World {
             }
             Effect::Replicas(..) => self.see("members of a range changed"),
             Effect::ReplicasRefused(_) => {}
-            Effect::Removed => self.see("replica of a range removed"),
             other => unreachable!("the spine's machine takes {other:?}"),
         }
     }

@@ -236,7 +236,7 @@ impl World {
     fn split(&mut self) {
         let up = self.up_ids();
         let Some(id) = (!up.is_empty()).then(|| *self.chance.pick(&up)) else { return };
-        if self.nodes[&id].paused_until > self.now || self.up(id).stage.shown().index == 0 {
+        if self.nodes[&id].paused_until > self.now || self.up(id).stage.reach().shown.index == 0 {
             return;
         }
         let key = format!("k{}", self.chance.below(self.plan.traffic.keys_count)).into();
@@ -279,7 +279,7 @@ impl World {
     fn merge(&mut self) {
         let up = self.up_ids();
         let Some(id) = (!up.is_empty()).then(|| *self.chance.pick(&up)) else { return };
-        if self.nodes[&id].paused_until > self.now || self.up(id).stage.shown().index == 0 {
+        if self.nodes[&id].paused_until > self.now || self.up(id).stage.reach().shown.index == 0 {
             return;
         }
         let known = self.up(id).replica.state().ranges().clone();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::group::{self, Position as Place, Recovered};
 use flotilla_core::membership::Policy;
-use flotilla_core::proto::internal::Member;
+use flotilla_core::proto::internal::{ConfState, Member};
 use flotilla_core::range::stored::Stored;
 use flotilla_core::spine::{self, Replica, State};
 use flotilla_core::stage::Stage;
@@ -229,8 +229,11 @@ impl World {
             NodeEvent::StoreFlushed { batches, index } => {
                 self.on_store_flushed(id, batches, index);
             }
-            NodeEvent::EndRange(range) => self.end_range(id, range),
-            NodeEvent::EndFlushed { batches, range } => self.end_log(id, batches, range),
+            NodeEvent::EndRange(range, keeps_votes) => self.end_range(id, range, keeps_votes),
+            NodeEvent::ClearLeft => self.clear_left(id, false),
+            NodeEvent::EndFlushed { batches, range, keeps_votes } => {
+                self.end_log(id, batches, range, keeps_votes);
+            }
             NodeEvent::Write(to) => self.on_write(id, to),
             NodeEvent::Dial(to) => self.on_dial(id, to),
             NodeEvent::Broken(to, connection) => self.on_broken(id, to, connection),
@@ -260,7 +263,11 @@ impl World {
             let mut batch = Batch::default();
             state.write_all(&mut batch);
             for (range, known) in state.ranges().iter() {
-                Stored::first(state.conf().clone(), known.span.clone()).write(range, &mut batch);
+                if known.replicas.contains(&NodeId(id)) {
+                    let voters = known.replicas.iter().map(|node| node.0).collect();
+                    let conf = ConfState { voters, ..ConfState::default() };
+                    Stored::first(conf, known.span.clone()).write(range, &mut batch);
+                }
             }
             node.store.apply_durably(&batch);
             self.nodes.insert(id, node);
@@ -365,6 +372,7 @@ impl World {
             stage,
             ranges: Default::default(),
             campaigns: Default::default(),
+            left: Default::default(),
             last_mail: Default::default(),
             work: Default::default(),
             is_applying: false,

@@ -105,14 +105,18 @@ commands! {
     MoveLeader = 15, pb::MoveLeaderRequest, pb::MoveLeaderResponse;
     /// A range is cut in two.
     Split = 16, internal::SplitRequest, internal::SplitAnswer;
+    /// A range takes over the keys of the next one.
+    Merge = 17, internal::MergeRequest, internal::MergeAnswer;
     /// A member is to be emptied, or no longer.
     MemberDrain = 18, internal::MemberDrain, internal::MemberDrainAnswer;
     /// Placement has decided, and is about to act.
     Decide = 19, internal::Decision, internal::DecisionAnswer;
     /// What became of that.
     Conclude = 20, internal::DecisionOutcome, internal::DecisionOutcomeAnswer;
-    /// A range takes over the keys of the next one.
-    Merge = 17, internal::MergeRequest, internal::MergeAnswer;
+    /// A node is to hold a range, or no longer.
+    Replicas = 21, internal::ReplicasRequest, internal::ReplicasAnswer;
+    /// How many nodes are to hold each range.
+    ReplicasWanted = 22, internal::ReplicasWanted, internal::ReplicasWantedAnswer;
 }
 
 /// What became of a request.

@@ -146,6 +146,11 @@ errors! {
     /// Ranges that are to be merged are held by different members.
     ReplicasDiffer = FailedPrecondition,
         "flotilla: ranges can be merged only where the same members hold both";
+    /// Who is to hold a range was changed by somebody else meanwhile, or a member has gone.
+    ReplicasChanged = FailedPrecondition, "flotilla: the replicas of the range were changed meanwhile";
+    /// A node that is to hold a range holds it already, or has no vote; or nobody would be left.
+    ReplicaNotPossible = FailedPrecondition,
+        "flotilla: the range cannot be held like that";
     /// A merge needs every replica.
     ReplicaBehind = Unavailable,
         "flotilla: a range cannot be merged while a replica of it is down or behind";

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use crate::command::{Outcome, RequestId};
 use crate::mvcc::layout::Revision;
 use crate::mvcc::{self, Event, Head};
+use crate::proto::Span;
 use crate::range::frontier::Frontier;
 use crate::range::stored::{self, Stored};
 use crate::remote::Owners;
@@ -40,6 +41,8 @@ pub enum Work {
     /// The replica of a range that was merged away is of no use. What it has of the keys counts for
     /// nothing: whoever has them now is to come from elsewhere.
     Drop(GroupId),
+    /// The node is to hold the range no more, and its replica has no part in it.
+    Leave(GroupId),
 }
 
 /// What some work comes to.
@@ -53,6 +56,8 @@ pub struct Applied {
     pub begun: Vec<GroupId>,
     /// Ranges whose replica here ends with it: another has their keys.
     pub ended: Vec<GroupId>,
+    /// Keys that are to be removed from the store: the node holds them no more.
+    pub left: Vec<(GroupId, Span)>,
     /// Where ranges stand in it.
     pub ranges: BTreeMap<GroupId, stored::Position>,
     /// Answers to give once the batch is in the store.
@@ -124,6 +129,8 @@ pub struct Stage {
     /// Ranges whose replica here has ended, and may have handed something in before it heard so. The
     /// spine's state may come to their beginning only now.
     ended: BTreeSet<GroupId>,
+    /// Ranges that this node holds no more, likewise; until it is given a replica again.
+    left: BTreeSet<GroupId>,
     /// Replicas that have not heard yet that the spine's state was replaced.
     unaware: BTreeSet<GroupId>,
     /// Some of the history before this is gone.
@@ -165,6 +172,7 @@ impl Stage {
             ahead_of_spine: BTreeMap::new(),
             ceased: BTreeSet::new(),
             ended: BTreeSet::new(),
+            left: BTreeSet::new(),
             unaware: BTreeSet::new(),
             floor: -1,
             incomplete: 0,
@@ -230,6 +238,7 @@ impl Stage {
         self.frontier.join(range, open.collect());
         self.frontier.set_stored(range, &stored);
         self.absent.remove(&range);
+        self.left.remove(&range);
         if let Some(known) = state.ranges().get(range) {
             self.look_at_end(range, known, &stored);
         }
@@ -421,7 +430,7 @@ impl Stage {
                     let head = head_of(task.position);
                     self.frontier.fold(task.position.index, head, task.assigned, txns);
                 }
-                Work::Range(task) if self.ended.contains(&task.range) => {}
+                Work::Range(task) if self.is_gone(task.range) => {}
                 Work::Range(task) => {
                     for step in task.steps {
                         writes.carry_out(step, &mut applier)?;
@@ -450,10 +459,20 @@ impl Stage {
                     self.unaware.remove(&range);
                 }
                 Work::CaughtUp(range) => self.frontier.set_caught_up(range),
-                Work::Drop(range) if self.ended.contains(&range) => {}
+                Work::Drop(range) | Work::Leave(range) if self.is_gone(range) => {}
                 Work::Drop(range) => {
                     stored::end(range, &mut writes.batch);
                     self.end(range);
+                    applied.ended.push(range);
+                }
+                Work::Leave(range) => {
+                    if let Some(stored) = Stored::load_latest(view, &writes.batch, range)? {
+                        stored::leave(range, &stored.span, &mut writes.batch);
+                        applied.left.push((range, stored.span));
+                    }
+                    self.forget(range);
+                    self.left.insert(range);
+                    self.absent.insert(range);
                     applied.ended.push(range);
                 }
             }
@@ -478,7 +497,7 @@ impl Stage {
     /// The range has a replica here from now on. Its keys are shown if they were shown before.
     fn expect(&mut self, cut: Cut) {
         let is_here = !self.ahead_of_spine.contains_key(&cut.parent);
-        if self.frontier.knows(cut.child) || self.ended.contains(&cut.child) {
+        if self.frontier.knows(cut.child) || self.is_gone(cut.child) {
             // It began before the spine's state here came so far, and knows itself how it stands.
         } else if is_here && self.frontier.shows(cut.parent) {
             self.frontier.begin(cut.child);
@@ -495,12 +514,22 @@ impl Stage {
         if !self.reach.has(range) {
             self.gone.insert(range);
         }
+        self.forget(range);
+        self.ended.insert(range);
+    }
+
+    fn forget(&mut self, range: GroupId) {
         self.frontier.remove(range);
         self.ceased.remove(&range);
         self.absent.remove(&range);
         self.ahead_of_spine.remove(&range);
         self.unaware.remove(&range);
-        self.ended.insert(range);
+    }
+
+    /// Whether there is no replica of a range here any more: what it still wants done is not to be
+    /// done.
+    fn is_gone(&self, range: GroupId) -> bool {
+        self.ended.contains(&range) || self.left.contains(&range)
     }
 
     /// Whether the replica of a range here has ended: what it still wants done is not to be done.

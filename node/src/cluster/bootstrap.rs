@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flotilla_core::group::{Position, Recovered};
 use flotilla_core::membership::identity;
-use flotilla_core::proto::internal::Member;
+use flotilla_core::proto::internal::{ConfState, Member};
 use flotilla_core::range::stored::Stored;
 use flotilla_core::snapshot::NODE_LOCAL;
 use flotilla_core::spine::State;
@@ -180,13 +180,17 @@ async fn found(config: &Config, store: &Store) -> Result<Bootstrapped, Error> {
     let ids: Vec<NodeId> = members.iter().map(|member| NodeId(member.id)).collect();
     let keys: Vec<Bytes> = config.initial_split_keys.iter().cloned().map(Bytes::from).collect();
     // Founders that cut the keyspace in different ways found different clusters.
-    let cluster_id = identity::cluster_id(&ids, &keys);
+    let cluster_id = identity::cluster_id(&ids, &keys, config.range_replicas);
     let mut state = State::bootstrap(cluster_id, members);
+    state.want_replicas(config.range_replicas);
     state.pre_split(&keys, &ids);
     let mut batch = Batch::default();
     state.write_all(&mut batch);
-    for (range, known) in state.ranges().iter() {
-        Stored::first(state.conf().clone(), known.span.clone()).write(range, &mut batch);
+    let held = state.ranges().iter().filter(|(_, known)| known.replicas.contains(&node));
+    for (range, known) in held {
+        let voters = known.replicas.iter().map(|node| node.0).collect();
+        let conf = ConfState { voters, ..ConfState::default() };
+        Stored::first(conf, known.span.clone()).write(range, &mut batch);
     }
     write_identity(&mut batch, node, cluster_id);
     store.apply(&batch)?;

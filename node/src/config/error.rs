@@ -114,6 +114,8 @@ pub enum Error {
     RequestBytes { given: u64, max: u64 },
     #[error("--workers must be at most {max} (set to {given})")]
     Workers { given: u64, max: u64 },
+    #[error("--initial-range-replicas is {given}, must be between 1 and {max}")]
+    RangeReplicas { given: u64, max: u32 },
     #[error("{setting} must be at least {min} (set to {given})")]
     SplitLimit { setting: &'static str, given: u64, min: u64 },
     #[error("--zone must be at most {max} bytes long (is {given})")]

@@ -399,6 +399,13 @@ pub(super) static FLAGS: &[Flag] = &[
     ),
     used(
         Category::Flotilla,
+        "initial-range-replicas",
+        Uint,
+        "5",
+        "nodes of a new cluster that hold each range; the same on all founders",
+    ),
+    used(
+        Category::Flotilla,
         "zone",
         Text,
         "",

@@ -161,6 +161,8 @@ pub struct Config {
     /// Keys, rising, at which the keyspace is cut into ranges when the cluster is founded. Not a flag
     /// of etcd.
     pub initial_split_keys: Vec<String>,
+    /// How many nodes hold each range of a new cluster. Not a flag of etcd.
+    pub range_replicas: usize,
     /// What this node fails together with; empty: nothing known. Not a flag of etcd.
     pub zone: String,
     /// Between two plans of placement; zero: none are made. Not a flag of etcd.

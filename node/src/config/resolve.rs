@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use flotilla_core::spine::REPLICAS_WANTED_MAX;
+
 use super::error::Error;
 use super::notice::Notice;
 use super::number;
@@ -128,6 +130,7 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
         socket_reuse_address: settings.bool("socket-reuse-address"),
         unsafe_no_fsync,
         initial_split_keys: initial_split_keys(settings),
+        range_replicas: range_replicas(settings)?,
         zone: zone(settings)?,
         placement_interval: positive(settings, "placement-interval", "--placement-interval")?,
         merge_after: positive(settings, "merge-after", "--merge-after")?,
@@ -435,6 +438,14 @@ fn zone(settings: &Settings) -> Result<String, Error> {
         return Err(Error::Zone { given: zone.len(), max: ZONE_BYTES_MAX });
     }
     Ok(zone)
+}
+
+fn range_replicas(settings: &Settings) -> Result<usize, Error> {
+    let given = settings.uint("initial-range-replicas");
+    if !(1..=u64::from(REPLICAS_WANTED_MAX)).contains(&given) {
+        return Err(Error::RangeReplicas { given, max: REPLICAS_WANTED_MAX });
+    }
+    Ok(settings.size("initial-range-replicas"))
 }
 
 /// A duration that is zero or more.

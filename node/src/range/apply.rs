@@ -2,15 +2,20 @@
 //! the store, then events, then answers. It also installs snapshots and removes what a compaction made useless, in small steps between the
 //! batches.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use flotilla_core::mvcc;
+use flotilla_core::proto::Span;
 use flotilla_core::range::replica::Input;
+use flotilla_core::range::stored;
+use flotilla_core::snapshot::{Clear, Scope};
 use flotilla_core::spine::Shown;
 use flotilla_core::stage::{Applied, Stage, Work};
+use flotilla_core::view::Batch;
 use flotilla_core::watch::{Event, Published};
 use flotilla_core::{GroupId, NodeId};
 use tokio::sync::mpsc;
@@ -57,6 +62,8 @@ pub struct Applier {
     pub compaction_pause: Duration,
     /// A slower batch is logged.
     pub warn_after: Duration,
+    /// Ranges that this node holds no more, and whose keys are on their way out. Empty at first.
+    pub left: VecDeque<(GroupId, Clear)>,
 }
 
 impl Applier {
@@ -87,21 +94,26 @@ impl Applier {
             begun: Vec::new(),
             ended: Vec::new(),
         });
+        let left = stored::left(&self.store).unwrap_or_else(|error| fatal(&error.to_string()));
+        self.clear_later(left);
         let mut is_compacting = self.stage.shown().head.compact_revision >= 0;
         let mut next_step = Instant::now();
         let mut held = None;
         loop {
             let message = match held.take() {
                 Some(message) => message,
-                None if is_compacting => match messages.recv_deadline(next_step) {
-                    Ok(message) => message,
-                    Err(RecvTimeoutError::Timeout) => {
-                        is_compacting = self.compact();
-                        next_step = Instant::now() + self.compaction_pause;
-                        continue;
+                None if is_compacting || !self.left.is_empty() => {
+                    match messages.recv_deadline(next_step) {
+                        Ok(message) => message,
+                        Err(RecvTimeoutError::Timeout) => {
+                            is_compacting = is_compacting && self.compact();
+                            self.clear();
+                            next_step = Instant::now() + self.compaction_pause;
+                            continue;
+                        }
+                        Err(RecvTimeoutError::Disconnected) => return,
                     }
-                    Err(RecvTimeoutError::Disconnected) => return,
-                },
+                }
                 None => match messages.recv() {
                     Ok(message) => message,
                     Err(_) => return,
@@ -128,8 +140,9 @@ impl Applier {
                 }
             }
             // A stream of writes must not keep compaction from its turn.
-            if is_compacting && Instant::now() >= next_step {
-                is_compacting = self.compact();
+            if (is_compacting || !self.left.is_empty()) && Instant::now() >= next_step {
+                is_compacting = is_compacting && self.compact();
+                self.clear();
                 next_step = Instant::now() + self.compaction_pause;
             }
         }
@@ -143,6 +156,7 @@ impl Applier {
             spine,
             begun,
             ended,
+            left,
             ranges,
             replies,
             shown,
@@ -153,6 +167,7 @@ impl Applier {
         if let Err(error) = self.store.apply(&batch) {
             fatal(&format!("the store cannot be written: {error}"));
         }
+        self.clear_later(left);
         self.announce();
         if shown.is_some_and(|shown| shown.index > 0) && was_waiting {
             tracing::info!("ranges have caught up");
@@ -193,6 +208,8 @@ impl Applier {
             tracing::info!(range = %group, "a received snapshot is of a range that has ended");
             return;
         }
+        // What comes must not be removed with what was here before.
+        while self.clear() {}
         let before = self.stage.shown().head.revision;
         self.board.begin_replacement();
         if let Err(error) = self.store.install(group, sealed) {
@@ -250,6 +267,29 @@ impl Applier {
             self.board.set_compacted(compact_revision);
         }
         !slice.is_finished
+    }
+
+    fn clear_later(&mut self, left: Vec<(GroupId, Span)>) {
+        let clears =
+            left.into_iter().map(|(range, span)| (range, Clear::keys(Scope::of_left(range, span))));
+        self.left.extend(clears);
+    }
+
+    /// Removes some of the keys that this node holds no more; whether there may be more.
+    fn clear(&mut self) -> bool {
+        let Some((range, clear)) = self.left.front_mut() else { return false };
+        let range = *range;
+        let next = clear.next(&self.store).unwrap_or_else(|error| fatal(&error.to_string()));
+        let batch = next.unwrap_or_else(|| {
+            let mut batch = Batch::default();
+            stored::forget_left(range, &mut batch);
+            self.left.pop_front();
+            batch
+        });
+        if let Err(error) = self.store.apply(&batch) {
+            fatal(&format!("the store cannot be written: {error}"));
+        }
+        true
     }
 
     fn announce(&self) {

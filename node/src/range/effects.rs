@@ -74,11 +74,16 @@ impl SpineActor {
                 tracing::info!(%range, "a replica of a range is of no use: it was merged");
                 self.parts.outbox.apply(ApplyMessage::Work(Work::Drop(range)));
             }
-            Effect::End(range) => {
+            Effect::End { range, keeps_votes } => {
                 // What was sent to it comes first.
                 if let Some(actor) = self.parts.ranges.remove(range) {
-                    deliver(&actor, EndRange);
+                    deliver(&actor, EndRange { keeps_votes });
                 }
+            }
+            Effect::Leave(range) => {
+                self.parts.meters.forget(range);
+                tracing::info!(%range, "this node has no part in a range any more");
+                self.parts.outbox.apply(ApplyMessage::Work(Work::Leave(range)));
             }
         }
     }

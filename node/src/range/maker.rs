@@ -72,7 +72,7 @@ impl Maker {
     /// Drops what the log remembers of a range that has ended here and has no actor.
     pub fn forget(&self, range: GroupId) {
         drop(self.take_log(range));
-        Outbox::new(range, self.wal.clone(), self.applier.clone()).forget(self.store.clone());
+        Outbox::new(range, self.wal.clone(), self.applier.clone()).forget(self.store.clone(), None);
     }
 
     fn take_log(&self, range: GroupId) -> Option<wal::GroupLog> {

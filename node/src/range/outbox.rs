@@ -59,8 +59,9 @@ impl Outbox {
     }
 
     /// Has the log forget all of the group, once the store is durable: until then the store may come
-    /// back to it. What a crash leaves of the log is forgotten at the next start.
-    pub fn forget(&self, store: Store) {
+    /// back to it. What a crash leaves of the log is forgotten at the next start. If the log's last
+    /// position is given, that and the votes are kept.
+    pub fn forget(&self, store: Store, kept: Option<Position>) {
         assert!(self.appends.is_empty(), "what comes before is in the log");
         let (group, wal) = (self.group, self.wal.clone());
         tokio::task::spawn_blocking(move || {
@@ -71,7 +72,10 @@ impl Outbox {
                 group,
                 token: NO_TOKEN,
                 is_flush_needed: false,
-                operations: vec![wal::Operation::Remove],
+                operations: vec![match kept {
+                    Some(Position { index, term }) => wal::Operation::Truncate { index, term },
+                    None => wal::Operation::Remove,
+                }],
             };
             loop {
                 match wal.try_append(remove) {

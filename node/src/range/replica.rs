@@ -50,7 +50,10 @@ pub struct LeadRange;
 /// The range has ended on this node: leave, with all that is left of it.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct EndRange;
+pub struct EndRange {
+    /// The node may hold the range again: the log keeps where it ended, and the votes.
+    pub keeps_votes: bool,
+}
 
 /// Everything that was in the mailbox has been gathered.
 #[derive(Debug, Message)]
@@ -255,11 +258,6 @@ impl RangeActor {
             }
             // Tried again by the next tick.
             Effect::ReplicasRefused(_) => {}
-            // The node was removed from the cluster, and its process is about to stop.
-            Effect::Removed => {
-                self.meters.forget(range);
-                tracing::info!(%range, "this node has no part in the range any more")
-            }
             Effect::Send(_)
             | Effect::SendSnapshot(..)
             | Effect::Report(_)
@@ -272,6 +270,8 @@ impl RangeActor {
             | Effect::Unproposed(..)
             | Effect::WantFinish(..)
             | Effect::Retired
+            | Effect::Removed
+            | Effect::Gone(..)
             | Effect::Role(_) => unreachable!("these go to the spine's actor"),
         }
     }
@@ -288,15 +288,16 @@ impl RangeActor {
         });
     }
 
-    fn leave(&mut self, ctx: &mut Context<Self>) {
+    fn leave(&mut self, keeps_votes: bool, ctx: &mut Context<Self>) {
         self.outbox.send_appends();
         if self.outbox.has_appends() {
-            ctx.run_later(LEAVE_AGAIN_AFTER, Self::leave);
+            ctx.run_later(LEAVE_AGAIN_AFTER, move |actor, ctx| actor.leave(keeps_votes, ctx));
             return;
         }
         let staged = self.staged.take();
         tokio::task::spawn_blocking(move || drop(staged));
-        self.outbox.forget(self.store.clone());
+        let last = keeps_votes.then(|| self.replica.group().last_position());
+        self.outbox.forget(self.store.clone(), last);
         ctx.stop();
     }
 
@@ -387,8 +388,8 @@ impl Handler<Received> for RangeActor {
 impl Handler<EndRange> for RangeActor {
     type Result = ();
 
-    fn handle(&mut self, _: EndRange, ctx: &mut Self::Context) {
-        self.leave(ctx);
+    fn handle(&mut self, end: EndRange, ctx: &mut Self::Context) {
+        self.leave(end.keeps_votes, ctx);
     }
 }
 

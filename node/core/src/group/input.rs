@@ -75,6 +75,8 @@ pub enum Input {
         /// Last index of what is committed.
         index: u64,
     },
+    /// This peer has dropped what it held, and begins anew: nothing that it acknowledged counts.
+    Replaced(NodeId),
     /// Messages to this peer were lost, or its connection is broken.
     Unreachable(NodeId),
     /// The other nodes that are there, as this node knows: it hears them, and they can be reached.

@@ -168,6 +168,7 @@ pub(super) fn from_raft(
         context: raft_message.take_context(),
         priority: raft_message.priority,
         snapshot,
+        since: 0,
     };
     (kind, message)
 }

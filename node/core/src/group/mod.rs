@@ -181,6 +181,7 @@ impl Group {
             }
             Input::CommitTo { index } => self.on_commit_to(index),
             Input::Unreachable(node) => self.raft.report_unreachable(node.0),
+            Input::Replaced(node) => self.on_replaced(node),
             Input::Alive(alive) => self.on_alive(alive, out),
             Input::Sleep => self.on_sleep(out),
         }
@@ -224,6 +225,12 @@ impl Group {
     /// Highest index of the log, on disk or not.
     pub fn last_index(&self) -> u64 {
         self.raft.raft.raft_log.last_index()
+    }
+
+    /// Where the log ends.
+    pub fn last_position(&self) -> Position {
+        let index = self.last_index();
+        self.log().position(index).unwrap_or_else(|| self.truncated())
     }
 
     /// Where the state stands, as reported by the driver.
@@ -315,6 +322,22 @@ impl Group {
             && core.election_elapsed + 1 >= core.randomized_election_timeout();
         if !would_campaign || self.can_campaign() {
             self.raft.tick();
+        }
+    }
+
+    /// As if the member had just been added.
+    fn on_replaced(&mut self, node: NodeId) {
+        let next = self.last_index() + 1;
+        if self.is_leader()
+            && let Some(progress) = self.raft.raft.mut_prs().get_mut(node.0)
+        {
+            progress.matched = 0;
+            progress.committed_index = 0;
+            progress.pending_snapshot = 0;
+            progress.state = ProgressState::Probe;
+            progress.paused = false;
+            progress.ins.reset();
+            progress.next_idx = next;
         }
     }
 

@@ -70,6 +70,7 @@ impl Group {
             | Input::SnapshotInstalled
             | Input::SnapshotSent { .. }
             | Input::Unreachable(_)
+            | Input::Replaced(_)
             | Input::Alive(_)
             | Input::Sleep => {}
         }

@@ -7,6 +7,7 @@ use flotilla_proto::ids::NodeId;
 use sha1::{Digest, Sha1};
 
 use super::url::Url;
+use crate::spine::state::REPLICAS_WANTED;
 
 /// The id of a member named in the first cluster, from its peer addresses and the cluster's
 /// token. The order of the addresses does not matter. Source: etcd membership/member.go.
@@ -24,7 +25,7 @@ pub fn added_member_id(peer_urls: &[String], added_at_unix_seconds: i64) -> Node
 /// The id of a cluster, from the ids of its first members and the keys at which it was cut into
 /// ranges, which is etcd's id if there are none. It stays the same when members and ranges come and
 /// go, hence is computed once and stored.
-pub fn cluster_id(members: &[NodeId], cuts: &[Bytes]) -> u64 {
+pub fn cluster_id(members: &[NodeId], cuts: &[Bytes], range_replicas: usize) -> u64 {
     let mut sorted = members.to_vec();
     sorted.sort_unstable();
     let mut hash = Sha1::new();
@@ -34,6 +35,10 @@ pub fn cluster_id(members: &[NodeId], cuts: &[Bytes]) -> u64 {
     for cut in cuts {
         hash.update((cut.len() as u64).to_be_bytes());
         hash.update(cut);
+    }
+    // As etcd has it, where nothing is told.
+    if range_replicas != REPLICAS_WANTED {
+        hash.update((range_replicas as u64).to_be_bytes());
     }
     first_eight_bytes(hash)
 }
@@ -77,7 +82,7 @@ mod tests {
     fn the_default_cluster_has_the_ids_everyone_has_seen() {
         let member = first_member("http://localhost:2380", "etcd-cluster");
         assert_eq!(member.to_string(), "8e9e05c52164694d");
-        assert_eq!(cluster_id(&[member], &[]), 0xcdf8_1819_4e3a_8c32);
+        assert_eq!(cluster_id(&[member], &[], REPLICAS_WANTED), 0xcdf8_1819_4e3a_8c32);
     }
 
     /// Printed by etcd 3.4.23 for three nodes on loopback and for a learner added to them.
@@ -88,7 +93,7 @@ mod tests {
         let expected =
             [0x211b_e90d_701e_badc, 0x9f03_93e2_56e4_81bf, 0x3245_c8eb_3d59_9995].map(NodeId);
         assert_eq!(members, expected);
-        assert_eq!(cluster_id(&members, &[]), 0xcd10_7037_e1d4_ab82);
+        assert_eq!(cluster_id(&members, &[], REPLICAS_WANTED), 0xcd10_7037_e1d4_ab82);
         let learner = urls(&["http://127.0.0.1:40381", "http://127.0.0.1:40380"]);
         assert_eq!(added_member_id(&learner, 1_795_224_273), NodeId(0x5e90_ddc5_c438_871a));
     }
@@ -100,11 +105,23 @@ mod tests {
         assert_eq!(member_id(&forth, "t"), member_id(&back, "t"));
         assert_eq!(added_member_id(&forth, 7), added_member_id(&back, 7));
         let (a, b) = (NodeId(5), NodeId(u64::MAX));
-        assert_eq!(cluster_id(&[a, b], &[]), cluster_id(&[b, a], &[]));
+        assert_eq!(
+            cluster_id(&[a, b], &[], REPLICAS_WANTED),
+            cluster_id(&[b, a], &[], REPLICAS_WANTED)
+        );
         let cut = |key: &'static str| Bytes::from_static(key.as_bytes());
-        assert_ne!(cluster_id(&[a], &[]), cluster_id(&[a], &[cut("b")]));
-        assert_ne!(cluster_id(&[a], &[cut("bc")]), cluster_id(&[a], &[cut("b"), cut("c")]));
-        assert_ne!(cluster_id(&[a, b], &[]), cluster_id(&[a], &[]));
+        assert_ne!(
+            cluster_id(&[a], &[], REPLICAS_WANTED),
+            cluster_id(&[a], &[cut("b")], REPLICAS_WANTED)
+        );
+        assert_ne!(
+            cluster_id(&[a], &[cut("bc")], REPLICAS_WANTED),
+            cluster_id(&[a], &[cut("b"), cut("c")], REPLICAS_WANTED)
+        );
+        assert_ne!(
+            cluster_id(&[a, b], &[], REPLICAS_WANTED),
+            cluster_id(&[a], &[], REPLICAS_WANTED)
+        );
     }
 
     #[test]

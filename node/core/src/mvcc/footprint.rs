@@ -60,6 +60,8 @@ pub fn footprint(command: &Command) -> Footprint {
         | Command::MemberDrain(_)
         | Command::Decide(_)
         | Command::Conclude(_)
+        | Command::Replicas(_)
+        | Command::ReplicasWanted(_)
         | Command::Alarm(_)
         | Command::MoveLeader(_)
         | Command::Split(_)

@@ -35,6 +35,13 @@ pub fn lease_keys(view: &dyn View, lease: LeaseId) -> Result<Vec<Bytes>, ViewErr
     damage.map_or(Ok(keys), Err)
 }
 
+/// The row that attaches a key to a lease.
+pub fn lease_row(lease: LeaseId, key: &[u8]) -> Bytes {
+    let mut row = BytesMut::with_capacity(layout::LEASE_BYTES + key.len());
+    layout::encode_lease_key(lease.0, key, &mut row);
+    row.freeze()
+}
+
 /// The leases to which keys of a span are attached now.
 ///
 /// # Errors

@@ -50,7 +50,7 @@ pub use evaluate::{
 pub use event::Event;
 pub use footprint::{Footprint, Mode, footprint};
 pub use hash::hash_kv;
-pub use lease_keys::{lease_keys, leases_within};
+pub use lease_keys::{lease_keys, lease_row, leases_within};
 pub use page::{Cursor, Page, read_page};
 pub use quota::quota_cost;
 pub(crate) use read::{arrange, is_sorted_by_value, readable_revision, wanted_in_key_order};

@@ -28,6 +28,8 @@ pub fn quota_cost(command: &Command) -> u64 {
         | Command::MemberDrain(_)
         | Command::Decide(_)
         | Command::Conclude(_)
+        | Command::Replicas(_)
+        | Command::ReplicasWanted(_)
         | Command::Alarm(_)
         | Command::MoveLeader(_)
         | Command::Split(_)

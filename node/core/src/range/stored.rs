@@ -12,12 +12,15 @@ use crate::proto::Span;
 use crate::proto::internal::{ConfState, Prepare, PreparedTxn, StoredRange};
 use crate::snapshot::NODE_LOCAL;
 use crate::spine::txns;
-use crate::view::{Batch, Column, View, ViewError};
+use crate::view::{Batch, Column, View, ViewError, Write};
 
 /// First byte of a Meta key of a range; its id follows, big-endian. See `spine::state` for others.
 const ROW: u8 = b'p';
 /// First bytes of a Meta key, local to the node, of a range that has ended here.
 const ENDED: [u8; 2] = [NODE_LOCAL, b'e'];
+/// First bytes of a Meta key, local to the node, of a range that this node holds no more, and of whose
+/// keys some are still here; the value is their span.
+const LEFT: [u8; 2] = [NODE_LOCAL, b'f'];
 
 /// Where the state of a range stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,12 +85,37 @@ impl Stored {
         batch.put(Column::Meta, key(range), stored.encode_to_vec());
     }
 
+    /// As `load`, of a store to which a batch is still to be added.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn load_latest(
+        view: &dyn View,
+        batch: &Batch,
+        range: GroupId,
+    ) -> Result<Option<Self>, ViewError> {
+        let row = key(range);
+        let written = batch.writes.iter().rev().find_map(|write| match write {
+            Write::Put(Column::Meta, key, value) if *key == row => Some(Some(value.clone())),
+            Write::Delete(Column::Meta, key) if *key == row => Some(None),
+            _ => None,
+        });
+        match written {
+            Some(value) => value.map(|value| Self::decode(range, value)).transpose(),
+            None => Self::load(view, range),
+        }
+    }
+
     /// The row of a range; `None` when the store has no replica of it.
     ///
     /// # Errors
     /// The store cannot be read, or the row is damaged.
     pub fn load(view: &dyn View, range: GroupId) -> Result<Option<Self>, ViewError> {
-        let Some(value) = view.get(Column::Meta, &key(range))? else { return Ok(None) };
+        let value = view.get(Column::Meta, &key(range))?;
+        value.map(|value| Self::decode(range, value)).transpose()
+    }
+
+    fn decode(range: GroupId, value: Bytes) -> Result<Self, ViewError> {
         let stored = StoredRange::decode(value)
             .map_err(|error| ViewError(format!("row of range {range}: {error}")))?;
         let StoredRange { index, term, seq, noted, conf, prepared, start, end, generation } =
@@ -95,7 +123,7 @@ impl Stored {
         let position = Position { index, term, seq };
         let span = Span { start, end: (!end.is_empty()).then_some(end) };
         let conf = conf.unwrap_or_default();
-        Ok(Some(Self { position, noted, conf, prepared, span, generation }))
+        Ok(Self { position, noted, conf, prepared, span, generation })
     }
 }
 
@@ -125,6 +153,34 @@ pub fn end(range: GroupId, batch: &mut Batch) {
 /// The log has nothing of a range that has ended, and nobody will ask for it again.
 pub fn forget_ended(range: GroupId, batch: &mut Batch) {
     batch.delete(Column::Meta, key_after(&ENDED, range));
+}
+
+/// The node is to hold the range no more: its row goes with this batch, its keys later.
+pub fn leave(range: GroupId, span: &Span, batch: &mut Batch) {
+    batch.delete(Column::Meta, key(range));
+    let (start, end) = (span.start.clone(), span.end.clone().unwrap_or_default());
+    let left = StoredRange { start, end, ..StoredRange::default() };
+    batch.put(Column::Meta, key_after(&LEFT, range), left.encode_to_vec());
+}
+
+/// Ranges that this node holds no more, with the keys that may still be here.
+///
+/// # Errors
+/// The store cannot be read, or a row is damaged.
+pub fn left(view: &dyn View) -> Result<Vec<(GroupId, Span)>, ViewError> {
+    let mut left = Vec::new();
+    for range in ids_after(view, &LEFT)? {
+        let row = view.get(Column::Meta, &key_after(&LEFT, range))?.unwrap_or_default();
+        let StoredRange { start, end, .. } = StoredRange::decode(row)
+            .map_err(|error| ViewError(format!("row of range {range} that was left: {error}")))?;
+        left.push((range, Span { start, end: (!end.is_empty()).then_some(end) }));
+    }
+    Ok(left)
+}
+
+/// None of the keys is here any more.
+pub fn forget_left(range: GroupId, batch: &mut Batch) {
+    batch.delete(Column::Meta, key_after(&LEFT, range));
 }
 
 fn ids_after(view: &dyn View, prefix: &[u8]) -> Result<Vec<GroupId>, ViewError> {

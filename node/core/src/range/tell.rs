@@ -1,11 +1,11 @@
 //! What a range's replica and the machine of its node's spine tell each other.
 
-use crate::GroupId;
 use crate::command::{Command, Outcome, RequestId};
 use crate::group;
 use crate::proto::internal::Ref;
 use crate::range::replica::{Effect, Replica};
 use crate::spine::apply::Requester;
+use crate::{GroupId, NodeId};
 
 /// From a range's replica to the spine's on the same node.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +32,10 @@ pub enum Tell {
     WantFinish(GroupId, u64),
     /// See `Effect::Retired`.
     Retired,
+    /// See `Effect::Removed`.
+    Removed,
+    /// See `Effect::Gone`.
+    Gone(group::Position, Vec<NodeId>),
 }
 
 impl Tell {
@@ -53,6 +57,8 @@ impl Tell {
             Effect::Role(role) => Self::Role(role),
             Effect::WantFinish(range, index) => Self::WantFinish(range, index),
             Effect::Retired => Self::Retired,
+            Effect::Removed => Self::Removed,
+            Effect::Gone(place, nodes) => Self::Gone(place, nodes),
             effect => return Err(effect),
         })
     }

@@ -1,14 +1,18 @@
 //! The rows that it takes to evaluate a transaction, of ranges that are not read here.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
 
 use super::{Overlay, Owners, ROWS_BYTES_MAX};
 use crate::Error;
 use crate::GroupId;
+use crate::command::Command;
 use crate::proto::Span;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::internal::{AskedRows, AskedSpan, SnapshotRow};
+use crate::txn::Job;
 use crate::view::View;
 
 /// A transaction whose rows are fetched.
@@ -22,9 +26,34 @@ pub struct Gathering {
     local: Vec<Span>,
     rows: Vec<SnapshotRow>,
     bytes: usize,
+    /// Of the keys only what is attached to a lease, which has none but in these ranges.
+    attached: Option<(i64, BTreeSet<u64>)>,
 }
 
 impl Gathering {
+    /// Whatever it takes to decide what is done in several ranges.
+    pub fn of_job(job: &Job) -> Self {
+        match job {
+            Job::Change(Command::Txn(request)) => Self::new(request),
+            Job::Change(Command::Put(put)) => Self::of_span(&put.key, &Bytes::new()),
+            Job::Change(Command::DeleteRange(delete)) => {
+                Self::of_span(&delete.key, &delete.range_end)
+            }
+            Job::LeaseEnd { id, ranges, .. } => {
+                let (key, range_end) = Span::all().into_request();
+                let wanted = VecDeque::from([AskedSpan { key, range_end, revision: 0 }]);
+                Self { wanted, attached: Some((*id, ranges.clone())), ..Self::default() }
+            }
+            Job::Change(_) | Job::Split { .. } | Job::Merge { .. } => Self::default(),
+        }
+    }
+
+    fn of_span(key: &Bytes, range_end: &Bytes) -> Self {
+        let (key, range_end) = (key.clone(), range_end.clone());
+        let wanted = VecDeque::from([AskedSpan { key, range_end, revision: 0 }]);
+        Self { wanted, ..Self::default() }
+    }
+
     /// Whatever a transaction may look at, on whichever branch it goes.
     pub fn new(request: &pb::TxnRequest) -> Self {
         let mut wanted = VecDeque::new();
@@ -51,13 +80,18 @@ impl Gathering {
                 let rest = Span { start, end: span.end.clone() };
                 self.wanted.push_front(asked_span(rest, asked.revision));
             }
+            let attached = self.attached.as_ref();
+            if attached.is_some_and(|(_, ranges)| range.0 != 0 && !ranges.contains(&range.0)) {
+                continue;
+            }
             if is_here(range) {
                 self.local.push(piece);
                 continue;
             }
+            let lease = attached.map_or(0, |(lease, _)| *lease);
             let asked = asked_span(piece, asked.revision);
             self.wanted.push_front(asked.clone());
-            return Some((range, AskedRows { spans: vec![asked] }));
+            return Some((range, AskedRows { spans: vec![asked], lease }));
         }
         None
     }
@@ -89,6 +123,11 @@ impl Gathering {
                 }
             }
         })
+    }
+
+    /// Whether everything is in the store.
+    pub fn is_empty(&self) -> bool {
+        self.foreign.is_empty()
     }
 
     /// The store together with what was fetched.

@@ -17,12 +17,16 @@ pub use overlay::Overlay;
 pub use owners::Owners;
 pub use reading::Reading;
 
+use bytes::Bytes;
+
 use crate::Error;
 use crate::mvcc::{self, Failure, Head, Page};
 use crate::proto::Span;
 use crate::proto::etcdserverpb as pb;
-use crate::proto::internal::{Ask, AskedRows, SnapshotRow, Told, ask::What};
-use crate::view::{View, ViewError};
+use crate::proto::internal::{Ask, AskedRows, SnapshotMark, SnapshotRow, Told, ask::What};
+use crate::range::stored::Stored;
+use crate::view::{Column, View, ViewError};
+use crate::{GroupId, LeaseId};
 use recorder::Recorder;
 
 /// Bytes of keys and values in one answer, exceeded by at most one key.
@@ -42,7 +46,7 @@ pub fn spans(ask: &Ask) -> Vec<Span> {
             };
             rows.spans.iter().map(span).collect()
         }
-        None => Vec::new(),
+        Some(What::Members(_)) | None => Vec::new(),
     }
 }
 
@@ -60,6 +64,15 @@ pub fn answer(view: &dyn View, ask: &Ask) -> Result<Told, ViewError> {
         }),
         Some(What::Rows(asked)) => {
             rows(view, head, asked).map(|rows| Told { rows, ..told.clone() })
+        }
+        Some(What::Members(_)) => {
+            let stored = Stored::load(view, GroupId(ask.range))?;
+            let mark = stored.map(|stored| SnapshotMark {
+                index: stored.position.index,
+                term: stored.position.term,
+                conf: Some(stored.conf),
+            });
+            Ok(Told { mark, ..told.clone() })
         }
         None => Ok(refusal(ask)),
     };
@@ -101,6 +114,9 @@ pub fn page(view: &dyn View, head: Head, read: &pb::RangeRequest) -> Result<Page
 
 fn rows(view: &dyn View, head: Head, asked: &AskedRows) -> Result<Vec<SnapshotRow>, Failure> {
     let recorder = Recorder::new(view);
+    if asked.lease != 0 {
+        return attached(view, asked);
+    }
     for span in &asked.spans {
         let request = pb::RangeRequest {
             key: span.key.clone(),
@@ -119,4 +135,22 @@ fn rows(view: &dyn View, head: Head, asked: &AskedRows) -> Result<Vec<SnapshotRo
     }
     let row = |(column, key, value)| SnapshotRow { column: column as u32, key, value };
     Ok(recorder.into_rows().map(row).collect())
+}
+
+/// The rows that say which keys are attached to a lease.
+fn attached(view: &dyn View, asked: &AskedRows) -> Result<Vec<SnapshotRow>, Failure> {
+    let lease = LeaseId(asked.lease);
+    let spans = asked.spans.iter();
+    let spans: Vec<Span> =
+        spans.map(|it| Span::from_request(it.key.clone(), it.range_end.clone())).collect();
+    let mut rows = Vec::new();
+    let mut bytes = 0;
+    for key in mvcc::lease_keys(view, lease)? {
+        if spans.iter().any(|span| span.contains(&key)) {
+            bytes += key.len();
+            let (column, key) = (Column::LeaseKey as u32, mvcc::lease_row(lease, &key));
+            rows.push(SnapshotRow { column, key, value: Bytes::new() });
+        }
+    }
+    if bytes > ROWS_BYTES_MAX { Err(Error::RequestTooLarge.into()) } else { Ok(rows) }
 }

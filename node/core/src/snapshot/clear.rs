@@ -41,7 +41,7 @@ impl Clear {
     }
 
     /// Removes the keys and what belongs to them, and leaves Meta alone.
-    pub(super) fn keys(scope: Scope) -> Self {
+    pub fn keys(scope: Scope) -> Self {
         let superseded = scope.spans().iter().cloned().map(Pass::Superseded);
         let newest = scope.spans().iter().cloned().map(Pass::Newest);
         let passes = superseded.chain(newest).collect();

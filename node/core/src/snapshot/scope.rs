@@ -41,6 +41,11 @@ impl Scope {
         Some(Self { group, spans })
     }
 
+    /// Keys of a range that its node holds no more.
+    pub fn of_left(range: GroupId, span: Span) -> Self {
+        Self { group: range, spans: vec![span] }
+    }
+
     /// As the spine's state in a store has it, which must be the one that is read or written, so
     /// that both agree. A store without state has no ranges.
     ///

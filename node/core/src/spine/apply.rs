@@ -80,6 +80,8 @@ fn stamp(answer: &mut Answer, revision: i64) {
         | Answer::MemberDrain(_)
         | Answer::Decide(_)
         | Answer::Conclude(_)
+        | Answer::Replicas(_)
+        | Answer::ReplicasWanted(_)
         | Answer::MoveLeader(_)
         | Answer::Split(_)
         | Answer::Merge(_) => return,

@@ -16,4 +16,4 @@ pub use apply::Task;
 pub use replica::{
     Cluster, Config, Effect, Input, Limits, Parcel, Replica, Shown, Status, encode_answer,
 };
-pub use state::{Member, State};
+pub use state::{Member, REPLICAS_WANTED, REPLICAS_WANTED_MAX, State};

@@ -28,8 +28,13 @@ pub struct Range {
     pub span: Span,
     /// Counts changes of the span.
     pub generation: u64,
-    /// The nodes with a replica.
+    /// The nodes that are to have a replica. Its leader gets there by itself.
     pub replicas: Vec<NodeId>,
+    /// Counts changes of `replicas`.
+    pub changes: u64,
+    /// The change with which a replica came, of those that were not there from the beginning. A node
+    /// that is to hold none any more may hold one for a while, and is remembered.
+    pub since: BTreeMap<NodeId, u64>,
     /// The range it was split off; 0 for those that a cluster was founded with.
     pub parent: GroupId,
     /// Every write up to this sequence number has its revision, or is void.
@@ -72,12 +77,15 @@ impl Ranges {
         let piece = self.pieces(&rest).into_iter().next();
         let (owner, span) = piece.expect("a span that is not empty has a piece");
         assert!(owner == parent, "{key:?} belongs to {owner}, not to {parent} (I9)");
+        let mut born = Range { parent, ..Range::new(span, replicas) };
         if let Some(parent) = self.by_id.get_mut(&parent.0) {
             assert!(key > parent.span.start, "a range keeps its first key");
             parent.span.end = Some(key);
             parent.generation += 1;
+            // A replica of the child is as old as that of the parent which it is cut off.
+            (born.changes, born.since) = (parent.changes, parent.since.clone());
         }
-        self.insert(child, Range { parent, ..Range::new(span, replicas) });
+        self.insert(child, born);
     }
 
     /// A range takes over the keys of the one after it, which ceases. The caller has looked that they
@@ -105,14 +113,25 @@ impl Ranges {
         children.map(|(range, _)| range).collect()
     }
 
-    /// Every member holds a replica of every range: a member has come, or has gone.
-    pub fn set_member(&mut self, node: NodeId, is_member: bool) {
+    /// A member has come, and is to hold what has fewer than `wanted` replicas, or has gone.
+    pub fn set_member(&mut self, node: NodeId, is_member: bool, wanted: usize) {
         for range in self.by_id.values_mut() {
-            range.replicas.retain(|replica| *replica != node);
-            if is_member {
-                range.replicas.push(node);
+            let mut replicas = range.replicas.clone();
+            replicas.retain(|replica| *replica != node);
+            if is_member && replicas.len() < wanted {
+                replicas.push(node);
+            }
+            range.set_replicas(replicas);
+            if !is_member {
+                range.since.remove(&node);
             }
         }
+    }
+
+    /// Other nodes are to hold a range.
+    pub fn set_replicas(&mut self, id: GroupId, replicas: Vec<NodeId>) {
+        let range = self.by_id.get_mut(&id.0).expect("the caller has looked that it is there");
+        range.set_replicas(replicas);
     }
 
     /// By id.
@@ -259,6 +278,8 @@ impl Ranges {
             assigned: range.assigned,
             runs: range.runs.clone(),
             parent: range.parent.0,
+            changes: range.changes,
+            since: range.since.iter().map(|(node, since)| (node.0, *since)).collect(),
         };
         Some(stored.encode_to_vec().into())
     }
@@ -267,7 +288,10 @@ impl Ranges {
     pub fn decode(&mut self, id: GroupId, value: &[u8]) -> Option<()> {
         let stored = internal::Range::decode(value).ok()?;
         let end = (!stored.end.is_empty()).then_some(stored.end);
+        let since = stored.since.into_iter().map(|(node, since)| (NodeId(node), since));
         let range = Range {
+            changes: stored.changes,
+            since: since.collect(),
             span: Span { start: stored.start, end },
             generation: stored.generation,
             replicas: stored.replicas.into_iter().map(NodeId).collect(),
@@ -283,8 +307,19 @@ impl Ranges {
 impl Range {
     /// A range of these keys in which nothing was written yet.
     pub fn new(span: Span, replicas: Vec<NodeId>) -> Self {
-        let (parent, runs) = (GroupId::SPINE, Vec::new());
-        Self { span, generation: 1, replicas, parent, assigned: 0, runs }
+        let (parent, runs, since) = (GroupId::SPINE, Vec::new(), BTreeMap::new());
+        Self { span, generation: 1, replicas, changes: 0, since, parent, assigned: 0, runs }
+    }
+
+    fn set_replicas(&mut self, replicas: Vec<NodeId>) {
+        if replicas == self.replicas {
+            return;
+        }
+        self.changes += 1;
+        for node in replicas.iter().filter(|node| !self.replicas.contains(node)) {
+            self.since.insert(*node, self.changes);
+        }
+        self.replicas = replicas;
     }
 
     /// How the writes after what the range has noted were numbered: in order, without a gap up to

@@ -24,6 +24,11 @@ pub use crate::proto::internal::Member;
 pub const WINDOW_REQUESTS_MAX: u64 = 8_192;
 /// Origins remembered; the one that was silent longest is forgotten first.
 pub const WINDOW_ORIGINS_MAX: usize = 64;
+/// How many nodes hold each range if nobody says otherwise: as many as vote in the clusters that
+/// etcd's users run.
+pub const REPLICAS_WANTED: usize = 5;
+/// How many may be wanted.
+pub const REPLICAS_WANTED_MAX: u32 = 9;
 /// Alarm kind CORRUPT of etcd's API.
 pub const ALARM_CORRUPT: i32 = 2;
 /// Alarm kind NOSPACE of etcd's API.
@@ -40,6 +45,7 @@ mod row {
     pub(super) const NEXT_RANGE: u8 = b'h';
     pub(super) const LEASE: u8 = b'l';
     pub(super) const MEMBER: u8 = b'n';
+    pub(super) const REPLICAS_WANTED: u8 = b'q';
     pub(super) const REMOVED: u8 = b'r';
     pub(super) const TXN: u8 = b't';
     pub(super) const ALARM: u8 = b's';
@@ -204,6 +210,8 @@ pub struct State {
     ranges: Ranges,
     /// The id of the next new range; ids never come back.
     next_range: u64,
+    /// How many nodes are to hold each range.
+    replicas_wanted: usize,
     txns: Txns,
     decisions: Decisions,
 }
@@ -228,6 +236,7 @@ impl State {
             windows: BTreeMap::new(),
             ranges: Ranges::default(),
             next_range: 1,
+            replicas_wanted: REPLICAS_WANTED,
             txns: Txns::default(),
             decisions: Decisions::default(),
         }
@@ -296,6 +305,9 @@ impl State {
                 self.windows.insert(id()?, Window::decode(value)?);
             }
             row::RANGE => self.ranges.decode(GroupId(id()?), value)?,
+            row::REPLICAS_WANTED => {
+                self.replicas_wanted = u32::from_be_bytes(value.try_into().ok()?) as usize;
+            }
             row::NEXT_RANGE => self.next_range = u64::from_be_bytes(value.try_into().ok()?),
             row::TXN => {
                 let (origin, n) = rest.split_first_chunk::<8>()?;
@@ -326,18 +338,35 @@ impl State {
             self.write_range(id, batch);
         }
         self.write_next_range(batch);
+        self.write_replicas_wanted(batch);
     }
 
     /// Cuts the keyspace of a new cluster: a range begins at each of the keys, which rise, and range
-    /// 0 keeps what is before the first. Ids count up from 1.
-    pub fn pre_split(&mut self, keys: &[Bytes], replicas: &[NodeId]) {
+    /// 0 keeps what is before the first. Ids count up from 1. Each is held by as many of the nodes as
+    /// are wanted, in turn.
+    pub fn pre_split(&mut self, keys: &[Bytes], nodes: &[NodeId]) {
         assert!(self.ranges.is_empty() && self.position.revision == 1, "only a new cluster");
         for (n, start) in keys.iter().enumerate() {
             let span = Span { start: start.clone(), end: keys.get(n + 1).cloned() };
             let id = GroupId(n as u64 + 1);
-            self.ranges.insert(id, Range::new(span, replicas.to_vec()));
+            let count = nodes.len().min(self.replicas_wanted);
+            let in_turn = nodes.iter().cycle().skip(n * count % nodes.len().max(1));
+            let mut replicas: Vec<NodeId> = in_turn.take(count).copied().collect();
+            replicas.sort_unstable();
+            self.ranges.insert(id, Range::new(span, replicas));
             self.next_range = id.0 + 1;
         }
+    }
+
+    /// How many nodes are to hold each range, of a new cluster.
+    pub fn want_replicas(&mut self, count: usize) {
+        self.replicas_wanted = count;
+    }
+
+    /// How many nodes are to hold each range. A new member is given replicas of those that have
+    /// fewer; for the rest, placement sees to it.
+    pub fn replicas_wanted(&self) -> usize {
+        self.replicas_wanted
     }
 
     /// Where the state stands.
@@ -438,6 +467,12 @@ impl State {
             Body::MemberDrain(drain) => self.fold_drain(*drain, batch),
             Body::Decision(decision) => self.fold_decision(decision, batch),
             Body::DecisionOutcome(outcome) => self.fold_outcome(outcome, batch),
+            Body::Replicas(replicas) => self.fold_replicas(replicas, batch),
+            Body::ReplicasWanted(wanted) => {
+                self.replicas_wanted = wanted.count as usize;
+                self.write_replicas_wanted(batch);
+                Verdict::Done
+            }
             Body::ClusterVersion(version) => {
                 self.cluster_version.clone_from(&version.version);
                 let value = Bytes::copy_from_slice(version.version.as_bytes());
@@ -496,7 +531,7 @@ impl State {
     }
 
     fn set_replicas_of(&mut self, member: u64, is_member: bool, batch: &mut Batch) {
-        self.ranges.set_member(NodeId(member), is_member);
+        self.ranges.set_member(NodeId(member), is_member, self.replicas_wanted);
         let all: Vec<GroupId> = self.ranges.iter().map(|(range, _)| range).collect();
         all.into_iter().for_each(|range| self.write_range(range, batch));
     }
@@ -657,7 +692,13 @@ impl State {
         self.write_range(child, batch);
         self.write_next_range(batch);
         let exists = |lease: &&i64| self.leases.contains_key(*lease);
-        let leases: Vec<i64> = split.leases.iter().filter(exists).copied().collect();
+        let had_keys = |lease: &&Lease| lease.ranges.contains(&parent.0);
+        let leases: Vec<i64> = if split.is_any_lease {
+            let known = self.leases.iter().filter(|(_, lease)| had_keys(lease));
+            known.map(|(id, _)| *id).collect()
+        } else {
+            split.leases.iter().filter(exists).copied().collect()
+        };
         self.attach(&leases, child, batch);
         if parent != GroupId::SPINE {
             let split_at = split.prepared_at;
@@ -706,6 +747,30 @@ impl State {
     /// Whether a range was merged away. Ids never come back.
     pub fn has_ceased(&self, range: GroupId) -> bool {
         range != GroupId::SPINE && range.0 < self.next_range && self.ranges.get(range).is_none()
+    }
+
+    /// Somebody may have changed it since this was decided, or a member have gone.
+    fn fold_replicas(&mut self, wanted: &internal::Replicas, batch: &mut Batch) -> Verdict {
+        let id = GroupId(wanted.range);
+        let Some(known) = self.ranges.get(id) else {
+            return Verdict::Rejected(Error::RangeNotFound);
+        };
+        let are_members = wanted.nodes.iter().all(|node| self.members.contains_key(node));
+        let mut nodes: Vec<NodeId> = wanted.nodes.iter().copied().map(NodeId).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        if known.changes != wanted.changes || !are_members || nodes.is_empty() {
+            return Verdict::Rejected(Error::ReplicasChanged);
+        }
+        self.ranges.set_replicas(id, nodes);
+        self.write_range(id, batch);
+        Verdict::Done
+    }
+
+    fn write_replicas_wanted(&self, batch: &mut Batch) {
+        let count = u32::try_from(self.replicas_wanted).unwrap_or(u32::MAX);
+        let value = Bytes::copy_from_slice(&count.to_be_bytes());
+        batch.put(Column::Meta, vec![row::REPLICAS_WANTED], value);
     }
 
     fn write_next_range(&self, batch: &mut Batch) {

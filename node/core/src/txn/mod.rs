@@ -47,6 +47,8 @@ pub enum Job {
         range: GroupId,
         /// The first key of the new one.
         key: Bytes,
+        /// Its keys can be read on this node.
+        is_here: bool,
     },
     /// A range takes over the keys of the next one.
     Merge {
@@ -68,6 +70,8 @@ pub enum Input {
     /// A range will not lock its keys for this attempt. It may be late: a later leader of the range
     /// may have locked them meanwhile.
     PrepareFailed(GroupId),
+    /// Somebody else leads a range than who was asked to lock its keys.
+    AskAgain(GroupId),
     /// The spine has committed it, at this revision or, if it changes no key, without one; the
     /// second is that of the state after it.
     Committed(i64, i64),
@@ -136,7 +140,7 @@ impl Coordinator {
                 let ids = [GroupId::SPINE].into_iter().chain(ranges.iter().copied().map(GroupId));
                 ids.map(|range| (range, vec![lock.clone()])).collect()
             }
-            Job::Split { range, key } => {
+            Job::Split { range, key, .. } => {
                 BTreeMap::from([(*range, vec![cut::rest_of_range(ranges, key)])])
             }
             Job::Merge { left, right } => cut::merge(ranges, *left, *right),
@@ -167,6 +171,11 @@ impl Coordinator {
                 self.try_again(out);
             }
             Input::PrepareFailed(_) => {}
+            Input::AskAgain(range) => {
+                if matches!(self.phase, Phase::Prepare) && !self.prepared.contains_key(&range) {
+                    self.asked = None;
+                }
+            }
             Input::Ended => self.try_again(out),
             Input::Committed(revision, head) => self.on_committed(revision, head, ranges, out),
             Input::Rejected(error) => self.reply(Err(error), out),
@@ -268,7 +277,7 @@ impl Coordinator {
                 let lease_end = Some(internal::LeaseEnd { id, expired_in_term });
                 (TxnCommit { shares, lease_end, ..TxnCommit::default() }, None)
             }
-            Job::Split { range, key } => {
+            Job::Split { range, key, is_here } => {
                 let lock = cut::rest_of_range(ranges, key);
                 if ranges.owner(key) != *range || self.locks[range] != [lock.clone()] {
                     return self.give_up(out);
@@ -280,7 +289,12 @@ impl Coordinator {
                     parent: range.0,
                     key: key.clone(),
                     child: 0,
-                    leases: mvcc::leases_within(view, &span)?.into_iter().collect(),
+                    leases: if *is_here {
+                        mvcc::leases_within(view, &span)?.into_iter().collect()
+                    } else {
+                        Vec::new()
+                    },
+                    is_any_lease: !is_here,
                     prepared_at: self.prepared[range],
                 };
                 (TxnCommit { split: Some(split), ..TxnCommit::default() }, None)

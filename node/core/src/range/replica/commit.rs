@@ -6,7 +6,7 @@ use prost::Message;
 
 use crate::Error;
 use crate::group::{self, Entry, EntryKind, Ignored, Part};
-use crate::proto::internal::{ConfState, RangeEntry, RangeWrite, Resolve};
+use crate::proto::internal::{ConfState, RaftMessage, RangeEntry, RangeWrite, Resolve};
 use crate::range::latch::Guard;
 use crate::range::numbering::{Numbering, Verdict};
 use crate::range::replica::merge::is_finished;
@@ -48,7 +48,9 @@ impl Replica {
     pub(super) fn on_group_effect(&mut self, effect: group::Effect) {
         match effect {
             group::Effect::Role(role) => self.on_role(role),
-            group::Effect::Send(message) => self.out.push(Effect::Send(message)),
+            group::Effect::Send(message) => {
+                self.out.push(Effect::Send(RaftMessage { since: self.since(), ..message }));
+            }
             group::Effect::SendSnapshot { to, message } => {
                 self.out.push(Effect::SendSnapshot(to, message));
             }
@@ -95,6 +97,7 @@ impl Replica {
             self.noting = self.numbering.noted();
             // What an earlier leadership reported may have been lost with it.
             self.reported = (0, 0, 0);
+            self.doubt_members();
         }
         self.role = role;
         self.out.push(Effect::Role(role));
@@ -109,6 +112,7 @@ impl Replica {
             proposed.guard = None;
         }
         self.unapplied.clear();
+        self.drop_tickets();
         for (_, waiting) in mem::take(&mut self.waiting) {
             match waiting {
                 Waiting::Write { to, command, .. } => {
@@ -235,10 +239,7 @@ impl Replica {
             steps.push(self.join_write(staged.index, write, verdict));
         }
         self.joined = Position { index: staged.index, term: staged.term, seq };
-        let is_conf_new = staged.conf.is_some();
-        if let Some(conf) = staged.conf {
-            self.conf = conf;
-        }
+        let conf_before = staged.conf.map(|conf| mem::replace(&mut self.conf, conf));
         self.numbering.set_applied(seq);
         let stored = Stored {
             position: self.joined,
@@ -261,8 +262,8 @@ impl Replica {
         let (range, position) = (self.config.range, self.joined);
         let task = Task { range, position, steps, resolved, begun, ended, rows };
         self.out.push(Effect::Apply(task));
-        if is_conf_new {
-            self.on_conf_joined();
+        if let Some(before) = conf_before {
+            self.on_conf_joined(&before);
         }
     }
 

@@ -1,11 +1,46 @@
 //! Replicas that come and go: changes of the membership, and when a replica that is new, or was
 //! replaced by a snapshot, has everything.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::NodeId;
-use crate::group::{self, Change, ChangeStep, Ignored, Kind, Refusal, conf};
-use crate::proto::internal::{RaftMessage, SnapshotMark};
+use crate::group::{self, Change, ChangeStep, Ignored, Kind, Part, Refusal, conf};
+use crate::proto::internal::{ConfState, RaftMessage, SnapshotMark};
 use crate::range::replica::write::Holder;
 use crate::range::replica::{Effect, Replica};
+
+/// Who is to hold a range, as a node's state of the spine has it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Members {
+    /// Who is to vote, and who is to follow.
+    pub conf: ConfState,
+    /// Members of the cluster that were removed for good.
+    pub removed: BTreeSet<u64>,
+    /// Which changes of members brought replicas that were not there from the beginning
+    /// (`spine::ranges::Range::since`).
+    pub since: BTreeMap<NodeId, u64>,
+}
+
+/// What a replica knows of who is to hold its range.
+#[derive(Debug, Default)]
+pub(super) struct Holders {
+    members: Option<Members>,
+    /// Whether a leader may go by it.
+    freshness: Freshness,
+    /// Which change brought the replicas of others, as their messages say.
+    since: BTreeMap<NodeId, u64>,
+}
+
+/// Whether what is wanted is at least as new as anything that an earlier leader went by: a leader that
+/// went back to less would undo what it did, and take away replicas that were only just begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Freshness {
+    #[default]
+    Unknown,
+    Asked,
+    /// A ticket of the spine was taken since this leadership began.
+    Good,
+}
 
 /// A learner may vote when it lacks at most so many entries.
 pub(super) const CLOSE_ENTRIES: u64 = 100;
@@ -22,6 +57,12 @@ pub(super) enum CatchUp {
     Done,
 }
 
+/// What a leader does next about its members.
+enum Next {
+    Change(ChangeStep),
+    Transfer(NodeId),
+}
+
 impl Replica {
     /// A new membership is proposed by the leader, or refused at once.
     pub(super) fn on_change_replicas(&mut self, change: Change) {
@@ -36,20 +77,50 @@ impl Replica {
         }
     }
 
-    /// The leader takes the next step to the wanted membership, if none is under way: everybody who
-    /// is wanted begins as a learner, votes once it has most of the log, and who is not wanted goes
-    /// last.
+    pub(super) fn on_members(&mut self, members: Members) {
+        self.holders.members = Some(members);
+    }
+
+    /// The leader takes the next step to the wanted membership, if none is under way.
     pub(super) fn follow_members(&mut self) {
         let is_ready = self.is_serving()
             && self.group.transferee().is_none()
             && !self.group.is_change_pending()
             && !self.is_removed
             && !self.are_members_locked();
-        let wanted = self.wanted_conf.as_ref().filter(|_| is_ready);
-        let Some((wanted, removed)) = wanted else { return };
+        let next = if is_ready { self.next_step() } else { None };
+        match (next, self.holders.freshness) {
+            (None, _) | (_, Freshness::Asked) => {}
+            (Some(_), Freshness::Unknown) => {
+                self.holders.freshness = Freshness::Asked;
+                self.want_ticket(Holder::Members);
+            }
+            (Some(Next::Change(step)), Freshness::Good) => {
+                self.on_change_replicas(Change::one(step));
+            }
+            (Some(Next::Transfer(to)), Freshness::Good) => {
+                self.drive(group::Input::Transfer(to));
+            }
+        }
+    }
+
+    /// A ticket has come: what was told before is as new as can be, until the leadership ends.
+    pub(super) fn on_members_ticket(&mut self, is_good: bool) {
+        self.holders.freshness = if is_good { Freshness::Good } else { Freshness::Unknown };
+    }
+
+    pub(super) fn doubt_members(&mut self) {
+        self.holders.freshness = Freshness::Unknown;
+    }
+
+    /// Everybody who is wanted begins as a learner and votes once it has most of the log. Whoever is not
+    /// wanted goes when all those vote, so that there are never fewer than are wanted; who was removed
+    /// from the cluster can go before. A leader that is not wanted hands over first.
+    fn next_step(&self) -> Option<Next> {
+        let wanted = self.holders.members.as_ref()?;
         let conf = self.group.conf();
         if !conf.voters_outgoing.is_empty() {
-            return;
+            return None;
         }
         let last = self.group.last_index();
         let is_close = |id: u64| {
@@ -60,27 +131,33 @@ impl Replica {
             })
         };
         let is_in = |id: &u64| conf.voters.contains(id) || conf.learners.contains(id);
+        let Members { conf: wanted, removed, .. } = wanted;
         let is_wanted = |id: &u64| wanted.voters.contains(id) || wanted.learners.contains(id);
         let missing = wanted.voters.iter().chain(&wanted.learners).find(|id| !is_in(id));
         let promoted = conf.learners.iter().find(|id| wanted.voters.contains(id) && is_close(**id));
+        let do_all_vote = wanted.voters.iter().all(|id| conf.voters.contains(id));
         let unwanted = conf
             .voters
             .iter()
             .chain(&conf.learners)
-            .find(|id| !is_wanted(id) && removed.contains(id));
-        let step = match (missing, promoted, unwanted) {
+            .find(|id| !is_wanted(id) && (do_all_vote || removed.contains(id)));
+        let me = self.config.node;
+        Some(Next::Change(match (missing, promoted, unwanted) {
             (Some(id), ..) => ChangeStep::AddLearner(NodeId(*id)),
             (_, Some(id), _) => ChangeStep::AddVoter(NodeId(*id)),
+            (.., Some(id)) if NodeId(*id) == me && conf.voters.len() > 1 => {
+                let to = wanted.voters.iter().find(|id| NodeId(**id) != me && is_close(**id))?;
+                return Some(Next::Transfer(NodeId(*to)));
+            }
             (.., Some(id)) => ChangeStep::Remove(NodeId(*id)),
-            (None, None, None) => return,
-        };
-        self.on_change_replicas(Change::one(step));
+            (None, None, None) => return None,
+        }))
     }
 
     /// A leader has nothing to change in the membership.
     pub(super) fn has_wanted_members(&self) -> bool {
-        let wanted = self.wanted_conf.as_ref().filter(|_| self.group.is_leader());
-        let Some((wanted, _)) = wanted else {
+        let wanted = self.holders.members.as_ref().filter(|_| self.group.is_leader());
+        let Some(Members { conf: wanted, .. }) = wanted else {
             return true;
         };
         let conf = self.group.conf();
@@ -92,15 +169,24 @@ impl Replica {
     }
 
     /// A change has taken effect, and is stored with the task before.
-    pub(super) fn on_conf_joined(&mut self) {
-        self.out.push(Effect::Replicas(self.joined.place(), self.conf.clone()));
+    pub(super) fn on_conf_joined(&mut self, before: &ConfState) {
+        let (now, place) = (&self.conf, self.joined.place());
+        let before = [&before.voters, &before.learners, &before.voters_outgoing];
+        let gone = before.into_iter().flatten().map(|id| NodeId(*id));
+        let gone: Vec<NodeId> = gone.filter(|node| !conf::has_member(now, *node)).collect();
+        if self.role.part == Part::Leader && !gone.is_empty() {
+            self.out.push(Effect::Gone(place, gone));
+        }
+        self.out.push(Effect::Replicas(place, self.conf.clone()));
         self.leave_if_removed();
     }
 
     /// A removed node may find in its log that it was added again. What it has vouched for since
     /// counts, so it stays.
     pub(super) fn leave_if_removed(&mut self) {
-        let is_removed = self.joined.index > 0 && !conf::has_member(&self.conf, self.config.node);
+        let is_removed = self.joined.index > 0
+            && self.installing.is_none()
+            && !conf::has_member(&self.conf, self.config.node);
         if is_removed && !self.group.is_added_after(self.joined.place()) {
             self.leave();
         }
@@ -112,7 +198,8 @@ impl Replica {
     /// none.
     pub(super) fn on_removed_at(&mut self, place: group::Position) {
         // A replica that has come past it knows its membership itself.
-        if self.joined.index < place.index && !self.group.is_added_after(place) {
+        let is_behind = self.joined.index < place.index && self.installing.is_none();
+        if is_behind && !self.group.is_added_after(place) {
             self.leave();
         }
     }
@@ -120,8 +207,22 @@ impl Replica {
     /// A replica that has nothing yet may be the successor of one that had much, and must not vote
     /// for somebody who has less. One that is no successor is needed: where a range was just cut off
     /// another, all but a few of its members may still be without its state.
+    ///
+    /// A node may have held a replica, dropped it, and hold another now. What the earlier one said does
+    /// not count any more, and what the leader believes of it is not true of the later.
     pub(super) fn on_message(&mut self, message: RaftMessage) {
         let kind = Kind::from_number(message.kind);
+        let (from, since) = (NodeId(message.from), message.since);
+        let members = self.holders.members.as_ref();
+        let wanted = members.and_then(|members| members.since.get(&from)).copied().unwrap_or(0);
+        let known = self.holders.since.entry(from).or_insert(since);
+        if since < wanted.max(*known) {
+            self.out.push(Effect::Ignored(from, message.kind, Ignored::Stale));
+            return;
+        }
+        if std::mem::replace(known, since) < since {
+            self.drive(group::Input::Replaced(from));
+        }
         let is_vote = matches!(kind, Some(Kind::Vote | Kind::PreVote));
         if is_vote && self.joined.index == 0 && !self.is_new {
             self.out.push(Effect::Ignored(NodeId(message.from), message.kind, Ignored::Busy));
@@ -134,12 +235,26 @@ impl Replica {
         if std::mem::replace(&mut self.is_removed, true) {
             return;
         }
-        // They have no effect, or were not tried yet.
-        for (_, holder) in std::mem::take(&mut self.tickets) {
-            let (Holder::Answer(to, command) | Holder::Evaluate(to, command)) = holder;
-            self.out.push(Effect::Unproposed(to, command));
-        }
+        self.drop_tickets();
         self.out.push(Effect::Removed);
+    }
+
+    /// What waits for tickets has no effect, or was not tried yet.
+    pub(super) fn drop_tickets(&mut self) {
+        for (_, holder) in std::mem::take(&mut self.tickets) {
+            match holder {
+                Holder::Answer(to, command) | Holder::Evaluate(to, command) => {
+                    self.out.push(Effect::Unproposed(to, command));
+                }
+                Holder::Members => self.doubt_members(),
+            }
+        }
+    }
+
+    /// The change of members that brought this replica.
+    pub(super) fn since(&self) -> u64 {
+        let members = self.holders.members.as_ref();
+        members.and_then(|members| members.since.get(&self.config.node)).copied().unwrap_or(0)
     }
 
     /// The store is being replaced: what stands in it belongs to nothing until that is done.

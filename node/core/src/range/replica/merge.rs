@@ -13,7 +13,7 @@ use crate::proto::internal::{ConfState, Lock, Merge, Resolve};
 use crate::range::lock;
 use crate::range::replica::member::CLOSE_ENTRIES;
 use crate::range::replica::txn::Prepared;
-use crate::range::replica::write::{Holder, Waiting};
+use crate::range::replica::write::Waiting;
 use crate::range::replica::{Effect, Input, Replica};
 use crate::range::stored::Stored;
 use crate::spine::txns;
@@ -110,11 +110,7 @@ impl Replica {
         for (to, command) in mem::take(&mut self.parked) {
             self.out.push(Effect::Unproposed(to, command));
         }
-        // They have no effect, or were not tried yet.
-        for (_, holder) in mem::take(&mut self.tickets) {
-            let (Holder::Answer(to, command) | Holder::Evaluate(to, command)) = holder;
-            self.out.push(Effect::Unproposed(to, command));
-        }
+        self.drop_tickets();
         assert!(self.writes.is_empty(), "nothing is written to a range that has ceased");
         self.out.push(Effect::Retired);
     }

@@ -37,8 +37,10 @@ use crate::time::{Length, Time};
 use crate::view::{Batch, View, ViewError};
 use crate::{GroupId, NodeId};
 
+pub use member::Members;
+
 use commit::Staged;
-use member::CatchUp;
+use member::{CatchUp, Holders};
 use write::{Holder, Proposed, Waiting};
 
 /// What bounds the machine. Full means a clear refusal.
@@ -150,12 +152,8 @@ pub enum Input {
     /// The spine's state on this node was replaced by a newer one: find out again when everything
     /// that came before is here. Followed by `CatchingUp` and `CaughtUp`.
     CatchUp,
-    /// Who is to vote in the range and who is to follow it. Its leader gets there by itself, one
-    /// change after the other.
-    ///
-    /// The second are those who were removed for good. Who is in neither is one whom this node's
-    /// state of the spine does not know yet, and is left alone.
-    Members(ConfState, BTreeSet<u64>),
+    /// Who is to hold the range. Its leader gets there by itself, one change after the other.
+    Members(Members),
     /// The range was merged away, and its log has everything up to this index on this node: what it
     /// wrote there is committed, whether or not anybody leads it still.
     Finish(u64),
@@ -189,6 +187,9 @@ pub enum Effect {
     /// A change of the membership, at this place of the range's log, has taken effect: from here on
     /// it is this one, and is stored with the task before.
     Replicas(group::Position, ConfState),
+    /// A leader's change of membership took effect at this place of the log, and left these nodes
+    /// without a part: they are to hear of it, as nobody sends them the entry.
+    Gone(group::Position, Vec<NodeId>),
     /// `ChangeReplicas` was refused and has no effect.
     ReplicasRefused(Refusal),
     /// This node has no part in the range any more: drop the machine, then, after the tasks that
@@ -342,7 +343,7 @@ pub struct Replica {
     is_retired: bool,
     /// When a range that is to be taken over is asked for again.
     finish_due: Option<Time>,
-    wanted_conf: Option<(ConfState, BTreeSet<u64>)>,
+    holders: Holders,
 
     out: Vec<Effect>,
     group_out: Vec<group::Effect>,
@@ -428,7 +429,7 @@ impl Replica {
             is_new: false,
             is_retired: false,
             finish_due: None,
-            wanted_conf: None,
+            holders: Holders::default(),
             out: Vec::new(),
             group_out: Vec::new(),
         })
@@ -465,6 +466,9 @@ impl Replica {
             Input::TicketFailed(n, error) => self.fail_ticket(n, error),
             Input::Applied(position) => self.on_applied(position, view)?,
             Input::Flushed(index) => self.on_flushed(index),
+            Input::SnapshotReceived(..) if self.is_removed => {
+                self.out.push(Effect::SnapshotRefused(Ignored::Stale));
+            }
             Input::SnapshotReceived(message, mark) => {
                 self.drive(group::Input::SnapshotReceived { message, mark });
             }
@@ -485,7 +489,7 @@ impl Replica {
                 self.catch_up = CatchUp::Wanted;
                 self.out.push(Effect::CatchingUp);
             }
-            Input::Members(wanted, removed) => self.wanted_conf = Some((wanted, removed)),
+            Input::Members(members) => self.on_members(members),
             Input::RemovedAt(place) => self.on_removed_at(place),
             Input::Finish(index) => self.drive(group::Input::CommitTo { index }),
             Input::Retire => {

@@ -47,6 +47,8 @@ pub(super) enum Holder {
     Answer(Requester, Command),
     /// It reads the past: evaluate it with that head.
     Evaluate(Requester, Command),
+    /// A leader wants to know whether it knows who is to hold the range.
+    Members,
 }
 
 impl Replica {
@@ -244,7 +246,7 @@ impl Replica {
         Ok(())
     }
 
-    fn want_ticket(&mut self, holder: Holder) {
+    pub(super) fn want_ticket(&mut self, holder: Holder) {
         self.tickets_count += 1;
         self.tickets.insert(self.tickets_count, holder);
         self.out.push(Effect::WantTicket(self.tickets_count));
@@ -264,6 +266,10 @@ impl Replica {
                 self.latch(footprint, Waiting::Write { to, command, past: Some(head) }, view)
             }
             Some(Holder::Evaluate(to, command)) => self.on_submit(to, command, view),
+            Some(Holder::Members) => {
+                self.on_members_ticket(true);
+                Ok(())
+            }
             None => Ok(()),
         }
     }
@@ -287,8 +293,12 @@ impl Replica {
     }
 
     pub(super) fn fail_ticket(&mut self, n: u64, error: Error) {
-        if let Some(Holder::Answer(to, _) | Holder::Evaluate(to, _)) = self.tickets.remove(&n) {
-            self.out.push(Effect::Reply(to, Err(error)));
+        match self.tickets.remove(&n) {
+            Some(Holder::Answer(to, _) | Holder::Evaluate(to, _)) => {
+                self.out.push(Effect::Reply(to, Err(error)));
+            }
+            Some(Holder::Members) => self.on_members_ticket(false),
+            None => {}
         }
     }
 }

@@ -3,10 +3,17 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 
+use crate::command::RequestId;
 use crate::proto::internal::{Ask, Told, ask::What};
 use crate::spine::replica::{Effect, Parcel, Replica, Shown};
 use crate::time::{Length, Time};
 use crate::{GroupId, NodeId, remote};
+
+/// Questions of this node's readers that are under way; a further one is refused, and its reader looks
+/// anew after a while.
+const OPEN_MAX: usize = 10_000;
+/// Set in the numbers of questions that the machine itself asks.
+const OWN: u64 = 1 << 63;
 
 /// A question that is not answered by then goes to another node.
 const ANOTHER_AFTER: Length = Length::from_ms(500);
@@ -26,17 +33,30 @@ pub struct Question {
     pub what: What,
 }
 
+/// Who wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// A reader, by its number.
+    Reader(u64),
+    /// A transaction that is coordinated here.
+    Txn(RequestId),
+    /// Whether this node has a part in a range that it is not to hold.
+    Leaving(GroupId),
+}
+
 /// Questions under way.
 #[derive(Debug, Default)]
 pub(super) struct Asks {
     /// Of this node.
     open: BTreeMap<u64, Open>,
+    own_count: u64,
     /// Of others, until this node shows as much.
     kept: VecDeque<(NodeId, Ask, Time)>,
 }
 
 #[derive(Debug)]
 struct Open {
+    asker: Asker,
     ask: Ask,
     since: Time,
     /// Who was asked last, and when.
@@ -48,6 +68,19 @@ struct Open {
 impl Replica {
     /// A reader wants to know; it is answered once.
     pub(super) fn on_question(&mut self, n: u64, question: Question) {
+        assert!(n & OWN == 0, "a reader's question is not one of the machine's");
+        self.open_question(n, Asker::Reader(n), question);
+    }
+
+    /// The machine wants to know. At most one question for an asker is under way.
+    pub(super) fn ask_for(&mut self, asker: Asker, question: Question) {
+        if self.asks.open.range(OWN..).all(|(_, open)| open.asker != asker) {
+            self.asks.own_count += 1;
+            self.open_question(OWN | self.asks.own_count, asker, question);
+        }
+    }
+
+    fn open_question(&mut self, n: u64, asker: Asker, question: Question) {
         let Question { range, shown, what } = question;
         let ask = Ask {
             origin: self.config.origin,
@@ -58,7 +91,12 @@ impl Replica {
             compact_revision: shown.head.compact_revision,
             what: Some(what),
         };
-        let before = self.asks.open.insert(n, Open { ask, since: self.now, sent: None, tries: n });
+        if self.asks.open.len() >= OPEN_MAX {
+            self.tell_asker(asker, remote::refusal(&ask));
+            return;
+        }
+        let open = Open { asker, ask, since: self.now, sent: None, tries: n & !OWN };
+        let before = self.asks.open.insert(n, open);
         assert!(before.is_none(), "a question has a number of its own");
         self.ask(n);
     }
@@ -108,8 +146,17 @@ impl Replica {
             open.sent = None;
             return;
         }
+        let asker = open.asker;
         self.asks.open.remove(&n);
-        self.out.push(Effect::Told(n, told));
+        self.tell_asker(asker, told);
+    }
+
+    fn tell_asker(&mut self, asker: Asker, told: Told) {
+        match asker {
+            Asker::Reader(n) => self.out.push(Effect::Told(n, told)),
+            Asker::Txn(id) => self.on_rows_told(id, told),
+            Asker::Leaving(range) => self.on_members_told(range, told.mark),
+        }
     }
 
     /// A reader hears that it has to look anew who owns the keys, and whether they can be read here.
@@ -120,7 +167,8 @@ impl Replica {
             let is_late = open.sent.is_none_or(|(to, at)| {
                 at + ANOTHER_AFTER <= self.now || !self.connected.contains_key(&to)
             });
-            let is_here = self.reach.has(GroupId(open.ask.range));
+            let is_leaving = matches!(open.asker, Asker::Leaving(_));
+            let is_here = !is_leaving && self.reach.has(GroupId(open.ask.range));
             if is_here || !self.is_owned(&open.ask) || open.since + ANOTHER_AFTER <= self.now {
                 over.push(*n);
             } else if is_late {
@@ -129,7 +177,7 @@ impl Replica {
         }
         for n in over {
             let open = self.asks.open.remove(&n).expect("it was just found");
-            self.out.push(Effect::Told(n, remote::refusal(&open.ask)));
+            self.tell_asker(open.asker, remote::refusal(&open.ask));
         }
         again.into_iter().for_each(|n| self.ask(n));
         let horizon = self.now - KEEP_FOR;

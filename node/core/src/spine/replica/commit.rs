@@ -217,6 +217,9 @@ impl Replica {
             body => body,
         };
         self.follow_leases(&body, &verdict);
+        if let Body::Replicas(replicas) = &body {
+            self.tell_members_of(GroupId(replicas.range));
+        }
         let is_cluster_changed = matches!(
             body,
             Body::MemberAttributes(_)
@@ -329,7 +332,10 @@ impl Replica {
         }
         if split.parent == GroupId::SPINE.0 {
             let span = self.state.ranges().get(child).expect("it was just made").span.clone();
-            Stored::first(self.wanted_members(), span).write(child, &mut folded.task.rows);
+            let conf = self.state.conf();
+            let (voters, learners) = (conf.voters.clone(), conf.learners.clone());
+            let conf = internal::ConfState { voters, learners, ..Default::default() };
+            Stored::first(conf, span).write(child, &mut folded.task.rows);
             folded.task.begun.push(child);
         }
     }

@@ -9,9 +9,11 @@
 mod alive;
 mod ask;
 mod commit;
+mod gather;
 mod lease;
 mod member;
 mod ranges;
+mod replicas;
 mod request;
 mod ticket;
 mod txn;
@@ -31,8 +33,8 @@ use crate::lease::Book;
 use crate::membership::Policy;
 use crate::mvcc::{self, Head};
 use crate::proto::internal::{
-    self, Ask, Forward, ForwardAnswer, Heartbeat, RaftMessage, Record, Ref, SnapshotMark, Told,
-    TransferRange, TxnMessage,
+    self, Ask, Forward, ForwardAnswer, Heartbeat, RaftMessage, RangeLeft, Record, Ref,
+    SnapshotMark, Told, TransferRange, TxnMessage,
 };
 use crate::range::latch::Guard;
 use crate::range::{self, Latches, Tell};
@@ -46,6 +48,7 @@ use crate::{Error, GroupId, NodeId};
 pub use ask::Question;
 
 use ask::Asks;
+use gather::Gathers;
 use request::Open;
 use ticket::Tickets;
 use write::{Proposed, Waiting};
@@ -209,7 +212,15 @@ pub enum Effect {
     Drop(GroupId),
     /// The replica of a range that was merged away has ended here: after what it was sent, drop its
     /// machine, and once the store is durable, its log.
-    End(GroupId),
+    End {
+        /// Which.
+        range: GroupId,
+        /// The node may hold the range again: its log keeps where it ended, and how the node has
+        /// voted.
+        keeps_votes: bool,
+    },
+    /// The replica of a range has no part in it any more: end it, and remove its keys.
+    Leave(GroupId),
 }
 
 /// One message between two nodes.
@@ -235,6 +246,8 @@ pub enum Parcel {
     Ask(Ask),
     /// Its answer.
     Told(Told),
+    /// To a node that has no part in a range any more.
+    Left(RangeLeft),
     /// The sender is there.
     Beat,
 }
@@ -253,6 +266,7 @@ impl Parcel {
             Self::Heartbeat(heartbeat) => frame.heartbeats = vec![heartbeat],
             Self::Ask(ask) => frame.asks.push(ask),
             Self::Told(told) => frame.told.push(told),
+            Self::Left(left) => frame.left.push(left),
             Self::Beat => frame.is_beat = true,
         }
     }
@@ -307,6 +321,9 @@ pub struct Replica {
     applied: Position,
     shown: Shown,
     reach: Reach,
+    /// Who leads ranges of which there is no replica here, as others have said.
+    hints: BTreeMap<GroupId, NodeId>,
+    gathers: Gathers,
     flushed: Flushed,
     /// The membership that the next committed change brings.
     conf_applied: Option<(u64, Option<Change>, internal::ConfState)>,
@@ -389,6 +406,8 @@ impl Replica {
             applied,
             shown,
             reach: Reach::none(shown),
+            hints: BTreeMap::new(),
+            gathers: Gathers::default(),
             flushed: Flushed::new(applied.index),
             conf_applied: None,
             refusal: None,
@@ -557,9 +576,11 @@ impl Replica {
         self.tick_members();
         self.tick_txns();
         self.tick_asks();
+        self.tick_gathers();
         if self.is_look_due() {
             self.look_for_absent(view)?;
             self.look_for_left_behind(view)?;
+            self.ask_whether_left();
         }
         // A hand-over that came to nothing leaves requests parked.
         self.is_unpark_due |= !self.parked.is_empty();
@@ -603,6 +624,9 @@ impl Replica {
         for told in frame.told {
             self.on_told(from, told);
         }
+        for left in frame.left {
+            self.on_left(&left);
+        }
         Ok(())
     }
 
@@ -623,6 +647,7 @@ impl Replica {
             self.applied
         );
         self.reach = reach;
+        self.tickets.look_again();
         self.answer_kept();
     }
 
@@ -650,7 +675,7 @@ impl Replica {
                 && !self.is_retry_due
                 && !self.is_start_due
                 && !self.tickets.is_request_due()
-                && !self.tickets.is_serving_due(self.shown.index, self.reach.shown.index);
+                && !self.is_serving_due();
             if is_done {
                 return Ok(());
             }
@@ -701,6 +726,7 @@ impl Replica {
                 origin: to.id.origin,
                 n: to.id.n,
                 is_unproposed: true,
+                leader: self.leader_for(&command).map_or(0, |leader| leader.0),
                 ..ForwardAnswer::default()
             };
             self.out.push(Effect::Send(to.node, Parcel::Answer(answer)));

@@ -8,18 +8,21 @@ use bytes::Bytes;
 
 use crate::group::Part;
 use crate::proto::Span;
-use crate::proto::internal::{ConfState, RangeInfo, Record, Ref, Refs, TxnCommit, record::Body};
+use crate::proto::internal::{RangeInfo, Record, Ref, Refs, TxnCommit, record::Body};
 use crate::range::Tell;
 use crate::range::replica::Input;
 use crate::range::stored::{self, Stored};
 use crate::spine::replica::{Effect, Parcel, Replica};
 use crate::spine::txns::Decision;
+use crate::time::Length;
 use crate::view::{View, ViewError};
 use crate::{GroupId, NodeId, command::RequestId, group};
 
 /// Entries with references that this leader has proposed and that are not folded: what is reported
 /// meanwhile shares the next.
 const REFS_UNDER_WAY_MAX: usize = 2;
+/// How long one holder of a range that is not here is taken for the one who knows its leader.
+const GUESS_AGAIN_AFTER: Length = Length::from_ms(200);
 
 /// The replicas of other ranges on this node.
 #[derive(Debug, Default)]
@@ -33,6 +36,8 @@ pub(super) struct Here {
     found: BTreeSet<GroupId>,
     /// The store was searched for them since this machine began.
     is_searched: bool,
+    /// Those that have no part in their range any more, until they are gone.
+    leaving: BTreeSet<GroupId>,
     /// Those that were begun without a state.
     begun: BTreeSet<GroupId>,
 }
@@ -58,6 +63,11 @@ impl Here {
 
     fn leads(&self, range: GroupId) -> bool {
         self.roles.get(&range).is_some_and(|role| role.part == Part::Leader)
+    }
+
+    /// Replicas that are here, as far as is known.
+    pub(super) fn found(&self) -> &BTreeSet<GroupId> {
+        &self.found
     }
 
     /// Whether a replica of a range has said anything and has not ended.
@@ -99,7 +109,7 @@ impl Replica {
                 start: known.span.start.clone(),
                 end: known.span.end.clone().unwrap_or_default(),
                 replicas: known.replicas.iter().map(|node| node.0).collect(),
-                leader: self.ranges.leader(range).map_or(0, |leader| leader.0),
+                leader: self.known_leader(range).map_or(0, |leader| leader.0),
                 parent: known.parent.0,
                 generation: known.generation,
                 writes: known.assigned,
@@ -115,15 +125,21 @@ impl Replica {
         table
     }
 
+    fn known_leader(&self, range: GroupId) -> Option<NodeId> {
+        self.ranges.leader(range).or_else(|| self.hints.get(&range).copied())
+    }
+
     /// Other ranges with a replica here whose leader it does not know.
     pub fn leaderless_ranges(&self) -> usize {
         let here = self.state.ranges().iter().filter(|(range, _)| self.is_here(*range));
         here.filter(|(range, _)| self.ranges.leader(*range).is_none()).count()
     }
 
-    /// One that has ceased goes on here until its keys are taken over.
+    /// One that has ceased goes on here until its keys are taken over, and one that this node is to
+    /// hold no more until its members have changed.
     pub(super) fn tell(&mut self, range: GroupId, input: Input) {
-        if self.is_here(range) || self.state.has_ceased(range) {
+        let goes_on = self.state.has_ceased(range) || self.ranges.found.contains(&range);
+        if self.is_here(range) || goes_on {
             self.out.push(Effect::Range(range, input));
         }
     }
@@ -131,7 +147,10 @@ impl Replica {
     pub(super) fn on_tell(&mut self, range: GroupId, tell: Tell) {
         match tell {
             Tell::Report(reference) => self.ranges.take(reference),
-            Tell::WantNumbers(undecided) => self.tell_numbers(range, &undecided),
+            Tell::WantNumbers(undecided) => {
+                self.tell_members_of(range);
+                self.tell_numbers(range, &undecided);
+            }
             Tell::Prepared(id, index) => self.answer_prepare(range, id, Some(index)),
             Tell::PrepareFailed(id) => self.answer_prepare(range, id, None),
             Tell::AbortTxn(id) => self.abort_txn(id),
@@ -147,19 +166,21 @@ impl Replica {
                 self.ranges.begun.remove(&range);
                 self.ranges.reports.retain(|report| report.range != range.0);
                 self.is_unpark_due = true;
-                self.out.push(Effect::End(range));
+                let keeps_votes = self.ranges.leaving.remove(&range);
+                self.out.push(Effect::End { range, keeps_votes });
             }
+            Tell::Removed => {
+                self.ranges.leaving.insert(range);
+                self.out.push(Effect::Leave(range));
+            }
+            Tell::Gone(place, nodes) => self.tell_gone(range, place, nodes),
             Tell::Role(role) => {
                 let before = self.ranges.roles.insert(range, role);
                 self.ranges.found.insert(range);
                 self.tell_alive(range);
                 let is_news = before.is_none_or(|before| before.leader != role.leader);
                 self.is_unpark_due |= is_news && role.leader.is_some();
-                if role.part == Part::Leader
-                    && let Some((wanted, removed)) = self.members_to_tell()
-                {
-                    self.tell(range, Input::Members(wanted, removed));
-                }
+                self.tell_members_of(range);
             }
         }
     }
@@ -214,6 +235,7 @@ impl Replica {
             self.ranges.found.insert(range);
             self.ranges.begun.insert(range);
             self.out.push(Effect::Begin(range));
+            self.tell_members_of(range);
         }
         Ok(())
     }
@@ -335,43 +357,51 @@ impl Replica {
         self.ranges.reports.clear();
     }
 
-    /// Every member holds a replica of every range, and has the same part in it as in the spine.
-    pub(super) fn wanted_members(&self) -> ConfState {
-        let conf = self.state.conf();
-        ConfState {
-            voters: conf.voters.clone(),
-            learners: conf.learners.clone(),
-            ..ConfState::default()
-        }
-    }
-
-    /// With the members that were removed. Not in the middle of a joint change.
-    fn members_to_tell(&self) -> Option<(ConfState, BTreeSet<u64>)> {
-        let is_still = self.state.conf().voters_outgoing.is_empty();
-        is_still.then(|| (self.wanted_members(), self.state.removed().clone()))
-    }
-
-    pub(super) fn tell_members(&mut self) {
-        if let Some((wanted, removed)) = self.members_to_tell() {
-            self.tell_all(|| Input::Members(wanted.clone(), removed.clone()));
-        }
-    }
-
     /// Tells every replica here.
     pub(super) fn tell_all(&mut self, input: impl Fn() -> Input) {
-        let known = self.state.ranges().iter().map(|(range, _)| range);
-        let known = known.filter(|range| self.is_here(*range));
-        // Some are ahead of this state, or have ceased and are not taken over yet.
-        let all: BTreeSet<GroupId> = known.chain(self.ranges.roles.keys().copied()).collect();
-        for range in all {
+        for range in self.ranges_here() {
             self.out.push(Effect::Range(range, input()));
         }
     }
 
-    /// Who may carry out requests for a range, if it is known and can be reached.
+    /// Who may carry out requests for a range, if anybody can be reached. Where there is no replica of
+    /// it, that is whom another has named, or anybody who holds it and may know.
     pub(super) fn range_leader(&self, range: GroupId) -> Option<NodeId> {
-        let leader = self.ranges.leader(range)?;
-        (leader == self.node() || self.connected.contains_key(&leader)).then_some(leader)
+        let can_be_reached =
+            |node: &NodeId| *node == self.node() || self.connected.contains_key(node);
+        if self.ranges.is_running(range) {
+            return self.ranges.leader(range).filter(can_be_reached);
+        }
+        let named = self.hints.get(&range).copied().filter(can_be_reached);
+        named.or_else(|| {
+            let holders = &self.state.ranges().get(range)?.replicas;
+            let others = holders.iter().filter(|node| **node != self.node());
+            let mut others = others.copied().filter(can_be_reached);
+            // Another one now and then, as the first may know nothing either.
+            let turn = self.now.0 / GUESS_AGAIN_AFTER.0;
+            let count = others.clone().count().max(1) as u64;
+            others.nth(usize::try_from(turn % count).expect("less than a count"))
+        })
+    }
+
+    /// Who was asked does not lead a range, and names the one who does, if it knows.
+    pub(super) fn take_hint(&mut self, range: GroupId, from: NodeId, leader: NodeId) {
+        if leader == NodeId(0) || leader == from {
+            if self.hints.get(&range) == Some(&from) {
+                self.hints.remove(&range);
+            }
+        } else if !self.ranges.is_running(range) {
+            self.hints.insert(range, leader);
+            self.is_unpark_due = true;
+        }
+    }
+
+    /// Replicas that are on this node, be they wanted here or not.
+    pub(super) fn ranges_here(&self) -> BTreeSet<GroupId> {
+        let known = self.state.ranges().iter().map(|(range, _)| range);
+        let known = known.filter(|range| self.is_here(*range));
+        // Some are ahead of this state, or have ceased and are not taken over yet.
+        known.chain(self.ranges.found.iter().copied()).collect()
     }
 
     pub(super) fn leader_within_reach(&self) -> Option<NodeId> {

@@ -102,6 +102,16 @@ impl Replica {
         }
     }
 
+    /// Who leads the range that a command concerns, as far as is known here.
+    pub(super) fn leader_for(&self, command: &Command) -> Option<NodeId> {
+        match self.place(command) {
+            Place::Range(range) if range != GroupId::SPINE => {
+                self.ranges.leader(range).filter(|leader| *leader != self.node())
+            }
+            _ => None,
+        }
+    }
+
     fn route_to_range(&mut self, to: Requester, range: GroupId, command: Command) {
         match self.range_leader(range) {
             Some(leader) if leader == self.node() => {
@@ -191,6 +201,8 @@ impl Replica {
                 self.begin_merge(to, request);
                 Ok(())
             }
+            Command::Replicas(request) => self.begin_replicas(to, request, view),
+            Command::ReplicasWanted(wanted) => self.begin_replicas_wanted(to, wanted, view),
         }
     }
 
@@ -250,7 +262,7 @@ impl Replica {
         let range = GroupId(forward.range);
         if range != GroupId::SPINE {
             // One that was merged away has nobody here who would hand it back.
-            if self.is_here(range) && self.ranges.is_running(range) {
+            if self.ranges.is_running(range) {
                 self.tell(range, range::replica::Input::Submit(to, command));
             } else {
                 self.refuse_unproposed(to, command);
@@ -276,6 +288,9 @@ impl Replica {
         }
         if answer.is_unproposed {
             let (_, command) = open.forwarded.take().expect("checked above");
+            if let Place::Range(range) = self.place(&command) {
+                self.take_hint(range, from, NodeId(answer.leader));
+            }
             self.parked.push_back((to, command));
             return;
         }

@@ -95,7 +95,7 @@ impl Cluster {
             }
         }
         for (id, node) in &cluster.nodes {
-            cluster.inputs.push_back((*id, Input::Shown(node.stage.shown())));
+            cluster.inputs.push_back((*id, Input::Reach(node.stage.reach().clone())));
         }
         cluster.inputs.push_back((ids[0], Input::Campaign));
         cluster.settle();
@@ -145,11 +145,11 @@ impl Cluster {
         let node = self.nodes.get_mut(&id).expect("it exists");
         let works = node.tasks.drain(..).map(Work::Spine).collect();
         let applied = node.stage.run(&node.store, works).expect("memory can be read");
-        let Applied { batch, spine, replies, shown, .. } = applied;
+        let Applied { batch, spine, replies, reach, .. } = applied;
         node.store.apply(&batch);
         let position = spine.expect("the spine has moved");
         self.inputs.push_back((id, Input::Applied(position)));
-        self.inputs.extend(shown.map(|shown| (id, Input::Shown(shown))));
+        self.inputs.extend(reach.map(|reach| (id, Input::Reach(reach))));
         for (to, outcome) in replies {
             if to.node == NodeId(id) {
                 self.answer(id, to.id.n, outcome);

@@ -44,10 +44,12 @@ pub(super) struct Tickets {
     asking: Vec<(Time, Holder)>,
     /// The id of that request and when it was sent.
     under_way: Option<(u64, Time)>,
-    /// Confirmed, waiting until the index is shown.
+    /// Confirmed, waiting until the index is within reach.
     confirmed: BTreeMap<u64, Vec<(Time, Holder)>>,
-    /// Those of reads, which need not wait for ranges that are read elsewhere.
-    confirmed_reads: BTreeMap<u64, Vec<(Time, Holder)>>,
+    /// The index is, and what they need is not: until the reach is another.
+    kept: Vec<(Time, Holder)>,
+    /// It is.
+    is_look_due: bool,
     unwanted: BTreeSet<u64>,
     count: u64,
 }
@@ -84,19 +86,19 @@ impl Tickets {
         };
         if is_waiting(&self.gathering)
             || is_waiting(&self.asking)
-            || self.confirmed_reads.values().any(is_waiting)
+            || self.confirmed.values().any(is_waiting)
         {
             self.unwanted.insert(n);
         }
     }
 
     pub(super) fn load_text(&self) -> String {
-        let confirmed = self.confirmed.values().chain(self.confirmed_reads.values());
-        let confirmed: usize = confirmed.map(Vec::len).sum();
+        let confirmed: usize = self.confirmed.values().map(Vec::len).sum();
         format!(
-            "tickets: {} gathered, {} asked for, {confirmed} confirmed",
+            "tickets: {} gathered, {} asked for, {confirmed} confirmed, {} kept",
             self.gathering.len(),
-            self.asking.len()
+            self.asking.len(),
+            self.kept.len()
         )
     }
 
@@ -104,11 +106,9 @@ impl Tickets {
         self.under_way.is_none() && !self.gathering.is_empty()
     }
 
-    pub(super) fn is_serving_due(&self, shown: u64, reach: u64) -> bool {
-        let is_due = |confirmed: &BTreeMap<u64, _>, shown| {
-            confirmed.first_key_value().is_some_and(|(index, _)| *index <= shown)
-        };
-        is_due(&self.confirmed, shown) || is_due(&self.confirmed_reads, reach)
+    /// Something else can be read than before.
+    pub(super) fn look_again(&mut self) {
+        self.is_look_due = !self.kept.is_empty();
     }
 
     /// The request that is under way got lost; its holders share the next one.
@@ -152,10 +152,7 @@ impl Replica {
             self.confirmed = Some(since);
         }
         let holders = mem::take(&mut self.tickets.asking);
-        let is_read = |(_, holder): &(Time, Holder)| matches!(holder, Holder::Read(_));
-        let (reads, others) = holders.into_iter().partition::<Vec<_>, _>(is_read);
-        self.tickets.confirmed.entry(index).or_default().extend(others);
-        self.tickets.confirmed_reads.entry(index).or_default().extend(reads);
+        self.tickets.confirmed.entry(index).or_default().extend(holders);
     }
 
     pub(super) fn on_ticket_dropped(&mut self, id: u64) {
@@ -174,16 +171,19 @@ impl Replica {
         }
     }
 
-    /// Serves the tickets whose index is shown.
+    pub(super) fn is_serving_due(&self) -> bool {
+        let first = self.tickets.confirmed.first_key_value();
+        let is_confirmed = first.is_some_and(|(index, _)| *index <= self.reach.shown.index);
+        is_confirmed || self.tickets.is_look_due
+    }
+
+    /// Serves the tickets whose index is within reach.
     pub(super) fn serve_shown(&mut self, view: &dyn View) -> Result<(), ViewError> {
-        while let Some(entry) = self.tickets.confirmed.first_entry() {
-            if *entry.key() > self.shown.index {
-                break;
-            }
-            let holders = entry.remove();
-            self.serve(holders, view)?;
+        if mem::take(&mut self.tickets.is_look_due) {
+            let kept = mem::take(&mut self.tickets.kept);
+            self.serve(kept, view)?;
         }
-        while let Some(entry) = self.tickets.confirmed_reads.first_entry() {
+        while let Some(entry) = self.tickets.confirmed.first_entry() {
             if *entry.key() > self.reach.shown.index {
                 break;
             }
@@ -191,6 +191,16 @@ impl Replica {
             self.serve(holders, view)?;
         }
         Ok(())
+    }
+
+    /// Whether what the holder evaluates can be read here. Readers see for themselves, and
+    /// transactions have fetched what they need.
+    fn can_be_served(&self, holder: &Holder) -> bool {
+        match holder {
+            Holder::Read(_) | Holder::Confirmation | Holder::Txn(_) | Holder::Alarm(..) => true,
+            Holder::Command(..) => self.reach.has(GroupId::SPINE),
+            Holder::Range(range, _) => self.reach.has(*range),
+        }
     }
 
     pub(super) fn expire_tickets(&mut self) {
@@ -209,10 +219,10 @@ impl Replica {
         };
         part(&mut self.tickets.gathering);
         part(&mut self.tickets.asking);
-        for confirmed in [&mut self.tickets.confirmed, &mut self.tickets.confirmed_reads] {
-            confirmed.values_mut().for_each(&mut part);
-            confirmed.retain(|_, holders| !holders.is_empty());
-        }
+        self.tickets.kept.sort_by_key(|(since, _)| *since);
+        part(&mut self.tickets.kept);
+        self.tickets.confirmed.values_mut().for_each(&mut part);
+        self.tickets.confirmed.retain(|_, holders| !holders.is_empty());
         for (_, holder) in late {
             match holder {
                 Holder::Read(n) => self.answer_read(n, Err(Error::Timeout)),
@@ -235,16 +245,20 @@ impl Replica {
     }
 
     fn serve(&mut self, holders: Vec<(Time, Holder)>, view: &dyn View) -> Result<(), ViewError> {
-        for (_, holder) in holders {
+        for (since, holder) in holders {
+            if !self.can_be_served(&holder) {
+                self.tickets.kept.push((since, holder));
+                continue;
+            }
             match holder {
                 Holder::Read(n) => self.answer_read(n, Ok(())),
                 Holder::Command(to, command) => self.answer_command(to, command, view)?,
                 Holder::Alarm(to, command) => self.refuse_or_route(to, command, view)?,
                 Holder::Confirmation => {}
                 Holder::Range(range, n) => {
-                    self.tell(range, range::replica::Input::Ticket(n, self.shown.head));
+                    self.tell(range, range::replica::Input::Ticket(n, self.reach.shown.head));
                 }
-                Holder::Txn(id) => self.txns.input(id, txn::Input::Ticket(self.shown.head)),
+                Holder::Txn(id) => self.begin_gathering(id),
             }
         }
         Ok(())

@@ -16,6 +16,7 @@ use crate::proto::internal::{record::Body, txn_message};
 use crate::range::latch::Guard;
 use crate::range::replica::txn::UNWANTED_AFTER;
 use crate::range::{lock, replica};
+use crate::remote::Gathering;
 use crate::spine::apply::Requester;
 use crate::spine::ranges::Range;
 use crate::spine::replica::write::{Waiting, Work};
@@ -57,6 +58,11 @@ impl Txns {
         }
     }
 
+    /// What an attempt that is under way is to do.
+    pub(super) fn job(&self, id: RequestId) -> Option<&Job> {
+        self.attempts.get(&id).map(|attempt| attempt.coordinator.job())
+    }
+
     pub(super) fn load_text(&self) -> String {
         format!("{} attempts, {} locks", self.attempts.len(), self.locked.len())
     }
@@ -80,7 +86,8 @@ impl Replica {
             let answer = internal::SplitAnswer { range: range.0 };
             self.reply(to, Ok(Answer::Split(answer)));
         } else {
-            self.begin_txn(Some(to), Job::Split { range, key });
+            let is_here = self.reach.has(range);
+            self.begin_txn(Some(to), Job::Split { range, key, is_here });
         }
     }
 
@@ -119,9 +126,21 @@ impl Replica {
 
     pub(super) fn step_txns(&mut self, view: &dyn View) -> Result<(), ViewError> {
         while let Some((id, input)) = self.txns.inputs.pop_front() {
+            let gathered = match &input {
+                Input::Ticket(head) => match self.take_gathered(id, *head) {
+                    Some(gathered) => gathered,
+                    None => continue,
+                },
+                _ => Gathering::default(),
+            };
             let Some(attempt) = self.txns.attempts.get_mut(&id) else { continue };
             let mut out = Vec::new();
-            attempt.coordinator.step(self.now, view, self.state.ranges(), input, &mut out)?;
+            let (now, ranges) = (self.now, self.state.ranges());
+            if gathered.is_empty() {
+                attempt.coordinator.step(now, view, ranges, input, &mut out)?;
+            } else {
+                attempt.coordinator.step(now, &gathered.over(view), ranges, input, &mut out)?;
+            }
             for effect in out {
                 self.carry_out_txn(id, effect, view)?;
             }
@@ -292,6 +311,10 @@ impl Replica {
             Some(txn_message::Body::IsRefused(_)) => {
                 self.txns.input(id, Input::PrepareFailed(range));
             }
+            Some(txn_message::Body::Leader(leader)) => {
+                self.hints.insert(range, NodeId(leader));
+                self.txns.input(id, Input::AskAgain(range));
+            }
             None => {}
         }
         Ok(())
@@ -391,9 +414,12 @@ impl Replica {
             self.txns.input(id, input);
             return;
         }
-        let body = Some(match at {
-            Some(at) => txn_message::Body::PreparedAt(at),
-            None => txn_message::Body::IsRefused(true),
+        // Who asked may have no replica of the range, and have guessed.
+        let leader = self.ranges.leader(range).filter(|leader| *leader != self.node());
+        let body = Some(match (at, leader) {
+            (Some(at), _) => txn_message::Body::PreparedAt(at),
+            (None, Some(leader)) => txn_message::Body::Leader(leader.0),
+            (None, None) => txn_message::Body::IsRefused(true),
         });
         let message = TxnMessage { id: Some(txns::to_proto(id)), range: range.0, body };
         self.out.push(Effect::Send(to, Parcel::Txn(message)));

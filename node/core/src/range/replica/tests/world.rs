@@ -396,6 +396,7 @@ impl World {
                 self.see("membership changed");
             }
             Effect::WantFinish(..) | Effect::Retired => unreachable!("no ranges are merged"),
+            Effect::Gone(..) => self.see("gone"),
             Effect::ReplicasRefused(_) => self.see("change refused"),
             Effect::Removed => self.remove_replica(id, range),
             Effect::Ignored(_, _, reason) => {

@@ -1,0 +1,148 @@
+//! Who holds which range. The table says who is to; the range's leader gets there by itself; whoever
+//! has no part any more hears of it from the leader or asks, and leaves.
+
+use crate::command::Answer;
+use crate::group;
+use crate::proto::internal::{
+    AskedMembers, ConfState, RangeLeft, Replicas, ReplicasAnswer, ReplicasRequest, ReplicasWanted,
+    ReplicasWantedAnswer, SnapshotMark, ask::What, record::Body,
+};
+use crate::range::replica::{Input, Members};
+use crate::spine::apply::{Content, Requester};
+use crate::spine::replica::ask::Asker;
+use crate::spine::replica::{Effect, Parcel, Question, Replica};
+use crate::spine::state::REPLICAS_WANTED_MAX;
+use crate::view::{View, ViewError};
+use crate::{Error, GroupId, NodeId};
+
+impl Replica {
+    /// Has other nodes hold a range.
+    pub(super) fn begin_replicas(
+        &mut self,
+        to: Requester,
+        request: ReplicasRequest,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        match self.check_replicas(&request) {
+            Ok(replicas) => {
+                let answer = ReplicasAnswer { nodes: replicas.nodes.clone() };
+                let content = Content::Done(Answer::Replicas(answer));
+                self.propose(Some(to), None, Body::Replicas(replicas), Some(content), view)
+            }
+            Err(error) => {
+                self.reply(to, Err(error));
+                Ok(())
+            }
+        }
+    }
+
+    fn check_replicas(&self, request: &ReplicasRequest) -> Result<Replicas, Error> {
+        let known = self.state.ranges().get(GroupId(request.range)).ok_or(Error::RangeNotFound)?;
+        let (add, remove) = (NodeId(request.add), NodeId(request.remove));
+        let mut nodes = known.replicas.clone();
+        if remove != NodeId(0) {
+            let before = nodes.len();
+            nodes.retain(|node| *node != remove);
+            if nodes.len() == before {
+                return Err(Error::MemberNotFound);
+            }
+        }
+        if add != NodeId(0) {
+            let member = self.state.members().get(&add.0).ok_or(Error::MemberNotFound)?;
+            if nodes.contains(&add) || member.is_learner {
+                return Err(Error::ReplicaNotPossible);
+            }
+            nodes.push(add);
+        }
+        let votes = |node: &NodeId| self.state.conf().voters.contains(&node.0);
+        if !nodes.iter().any(votes) {
+            return Err(Error::ReplicaNotPossible);
+        }
+        let nodes = nodes.into_iter().map(|node| node.0).collect();
+        Ok(Replicas { range: request.range, changes: known.changes, nodes })
+    }
+
+    /// How many nodes are to hold each range from now on.
+    pub(super) fn begin_replicas_wanted(
+        &mut self,
+        to: Requester,
+        wanted: ReplicasWanted,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        if wanted.count == 0 || wanted.count > REPLICAS_WANTED_MAX {
+            self.reply(to, Err(Error::ReplicaNotPossible));
+            return Ok(());
+        }
+        let content = Content::Done(Answer::ReplicasWanted(ReplicasWantedAnswer {}));
+        self.propose(Some(to), None, Body::ReplicasWanted(wanted), Some(content), view)
+    }
+
+    /// Who is to hold a range, each with the same part in it as in the spine. Not in the middle of a
+    /// joint change.
+    fn members_of(&self, range: GroupId) -> Option<Members> {
+        let conf = self.state.conf();
+        let known = self.state.ranges().get(range)?;
+        let here = |ids: &[u64]| -> Vec<u64> {
+            ids.iter().copied().filter(|id| known.replicas.contains(&NodeId(*id))).collect()
+        };
+        let (voters, learners) = (here(&conf.voters), here(&conf.learners));
+        if !conf.voters_outgoing.is_empty() || voters.is_empty() {
+            return None;
+        }
+        let conf = ConfState { voters, learners, ..ConfState::default() };
+        let (removed, since) = (self.state.removed().clone(), known.since.clone());
+        Some(Members { conf, removed, since })
+    }
+
+    pub(super) fn tell_members_of(&mut self, range: GroupId) {
+        if let Some(members) = self.members_of(range) {
+            self.tell(range, Input::Members(members));
+        }
+    }
+
+    /// Tells every replica here.
+    pub(super) fn tell_members(&mut self) {
+        for range in self.ranges_here() {
+            self.tell_members_of(range);
+        }
+    }
+
+    /// A change of members took effect that left nodes without a part in a range.
+    pub(super) fn tell_gone(&mut self, range: GroupId, place: group::Position, nodes: Vec<NodeId>) {
+        let me = self.node();
+        for node in nodes.into_iter().filter(|node| *node != me) {
+            let left = RangeLeft { range: range.0, index: place.index, term: place.term };
+            self.out.push(Effect::Send(node, Parcel::Left(left)));
+        }
+    }
+
+    /// Its leader says that this node has no part in a range any more.
+    pub(super) fn on_left(&mut self, left: &RangeLeft) {
+        let place = group::Position { index: left.index, term: left.term };
+        self.tell(GroupId(left.range), Input::RemovedAt(place));
+    }
+
+    /// What a leader said may have been lost: those that this node is not to hold are asked for.
+    pub(super) fn ask_whether_left(&mut self) {
+        let is_unwanted = |range: &GroupId| {
+            self.state.ranges().get(*range).is_some_and(|it| !it.replicas.contains(&self.node()))
+        };
+        let unwanted: Vec<GroupId> =
+            self.ranges.found().iter().copied().filter(is_unwanted).collect();
+        for range in unwanted {
+            let question =
+                Question { range, shown: self.reach.shown, what: What::Members(AskedMembers {}) };
+            self.ask_for(Asker::Leaving(range), question);
+        }
+    }
+
+    /// Who holds a range, as one of them says.
+    pub(super) fn on_members_told(&mut self, range: GroupId, mark: Option<SnapshotMark>) {
+        let Some(SnapshotMark { index, term, conf }) = mark else { return };
+        let conf = conf.unwrap_or_default();
+        if index > 0 && !group::conf::has_member(&conf, self.node()) {
+            let place = group::Position { index, term };
+            self.tell(range, Input::RemovedAt(place));
+        }
+    }
+}
