@@ -87,7 +87,7 @@ impl World {
         }
         let node = self.nodes.get_mut(&id).expect("a node applies");
         let running = node.running.as_mut().expect("it is up");
-        let before = running.head();
+        let before = running.stage.reach().shown.head;
         let Applied {
             batch,
             spine,
@@ -109,20 +109,20 @@ impl World {
         };
         let head = running.head();
         running.position = spine.unwrap_or(running.position);
-        running.is_compacting |= head.compact_revision != before.compact_revision;
+        let after = running.stage.reach().shown.head;
+        running.is_compacting |= after.compact_revision != before.compact_revision;
         if self.mutant == Some(Mutant::AppliedApart) {
             let mut apart = Batch::default();
             running.position.write(&mut apart);
             node.store.apply_durably(&apart);
         }
-        node.store.apply(batch);
+        node.store.apply(batch.clone());
+        self.tell_applied(id, &batch);
         self.begin_clear_left(id, left);
-        self.tell_missed(id, before.revision, events_after);
-        self.tell_evidence(id, &events);
         if let Some(position) = spine {
             self.check_applied(id, position);
         }
-        self.check_shown(id, shown);
+        self.check_shown(id, reach.as_ref().map(|reach| reach.shown));
         let published = Published {
             after: events_after,
             revision: head.revision,
@@ -169,7 +169,6 @@ impl World {
         }
         node.store.replace(view);
         let running = node.running.as_mut().expect("it is up");
-        let before = running.head();
         let view = &node.store.view;
         let taken = match group {
             GroupId::SPINE => running.stage.take_over(view).map(|()| Vec::new()),
@@ -184,7 +183,7 @@ impl World {
         };
         let shown = running.stage.shown();
         running.position = running.stage.position();
-        running.is_compacting = shown.head.compact_revision >= 0;
+        running.is_compacting = running.stage.reach().shown.head.compact_revision >= 0;
         let position = running.position;
         let published = Published {
             after: shown.head.revision,
@@ -196,7 +195,6 @@ impl World {
             self.see("snapshot installed");
             self.check_applied(id, position);
         }
-        self.tell_missed(id, before.revision, shown.head.revision);
         self.hub_step(id, watch::Input::Published(published));
         match group {
             GroupId::SPINE => self.report(id, Report::SnapshotInstalled),
@@ -227,7 +225,7 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("a node compacts");
         let running = node.running.as_mut().expect("it is up");
         running.is_compaction_planned = false;
-        let compact_revision = running.head().compact_revision;
+        let compact_revision = running.stage.reach().shown.head.compact_revision;
         match mvcc::compact_slice(&node.store.view, compact_revision, rows_max) {
             Ok(slice) => {
                 running.is_compacting = !slice.is_finished;

@@ -256,6 +256,7 @@ impl World {
             }
             Effect::Leave(range) => {
                 self.see("range left");
+                self.say(|| format!("node {id} leaves range {range}"));
                 self.work(id, Job::Apply(Work::Leave(range)));
             }
         }
@@ -391,6 +392,7 @@ impl World {
             (OwnCommand::Drain, Ok(_)) => self.see("member drained or no longer"),
             (OwnCommand::Decide, Ok(_)) => self.see("decision kept"),
             (OwnCommand::Conclude, Ok(_)) => self.see("decision concluded"),
+            (OwnCommand::MoveReplica, Ok(_)) => self.see("replica moved"),
             (OwnCommand::Merge, Ok(_)) => self.see("ranges merged"),
             (OwnCommand::Merge, Err(Error::ReplicaBehind)) => self.see("merge given up"),
             (OwnCommand::Merge, Err(Error::NotNeighbours | Error::RangeNotFound)) => {

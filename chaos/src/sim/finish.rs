@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_core::mvcc;
+use flotilla_core::{NodeId, mvcc};
 
 use super::client::{Must, ROUNDS};
 use super::event::Event;
@@ -142,6 +142,9 @@ impl World {
                 return Some(format!("node {id} has not reported what it applied"));
             }
             positions.push((running.replica.state().position(), id));
+            if let Some(wrong) = self.wrong_holder(id) {
+                return Some(format!("{wrong}; {}", self.ranges_text()));
+            }
             if running.stage.reach().shown.index != running.position.index {
                 return Some(format!("node {id} does not show everything; {}", self.ranges_text()));
             }
@@ -173,6 +176,36 @@ impl World {
         streams.find(is_sending).map(|(name, _)| format!("stream {name} is not at its end"))
     }
 
+    /// A node holds and shows what it is to hold, and nothing else.
+    fn wrong_holder(&self, id: u64) -> Option<String> {
+        let running = self.nodes[&id].running.as_ref()?;
+        if !running.left.is_empty() {
+            return Some(format!("node {id} still has keys of a range that it does not hold"));
+        }
+        for (range, known) in running.replica.state().ranges().iter() {
+            let is_wanted = known.replicas.contains(&NodeId(id));
+            let is_here = running.ranges.contains_key(&range);
+            let is_shown = running.stage.reach().has(range);
+            if is_wanted != is_here || is_wanted != is_shown {
+                return Some(format!(
+                    "node {id} and range {range}: wanted {is_wanted}, held {is_here}, shown \
+                     {is_shown}"
+                ));
+            }
+            let replica = running.ranges.get(&range);
+            let Some(leader) = replica.filter(|it| it.group().is_leader()) else { continue };
+            let conf = leader.group().conf();
+            let mut members = [&conf.voters[..], &conf.learners[..]].concat();
+            members.sort_unstable();
+            let mut wanted: Vec<u64> = known.replicas.iter().map(|node| node.0).collect();
+            wanted.sort_unstable();
+            if members != wanted {
+                return Some(format!("range {range} is held by {members:?}, not by {wanted:?}"));
+            }
+        }
+        None
+    }
+
     /// A range that nobody uses sleeps, behind a leader that all of its replicas agree on.
     fn missing_for_sleep(&self) -> Option<String> {
         let mut leaders = BTreeMap::new();
@@ -197,7 +230,7 @@ impl World {
     pub(super) fn take_history(&mut self) -> (History, Rules) {
         let mut history = History {
             operations: std::mem::take(&mut self.operations),
-            evidence: std::mem::take(&mut self.evidence),
+            evidence: std::mem::take(&mut self.applied_events).into_evidence(),
             watches: self.watching.iter().flat_map(|it| it.records.clone()).collect(),
             hashes: Vec::new(),
         };

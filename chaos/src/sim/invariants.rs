@@ -4,13 +4,17 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use flotilla_core::GroupId;
 use flotilla_core::group::Entry;
+use flotilla_core::mvcc::{self, Head};
+use flotilla_core::proto::Span;
 use flotilla_core::proto::internal::ConfState;
+use flotilla_core::remote::Overlay;
 use flotilla_core::spine::Shown;
 use flotilla_core::spine::State;
 use flotilla_core::spine::apply::Task;
 use flotilla_core::spine::state::Position;
-use flotilla_core::{GroupId, mvcc};
 
 use super::apply_stage::{COMPARE_EVERY, common_rows};
 use super::trace::Trace;
@@ -36,6 +40,8 @@ pub(super) struct Invariants {
     confs: Vec<ConfState>,
     /// By index: digest of rows and history, and who had it first.
     rows: BTreeMap<u64, (u64, u64)>,
+    /// By index and the first key of a range: digest of the range's history, and who had it first.
+    spans: BTreeMap<(u64, Bytes), (u64, u64)>,
     steps: u64,
 }
 
@@ -163,9 +169,31 @@ impl World {
         if !self.plan.is_split || !index.is_multiple_of(COMPARE_EVERY / 8) {
             return;
         }
-        match mvcc::hash_kv(&self.nodes[&id].store.view, head, head.revision) {
-            Ok(hash) => self.compare_hash(id, index, u64::from(hash)),
-            Err(error) => self.invariants.break_with(format!("node {id}: {error}")),
+        let reach = self.up(id).stage.reach().clone();
+        for (range, span) in reach.owners.pieces() {
+            if reach.has(range) {
+                self.compare_range(id, index, head, &span);
+            }
+        }
+    }
+
+    /// Every node that shows a range shows the same of it.
+    fn compare_range(&mut self, id: u64, index: u64, head: Head, span: &Span) {
+        let before = Span { start: Bytes::new(), end: Some(span.start.clone()) };
+        let after = span.end.clone().map(|start| Span { start, end: None });
+        let others = [Some(before), after].into_iter().flatten().filter(|span| !span.is_empty());
+        let part = Overlay::new(&self.nodes[&id].store.view, others.collect());
+        let digest = match mvcc::hash_kv(&part, head, head.revision) {
+            Ok(hash) => u64::from(hash),
+            Err(error) => return self.invariants.break_with(format!("node {id}: {error}")),
+        };
+        self.trace.number(digest);
+        let place = (index, span.start.clone());
+        let (first, hash) = *self.invariants.spans.entry(place).or_insert((id, digest));
+        if hash != digest {
+            self.invariants.break_inside(format!(
+                "state machine safety: nodes {first} and {id} differ in {span:?} after entry {index}"
+            ));
         }
     }
 

@@ -5,6 +5,7 @@
 //! It mirrors the order in which a real node drives its machine; it holds no threads, no clock
 //! and no chance but the seed's.
 
+mod applied;
 mod apply_stage;
 pub mod chance;
 mod client;

@@ -163,6 +163,7 @@ pub(super) enum OwnCommand {
     Decide,
     Conclude,
     Merge,
+    MoveReplica,
     AddMember(u64),
     PromoteMember(u64),
     RemoveMember(u64),

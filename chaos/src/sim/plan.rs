@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use flotilla_core::group::Retention;
 use flotilla_core::spine;
+use flotilla_core::spine::REPLICAS_WANTED;
 use flotilla_core::time::Length;
 use flotilla_core::{snapshot, watch};
 
@@ -68,6 +69,8 @@ pub enum Fault {
     MoveRange,
     /// Ranges are merged; as little trouble.
     Merge,
+    /// Another node is to hold a range, or one less, or one more. Likewise.
+    MoveReplica,
 }
 
 impl Fault {
@@ -174,6 +177,8 @@ pub struct Plan {
     pub cuts: Vec<Bytes>,
     /// One in so many pages of a read is read on another node though this one could; 0 for none.
     pub reads_elsewhere_one_in: u64,
+    /// How many nodes are to hold each range.
+    pub replicas_wanted: usize,
 }
 
 impl Plan {
@@ -221,6 +226,7 @@ impl Plan {
             is_split: false,
             cuts: Vec::new(),
             reads_elsewhere_one_in: 0,
+            replicas_wanted: REPLICAS_WANTED,
         };
         plan.draw_cuts(chance, options);
         plan
@@ -257,6 +263,11 @@ impl Plan {
             self.faults.push(Fault::MoveRange);
         }
         self.reads_elsewhere_one_in = *chance.pick(&[0, 0, 2, 10]);
+        if chance.one_in(2) {
+            self.replicas_wanted = usize::try_from(chance.between(2, 5)).expect("a small number");
+            let moves = chance.between(1, if options.is_restless { 12 } else { 4 });
+            self.faults.extend((0..moves).map(|_| Fault::MoveReplica));
+        }
     }
 
     /// The election timeout.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use flotilla_core::group::{self, Kind, Recovered};
 use flotilla_core::proto::Span;
+use flotilla_core::proto::internal::ConfState;
 use flotilla_core::range::Tell;
 use flotilla_core::range::replica::{Config, Effect, Input, Limits, Replica};
 use flotilla_core::range::stored::{self, Stored};
@@ -333,11 +334,14 @@ impl World {
             );
             for (range, replica) in &running.ranges {
                 let (role, applied) = (replica.role(), replica.applied());
-                let assigned = running.replica.state().ranges().get(*range).map(|it| it.assigned);
+                let known = running.replica.state().ranges().get(*range);
+                let assigned = known.map(|it| it.assigned);
+                let conf = replica.group().conf();
+                let holders = (conf.voters, conf.learners, known.map(|it| &it.replicas));
                 let _ = write!(
                     text,
                     ", range {range} {role:?}: {:?} committed, {assigned:?} numbered, {applied:?}, \
-                     {:?}, serving {}, asleep {}, needs ticks {}, undecided {:?}",
+                     {:?}, serving {}, asleep {}, needs ticks {}, undecided {:?}, held {holders:?}",
                     (replica.committed(), replica.group().commit(), replica.group().last_index()),
                     replica.load(),
                     replica.is_serving(),
@@ -390,7 +394,15 @@ impl World {
                 self.see("snapshot refused");
                 self.up(id).staged.remove(&range);
             }
-            Effect::Replicas(..) => self.see("members of a range changed"),
+            Effect::Replicas(place, conf) => {
+                self.see("members of a range changed");
+                let ConfState { voters, learners, .. } = conf;
+                self.say(|| {
+                    format!(
+                        "node {id}: range {range} is held by {voters:?}, {learners:?} at {place:?}"
+                    )
+                });
+            }
             Effect::ReplicasRefused(_) => {}
             other => unreachable!("the spine's machine takes {other:?}"),
         }

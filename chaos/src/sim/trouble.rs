@@ -8,7 +8,7 @@ use flotilla_core::proto::etcdserverpb::{
     MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest,
 };
 use flotilla_core::proto::internal::{
-    Decision, DecisionOutcome, Member, MemberDrain, MergeRequest, SplitRequest,
+    Decision, DecisionOutcome, Member, MemberDrain, MergeRequest, ReplicasRequest, SplitRequest,
 };
 use flotilla_core::spine::Input;
 use flotilla_core::spine::ranges::Range;
@@ -64,6 +64,7 @@ impl World {
             Fault::Split => self.split(),
             Fault::MoveRange => self.move_range(),
             Fault::Merge => self.merge(),
+            Fault::MoveReplica => self.move_replica(),
         }
         let wait = 1 + self.chance.wait(self.plan.fault_every);
         self.after(wait, Event::Trouble);
@@ -241,6 +242,40 @@ impl World {
         }
         let key = format!("k{}", self.chance.below(self.plan.traffic.keys_count)).into();
         self.ask(id, Command::Split(SplitRequest { key }), OwnCommand::Split);
+    }
+
+    /// Somebody has a range held by other nodes than before.
+    fn move_replica(&mut self) {
+        let up = self.up_ids();
+        let Some(id) = (!up.is_empty()).then(|| *self.chance.pick(&up)) else { return };
+        if self.nodes[&id].paused_until > self.now {
+            return;
+        }
+        let state = self.up(id).replica.state();
+        let ranges: Vec<(GroupId, Vec<NodeId>)> =
+            state.ranges().iter().map(|(id, range)| (id, range.replicas.clone())).collect();
+        let voters = state.conf().voters.clone();
+        if ranges.is_empty() {
+            return;
+        }
+        let (range, replicas) = self.chance.pick(&ranges).clone();
+        let others: Vec<u64> =
+            voters.into_iter().filter(|node| !replicas.contains(&NodeId(*node))).collect();
+        let wants_more = replicas.len() < 2 || self.chance.one_in(4);
+        let is_move = !wants_more && self.chance.one_in(2);
+        let add = match &others[..] {
+            [] => 0,
+            others if wants_more || is_move => *self.chance.pick(others),
+            _ => 0,
+        };
+        let remove = if wants_more { 0 } else { self.chance.pick(&replicas).0 };
+        if add == 0 && (remove == 0 || replicas.len() < 2) {
+            return;
+        }
+        self.see("replica asked to move");
+        self.say(|| format!("node {id} has range {range} held by {add} and not by {remove}"));
+        let request = ReplicasRequest { range: range.0, add, remove };
+        self.ask(id, Command::Replicas(request), OwnCommand::MoveReplica);
     }
 
     /// Some node has the leader of some range hand over, as placement and operators do, and keeps a

@@ -4,13 +4,10 @@
 
 use bytes::{Bytes, BytesMut};
 use flotilla_core::Time;
-use flotilla_core::mvcc;
-use flotilla_core::proto::Span;
 use flotilla_core::proto::etcdserverpb::watch_request::RequestUnion;
 use flotilla_core::proto::etcdserverpb::{
     WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
 };
-use flotilla_core::proto::mvccpb::KeyValue;
 use flotilla_core::watch::{Effect, Input, NO_WATCHER, Response, StreamId};
 use prost::Message as _;
 
@@ -19,7 +16,7 @@ use super::mutant::Mutant;
 use super::node::Stream;
 use super::plan::MS;
 use super::world::{Phase, World};
-use crate::history::{self, ClientId, Received, WatchRecord};
+use crate::history::{ClientId, Received, WatchRecord};
 
 /// Mean time between two turns at reading history, in microseconds.
 const CATCH_UP_MEAN: u64 = 200;
@@ -455,40 +452,4 @@ impl World {
         second.events = first.events.split_off(first.events.len() / 2);
         vec![first.encode_to_vec().into(), second.encode_to_vec().into()]
     }
-
-    /// What a node has applied is evidence, told once for each node.
-    /// What was applied before a node went down is evidence once it shows it.
-    pub(super) fn tell_missed(&mut self, id: u64, after: i64, upto: i64) {
-        if upto <= after || !self.plan.is_split {
-            return;
-        }
-        let node = &self.nodes[&id];
-        let head = node.running.as_ref().expect("it is up").head();
-        let first = (after + 1).max(head.compact_revision + 1);
-        let all = usize::MAX;
-        let limits = mvcc::ReplayLimits { rows_max: all, events_max: all, bytes_max: all };
-        let span = Span::all();
-        let replay = mvcc::events_from(&node.store.view, &span, first, upto, false, limits);
-        let Ok(mvcc::Replay { events, .. }) = replay else { return };
-        self.tell_evidence(id, &events);
-    }
-
-    pub(super) fn tell_evidence(&mut self, id: u64, events: &[mvcc::Event]) {
-        let mut at = 0;
-        while at < events.len() {
-            let revision = events[at].revision;
-            let end = at + events[at..].iter().take_while(|it| it.revision == revision).count();
-            let told = events[at..end].iter().map(to_history).collect();
-            self.evidence.tell(&format!("node {id}"), revision, told);
-            at = end;
-        }
-    }
-}
-
-fn to_history(event: &mvcc::Event) -> history::Event {
-    if event.is_delete {
-        return history::Event::Delete { key: event.key.clone(), revision: event.revision };
-    }
-    let pair = KeyValue::decode(event.kv.clone()).expect("encoded by the core");
-    history::Event::Put(pair)
 }

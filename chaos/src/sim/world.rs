@@ -14,6 +14,7 @@ use flotilla_core::view::Batch;
 use flotilla_core::watch::{self, Hub};
 use flotilla_core::{GroupId, NodeId};
 
+use super::applied::AppliedEvents;
 use super::chance::Chance;
 use super::client::Client;
 use super::event::{Event, NodeEvent, Queue, Report};
@@ -24,7 +25,7 @@ use super::plan::{MS, Options, Plan, SECOND};
 use super::trace::Trace;
 use super::trouble::Cut;
 use super::watcher::Watching;
-use crate::history::{Evidence, Operation};
+use crate::history::Operation;
 
 /// The id of the cluster, which no decision depends on.
 pub(super) const CLUSTER_ID: u64 = 0xf107;
@@ -67,7 +68,7 @@ pub(super) struct World {
     pub(super) leases_count: i64,
     pub(super) revision_seen: i64,
     pub(super) watching: Vec<Watching>,
-    pub(super) evidence: Evidence,
+    pub(super) applied_events: AppliedEvents,
     pub(super) invariants: Invariants,
     pub(super) healed_at: u64,
     pub(super) deadline: u64,
@@ -99,7 +100,7 @@ impl World {
             leases_count: 0,
             revision_seen: 1,
             watching: Vec::new(),
-            evidence: Evidence::default(),
+            applied_events: AppliedEvents::default(),
             invariants: Invariants::new(options.is_black_box),
             healed_at: 0,
             deadline: 0,
@@ -257,6 +258,7 @@ impl World {
         let members: Vec<Member> = (1..=self.plan.nodes_count).map(member).collect();
         let mut state = State::bootstrap(CLUSTER_ID, members);
         let founders: Vec<NodeId> = (1..=self.plan.nodes_count).map(NodeId).collect();
+        state.want_replicas(self.plan.replicas_wanted);
         state.pre_split(&self.plan.cuts, &founders);
         for id in 1..=self.plan.nodes_count {
             let mut node = self.new_node();

@@ -151,6 +151,9 @@ errors! {
     /// A node that is to hold a range holds it already, or has no vote; or nobody would be left.
     ReplicaNotPossible = FailedPrecondition,
         "flotilla: the range cannot be held like that";
+    /// A member that is to be removed votes in ranges that would have no quorum without it.
+    RangesNeedMember = FailedPrecondition,
+        "flotilla: ranges need the member for their quorum: have others hold them first";
     /// A merge needs every replica.
     ReplicaBehind = Unavailable,
         "flotilla: a range cannot be merged while a replica of it is down or behind";

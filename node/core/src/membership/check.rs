@@ -99,9 +99,14 @@ pub fn check_remove(
     if member.is_learner {
         return Ok(());
     }
-    // The one who stays could not drop the other from the other ranges alone.
-    if voters(state).count() == 2 && !state.ranges().is_empty() {
-        return Err(Error::Unhealthy);
+    // Those who stay drop it from its ranges, which must not take its own vote: it stops.
+    let votes = |node: &&NodeId| voters(state).any(|member| member.id == node.0);
+    let is_needed = state.ranges().iter().any(|(_, range)| {
+        let voters_count = range.replicas.iter().filter(votes).count();
+        range.replicas.contains(&removed) && voters_count - 1 < quorum(voters_count)
+    });
+    if is_needed {
+        return Err(Error::RangesNeedMember);
     }
     if !policy.is_strict {
         return Ok(());

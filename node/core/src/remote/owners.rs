@@ -60,6 +60,13 @@ impl Owners {
         self.by_start.values().copied()
     }
 
+    /// Every owner with its keys, in the order of the keys; range 0 may have several pieces.
+    pub fn pieces(&self) -> Vec<(GroupId, Span)> {
+        let ends = self.by_start.keys().skip(1).cloned().map(Some).chain([None]);
+        let pieces = self.by_start.iter().zip(ends);
+        pieces.map(|((start, owner), end)| (*owner, Span { start: start.clone(), end })).collect()
+    }
+
     /// Whether a range owns all keys of a span.
     pub fn owns(&self, range: GroupId, span: &Span) -> bool {
         let mut rest = span.clone();

@@ -114,7 +114,7 @@ impl Replica {
     }
 
     /// Everybody who is wanted begins as a learner and votes once it has most of the log. Whoever is not
-    /// wanted goes when all those vote, so that there are never fewer than are wanted; who was removed
+    /// wanted goes when all those vote and are there, so that there are never fewer; who was removed
     /// from the cluster can go before. A leader that is not wanted hands over first.
     fn next_step(&self) -> Option<Next> {
         let wanted = self.holders.members.as_ref()?;
@@ -126,8 +126,10 @@ impl Replica {
         let is_close = |id: u64| {
             let progress = self.group.progress();
             let progress = progress.iter().find(|progress| progress.node == NodeId(id));
+            // In a short log somebody who has nothing lacks little.
             progress.is_some_and(|it| {
-                it.is_recently_active && !it.is_snapshotting && it.matched + CLOSE_ENTRIES >= last
+                let is_near = it.matched > 0 && it.matched + CLOSE_ENTRIES >= last;
+                it.is_recently_active && !it.is_snapshotting && is_near
             })
         };
         let is_in = |id: &u64| conf.voters.contains(id) || conf.learners.contains(id);
@@ -135,7 +137,7 @@ impl Replica {
         let is_wanted = |id: &u64| wanted.voters.contains(id) || wanted.learners.contains(id);
         let missing = wanted.voters.iter().chain(&wanted.learners).find(|id| !is_in(id));
         let promoted = conf.learners.iter().find(|id| wanted.voters.contains(id) && is_close(**id));
-        let do_all_vote = wanted.voters.iter().all(|id| conf.voters.contains(id));
+        let do_all_vote = wanted.voters.iter().all(|id| conf.voters.contains(id) && is_close(*id));
         let unwanted = conf
             .voters
             .iter()
