@@ -459,7 +459,7 @@ impl Stage {
                     self.unaware.remove(&range);
                 }
                 Work::CaughtUp(range) => self.frontier.set_caught_up(range),
-                Work::Drop(range) | Work::Leave(range) if self.is_gone(range) => {}
+                Work::Drop(range) | Work::Leave(range) if self.ended.contains(&range) => {}
                 Work::Drop(range) => {
                     stored::end(range, &mut writes.batch);
                     self.end(range);

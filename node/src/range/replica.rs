@@ -271,6 +271,7 @@ impl RangeActor {
             | Effect::WantFinish(..)
             | Effect::Retired
             | Effect::Removed
+            | Effect::Outside
             | Effect::Gone(..)
             | Effect::Role(_) => unreachable!("these go to the spine's actor"),
         }

@@ -75,6 +75,8 @@ pub enum Input {
         /// Last index of what is committed.
         index: u64,
     },
+    /// There is something to do with the members: nobody is to sleep.
+    Wake,
     /// This peer has dropped what it held, and begins anew: nothing that it acknowledged counts.
     Replaced(NodeId),
     /// Messages to this peer were lost, or its connection is broken.

@@ -182,6 +182,7 @@ impl Group {
             Input::CommitTo { index } => self.on_commit_to(index),
             Input::Unreachable(node) => self.raft.report_unreachable(node.0),
             Input::Replaced(node) => self.on_replaced(node),
+            Input::Wake => {}
             Input::Alive(alive) => self.on_alive(alive, out),
             Input::Sleep => self.on_sleep(out),
         }
@@ -248,6 +249,11 @@ impl Group {
     pub fn is_added_after(&self, place: Position) -> bool {
         self.log().position(place.index) == Some(place)
             && self.log().changes_after(place.index).any(|change| change.adds(self.id))
+    }
+
+    /// Whether every `Append` is durable, as the driver has said.
+    pub fn is_all_persisted(&self) -> bool {
+        self.outbox.is_all_persisted()
     }
 
     /// Bytes the log takes in memory.

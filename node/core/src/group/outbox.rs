@@ -89,6 +89,11 @@ impl Outbox {
         true
     }
 
+    /// Whether everything that was handed to the driver is on disk.
+    pub(super) fn is_all_persisted(&self) -> bool {
+        self.released <= self.persisted
+    }
+
     /// Token of the oldest append that is not on disk.
     pub(super) fn oldest(&self) -> Option<u64> {
         self.pending.front().map(|pending| pending.token)

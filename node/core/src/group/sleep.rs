@@ -59,6 +59,7 @@ impl Group {
             | Input::ProposeChange { .. }
             | Input::Ticket(_)
             | Input::Transfer(_)
+            | Input::Wake
             | Input::Campaign
             | Input::CommitTo { .. }
             | Input::SnapshotReceived { .. } => self.wake(None, out),

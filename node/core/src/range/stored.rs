@@ -49,6 +49,10 @@ pub struct Stored {
     pub noted: u64,
     /// Voters and learners.
     pub conf: ConfState,
+    /// Index of the entry that made them so; 0 from the beginning.
+    pub conf_changed: u64,
+    /// The log tells that they are known to whoever votes.
+    pub is_conf_settled: bool,
     /// Transactions that lock keys and are not resolved.
     pub prepared: Vec<PreparedTxn>,
     /// Its keys, as the log has them by then.
@@ -61,7 +65,7 @@ impl Stored {
     /// A range that begins: its log starts after index 1 of term 1, as every group's does.
     pub fn first(conf: ConfState, span: Span) -> Self {
         let position = Position { index: 1, term: 1, seq: 0 };
-        Self { position, conf, span, generation: 1, ..Self::default() }
+        Self { position, conf, span, generation: 1, is_conf_settled: true, ..Self::default() }
     }
 
     /// Whether the log, as far as it is joined, tells what became of a transaction that locked keys
@@ -80,8 +84,20 @@ impl Stored {
         let (conf, prepared) = (Some(self.conf.clone()), self.prepared.clone());
         let (start, end) = (self.span.start.clone(), self.span.end.clone().unwrap_or_default());
         let generation = self.generation;
-        let stored =
-            StoredRange { index, term, seq, noted, conf, prepared, start, end, generation };
+        let (conf_changed, is_conf_settled) = (self.conf_changed, self.is_conf_settled);
+        let stored = StoredRange {
+            index,
+            term,
+            seq,
+            noted,
+            conf,
+            prepared,
+            start,
+            end,
+            generation,
+            conf_changed,
+            is_conf_settled,
+        };
         batch.put(Column::Meta, key(range), stored.encode_to_vec());
     }
 
@@ -118,12 +134,21 @@ impl Stored {
     fn decode(range: GroupId, value: Bytes) -> Result<Self, ViewError> {
         let stored = StoredRange::decode(value)
             .map_err(|error| ViewError(format!("row of range {range}: {error}")))?;
-        let StoredRange { index, term, seq, noted, conf, prepared, start, end, generation } =
-            stored;
+        let StoredRange { index, term, seq, noted, conf, prepared, .. } = stored;
+        let StoredRange { start, end, generation, conf_changed, is_conf_settled, .. } = stored;
         let position = Position { index, term, seq };
         let span = Span { start, end: (!end.is_empty()).then_some(end) };
         let conf = conf.unwrap_or_default();
-        Ok(Self { position, noted, conf, prepared, span, generation })
+        Ok(Self {
+            position,
+            noted,
+            conf,
+            conf_changed,
+            is_conf_settled,
+            prepared,
+            span,
+            generation,
+        })
     }
 }
 

@@ -34,6 +34,8 @@ pub enum Tell {
     Retired,
     /// See `Effect::Removed`.
     Removed,
+    /// See `Effect::Outside`.
+    Outside,
     /// See `Effect::Gone`.
     Gone(group::Position, Vec<NodeId>),
 }
@@ -58,6 +60,7 @@ impl Tell {
             Effect::WantFinish(range, index) => Self::WantFinish(range, index),
             Effect::Retired => Self::Retired,
             Effect::Removed => Self::Removed,
+            Effect::Outside => Self::Outside,
             Effect::Gone(place, nodes) => Self::Gone(place, nodes),
             effect => return Err(effect),
         })

@@ -66,8 +66,9 @@ pub fn answer(view: &dyn View, ask: &Ask) -> Result<Told, ViewError> {
             rows(view, head, asked).map(|rows| Told { rows, ..told.clone() })
         }
         Some(What::Members(_)) => {
+            // Of members that are not settled nobody can say that they will stay.
             let stored = Stored::load(view, GroupId(ask.range))?;
-            let mark = stored.map(|stored| SnapshotMark {
+            let mark = stored.filter(|stored| stored.is_conf_settled).map(|stored| SnapshotMark {
                 index: stored.position.index,
                 term: stored.position.term,
                 conf: Some(stored.conf),

@@ -5,7 +5,7 @@
 //! replica that restarts or falls behind finds every verdict either here or in its log, and never
 //! needs the spine's old entries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -32,6 +32,10 @@ pub struct Range {
     pub replicas: Vec<NodeId>,
     /// Counts changes of `replicas`.
     pub changes: u64,
+    /// The range was held as it was to be after so many of them.
+    pub settled: u64,
+    /// Nodes that were to have a replica since, and are not any more.
+    pub former: BTreeSet<NodeId>,
     /// The change with which a replica came, of those that were not there from the beginning. A node
     /// that is to hold none any more may hold one for a while, and is remembered.
     pub since: BTreeMap<NodeId, u64>,
@@ -83,7 +87,8 @@ impl Ranges {
             parent.span.end = Some(key);
             parent.generation += 1;
             // A replica of the child is as old as that of the parent which it is cut off.
-            (born.changes, born.since) = (parent.changes, parent.since.clone());
+            (born.changes, born.settled) = (parent.changes, parent.settled);
+            (born.since, born.former) = (parent.since.clone(), parent.former.clone());
         }
         self.insert(child, born);
     }
@@ -124,6 +129,7 @@ impl Ranges {
             range.set_replicas(replicas);
             if !is_member {
                 range.since.remove(&node);
+                range.former.remove(&node);
             }
         }
     }
@@ -244,6 +250,7 @@ impl Ranges {
     ) -> Option<Run> {
         let range = self.by_id.get_mut(&reference.range)?;
         range.forget(reference.noted);
+        range.settle(reference.settled);
         if reference.upto <= range.assigned || range.runs.len() >= RUNS_MAX {
             return None;
         }
@@ -279,6 +286,8 @@ impl Ranges {
             runs: range.runs.clone(),
             parent: range.parent.0,
             changes: range.changes,
+            settled: range.settled,
+            former: range.former.iter().map(|node| node.0).collect(),
             since: range.since.iter().map(|(node, since)| (node.0, *since)).collect(),
         };
         Some(stored.encode_to_vec().into())
@@ -291,6 +300,8 @@ impl Ranges {
         let since = stored.since.into_iter().map(|(node, since)| (NodeId(node), since));
         let range = Range {
             changes: stored.changes,
+            settled: stored.settled,
+            former: stored.former.into_iter().map(NodeId).collect(),
             since: since.collect(),
             span: Span { start: stored.start, end },
             generation: stored.generation,
@@ -307,8 +318,30 @@ impl Ranges {
 impl Range {
     /// A range of these keys in which nothing was written yet.
     pub fn new(span: Span, replicas: Vec<NodeId>) -> Self {
-        let (parent, runs, since) = (GroupId::SPINE, Vec::new(), BTreeMap::new());
-        Self { span, generation: 1, replicas, changes: 0, since, parent, assigned: 0, runs }
+        Self {
+            span,
+            generation: 1,
+            replicas,
+            changes: 0,
+            settled: 0,
+            former: BTreeSet::new(),
+            since: BTreeMap::new(),
+            parent: GroupId::SPINE,
+            assigned: 0,
+            runs: Vec::new(),
+        }
+    }
+
+    /// Whether it is held as it is to be.
+    pub fn is_settled(&self) -> bool {
+        self.settled == self.changes
+    }
+
+    fn settle(&mut self, changes: u64) {
+        self.settled = self.settled.max(changes);
+        if self.is_settled() {
+            self.former.clear();
+        }
     }
 
     fn set_replicas(&mut self, replicas: Vec<NodeId>) {
@@ -316,6 +349,8 @@ impl Range {
             return;
         }
         self.changes += 1;
+        self.former.extend(self.replicas.iter().copied());
+        self.former.retain(|node| !replicas.contains(node));
         for node in replicas.iter().filter(|node| !self.replicas.contains(node)) {
             self.since.insert(*node, self.changes);
         }

@@ -10,6 +10,7 @@ use crate::proto::internal::{ConfState, RaftMessage, RangeEntry, RangeWrite, Res
 use crate::range::latch::Guard;
 use crate::range::numbering::{Numbering, Verdict};
 use crate::range::replica::merge::is_finished;
+use crate::range::replica::report::Reported;
 use crate::range::replica::write::Waiting;
 use crate::range::replica::{Effect, Replica, Task};
 use crate::range::run;
@@ -28,6 +29,8 @@ pub(super) struct Staged {
     first: u64,
     pub(super) writes: Vec<RangeWrite>,
     resolves: Vec<Resolve>,
+    /// See `RangeEntry`.
+    settles: u64,
     /// What the log has noted by then.
     noted: u64,
     /// The membership from here on, if it changes.
@@ -96,7 +99,7 @@ impl Replica {
             self.drain_index = Some(u64::MAX);
             self.noting = self.numbering.noted();
             // What an earlier leadership reported may have been lost with it.
-            self.reported = (0, 0, 0);
+            self.reported = Reported::default();
             self.doubt_members();
         }
         self.role = role;
@@ -173,8 +176,9 @@ impl Replica {
         let noted = self.numbering.noted();
         let writes = content.writes;
         self.stage_txns(index, content.prepares, &content.resolves);
-        let resolves = content.resolves;
-        self.staged.push_back(Staged { index, term, first, writes, resolves, noted, conf });
+        let (resolves, settles) = (content.resolves, content.settles);
+        let staged = Staged { index, term, first, writes, resolves, settles, noted, conf };
+        self.staged.push_back(staged);
     }
 
     /// Hands on what is committed here and numbered there (I6). The order of the range's log is
@@ -183,7 +187,7 @@ impl Replica {
         // What is staged while the state is replaced is contained in what comes, and what comes after
         // a removal is not this node's.
         while self.installing.is_none()
-            && !self.is_removed
+            && !self.is_removed()
             && !self.lacks_numbers()
             && !self.awaits_merge(view)?
             && let Some(staged) = self.staged.pop_front()
@@ -239,12 +243,18 @@ impl Replica {
             steps.push(self.join_write(staged.index, write, verdict));
         }
         self.joined = Position { index: staged.index, term: staged.term, seq };
-        let conf_before = staged.conf.map(|conf| mem::replace(&mut self.conf, conf));
+        let is_conf_new = staged.conf.is_some();
+        if let Some(conf) = staged.conf {
+            self.join_conf(conf);
+        }
+        self.join_settled(staged.settles);
         self.numbering.set_applied(seq);
         let stored = Stored {
             position: self.joined,
             noted: staged.noted,
-            conf: self.conf.clone(),
+            conf: self.holders.conf.clone(),
+            conf_changed: self.holders.changed_at,
+            is_conf_settled: self.holders.is_settled,
             prepared: self.stored_prepared(),
             span: self.span.clone(),
             generation: self.generation,
@@ -262,8 +272,8 @@ impl Replica {
         let (range, position) = (self.config.range, self.joined);
         let task = Task { range, position, steps, resolved, begun, ended, rows };
         self.out.push(Effect::Apply(task));
-        if let Some(before) = conf_before {
-            self.on_conf_joined(&before);
+        if is_conf_new {
+            self.on_conf_joined();
         }
     }
 
@@ -328,9 +338,10 @@ impl Replica {
     /// If it is contained in the snapshot, its client hears of a time-out.
     pub(super) fn on_installed(&mut self, view: &dyn View) -> Result<(), ViewError> {
         let mark = self.installing.take().expect("nothing else is installed than was asked for");
-        let Stored { position, noted, conf, prepared, span, generation } =
-            Stored::load(view, self.config.range)?
-                .ok_or_else(|| ViewError("the installed snapshot holds no range".into()))?;
+        let stored = Stored::load(view, self.config.range)?
+            .ok_or_else(|| ViewError("the installed snapshot holds no range".into()))?;
+        self.holders.replace(&stored);
+        let Stored { position, noted, prepared, span, generation, .. } = stored;
         assert!(
             position.index > self.joined.index && position.index == mark.index,
             "a snapshot never takes the state back: {position:?} for {mark:?} after {:?}",
@@ -342,7 +353,6 @@ impl Replica {
         self.joined = position;
         self.applied = position;
         self.flushed.replace(position.index);
-        self.conf = conf;
         (self.span, self.generation) = (span, generation);
         self.prepared = super::txn::from_stored(prepared, self.now);
         // They are told of in the log before, and will be asked for again.

@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::NodeId;
 use crate::group::{self, Change, ChangeStep, Ignored, Kind, Part, Refusal, conf};
-use crate::proto::internal::{ConfState, RaftMessage, SnapshotMark};
+use prost::Message;
+
+use crate::proto::internal::{ConfState, RaftMessage, RangeEntry, SnapshotMark};
 use crate::range::replica::write::Holder;
 use crate::range::replica::{Effect, Replica};
+use crate::range::stored::Stored;
 
 /// Who is to hold a range, as a node's state of the spine has it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +19,10 @@ pub struct Members {
     pub conf: ConfState,
     /// Members of the cluster that were removed for good.
     pub removed: BTreeSet<u64>,
+    /// How many changes led to that, and after how many the range was held as it was to be then.
+    pub changes: u64,
+    /// See `changes`.
+    pub settled: u64,
     /// Which changes of members brought replicas that were not there from the beginning
     /// (`spine::ranges::Range::since`).
     pub since: BTreeMap<NodeId, u64>,
@@ -24,6 +31,21 @@ pub struct Members {
 /// What a replica knows of who is to hold its range.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
+    /// Who holds it, as far as the log is joined.
+    pub(super) conf: ConfState,
+    /// The entry that made it so.
+    pub(super) changed_at: u64,
+    /// The log tells that whoever votes knows. Until then a vote of those who were left out may be
+    /// needed: others may still go by the members before.
+    pub(super) is_settled: bool,
+    /// This leader has proposed to tell so, of that entry.
+    settling: u64,
+    /// Who was left out by changes under this leader that are not settled.
+    gone: BTreeSet<NodeId>,
+    /// This replica is not among them.
+    is_outside: bool,
+    /// And nobody needs it.
+    pub(super) has_left: bool,
     members: Option<Members>,
     /// Whether a leader may go by it.
     freshness: Freshness,
@@ -40,6 +62,21 @@ enum Freshness {
     Asked,
     /// A ticket of the spine was taken since this leadership began.
     Good,
+}
+
+impl Holders {
+    pub(super) fn new(stored: &Stored) -> Self {
+        let mut holders = Self::default();
+        holders.replace(stored);
+        holders
+    }
+
+    /// As it was stored.
+    pub(super) fn replace(&mut self, stored: &Stored) {
+        self.conf = stored.conf.clone();
+        self.changed_at = stored.conf_changed;
+        self.is_settled = stored.is_conf_settled;
+    }
 }
 
 /// A learner may vote when it lacks at most so many entries.
@@ -79,6 +116,9 @@ impl Replica {
 
     pub(super) fn on_members(&mut self, members: Members) {
         self.holders.members = Some(members);
+        if self.group.is_leader() && !(self.has_wanted_members() && self.is_settled_known()) {
+            self.drive(group::Input::Wake);
+        }
     }
 
     /// The leader takes the next step to the wanted membership, if none is under way.
@@ -86,12 +126,16 @@ impl Replica {
         let is_ready = self.is_serving()
             && self.group.transferee().is_none()
             && !self.group.is_change_pending()
-            && !self.is_removed
+            && !self.is_removed()
+            && self.holders.is_settled
             && !self.are_members_locked();
         let next = if is_ready { self.next_step() } else { None };
+        let is_unknown = is_ready && !self.is_settled_known();
+        if next.is_none() && !is_unknown {
+            return;
+        }
         match (next, self.holders.freshness) {
-            (None, _) | (_, Freshness::Asked) => {}
-            (Some(_), Freshness::Unknown) => {
+            (_, Freshness::Unknown) => {
                 self.holders.freshness = Freshness::Asked;
                 self.want_ticket(Holder::Members);
             }
@@ -101,6 +145,7 @@ impl Replica {
             (Some(Next::Transfer(to)), Freshness::Good) => {
                 self.drive(group::Input::Transfer(to));
             }
+            (None, _) | (_, Freshness::Asked) => {}
         }
     }
 
@@ -109,8 +154,11 @@ impl Replica {
         self.holders.freshness = if is_good { Freshness::Good } else { Freshness::Unknown };
     }
 
+    /// Another leadership begins.
     pub(super) fn doubt_members(&mut self) {
         self.holders.freshness = Freshness::Unknown;
+        self.holders.settling = 0;
+        self.holders.gone.clear();
     }
 
     /// Everybody who is wanted begins as a learner and votes once it has most of the log. Whoever is not
@@ -170,39 +218,95 @@ impl Replica {
             && conf.voters.iter().chain(&conf.learners).all(is_wanted)
     }
 
-    /// A change has taken effect, and is stored with the task before.
-    pub(super) fn on_conf_joined(&mut self, before: &ConfState) {
-        let (now, place) = (&self.conf, self.joined.place());
-        let before = [&before.voters, &before.learners, &before.voters_outgoing];
-        let gone = before.into_iter().flatten().map(|id| NodeId(*id));
-        let gone: Vec<NodeId> = gone.filter(|node| !conf::has_member(now, *node)).collect();
-        if self.role.part == Part::Leader && !gone.is_empty() {
-            self.out.push(Effect::Gone(place, gone));
-        }
-        self.out.push(Effect::Replicas(place, self.conf.clone()));
-        self.leave_if_removed();
+    /// How many changes of who is to hold the range are carried out and known to whoever votes; 0 if
+    /// there is something to do, or the spine knows. Only a leader knows.
+    pub(super) fn settled_changes(&self) -> u64 {
+        let members = self.holders.members.as_ref();
+        let is_done = self.role.part == Part::Leader
+            && !self.is_settled_known()
+            && self.holders.is_settled
+            && self.holders.freshness == Freshness::Good
+            && self.has_wanted_members();
+        members.filter(|_| is_done).map_or(0, |members| members.changes)
     }
 
-    /// A removed node may find in its log that it was added again. What it has vouched for since
-    /// counts, so it stays.
-    pub(super) fn leave_if_removed(&mut self) {
-        let is_removed = self.joined.index > 0
-            && self.installing.is_none()
-            && !conf::has_member(&self.conf, self.config.node);
-        if is_removed && !self.group.is_added_after(self.joined.place()) {
-            self.leave();
+    /// The spine knows.
+    pub(super) fn is_settled_known(&self) -> bool {
+        let members = self.holders.members.as_ref();
+        members.is_none_or(|members| members.settled == members.changes)
+    }
+
+    /// A change takes effect here.
+    pub(super) fn join_conf(&mut self, conf: ConfState) {
+        let before = std::mem::replace(&mut self.holders.conf, conf);
+        if self.role.part == Part::Leader {
+            let before = [before.voters, before.learners, before.voters_outgoing].concat();
+            self.holders.gone.extend(before.into_iter().map(NodeId));
+            let now = &self.holders.conf;
+            self.holders.gone.retain(|node| !conf::has_member(now, *node));
         }
+        self.holders.changed_at = self.joined.index;
+        self.holders.is_settled = false;
+    }
+
+    /// It is stored with the task before.
+    pub(super) fn on_conf_joined(&mut self) {
+        let conf = self.holders.conf.clone();
+        self.out.push(Effect::Replicas(self.joined.place(), conf));
+        self.look_whether_removed();
+    }
+
+    /// A leader that has joined a change has those who vote from then on acknowledge an entry after
+    /// it: with that they have written down that the change is committed.
+    pub(super) fn settle_members(&mut self) {
+        let changed_at = self.holders.changed_at;
+        let is_due = !self.holders.is_settled && self.holders.settling != changed_at;
+        if is_due && self.is_serving() && self.group.transferee().is_none() {
+            self.refusal = None;
+            let entry = RangeEntry { settles: changed_at, ..RangeEntry::default() };
+            self.drive(group::Input::Propose(vec![entry.encode_to_vec().into()]));
+            if self.refusal.take().is_none() {
+                self.holders.settling = changed_at;
+            }
+        }
+    }
+
+    pub(super) fn join_settled(&mut self, settles: u64) {
+        if settles == 0 || settles != self.holders.changed_at {
+            return;
+        }
+        self.holders.is_settled = true;
+        let gone: Vec<NodeId> = std::mem::take(&mut self.holders.gone).into_iter().collect();
+        if !gone.is_empty() {
+            self.out.push(Effect::Gone(self.joined.place(), gone));
+        }
+    }
+
+    /// Nothing that comes after a removal is this node's, unless it was added again: it may find that
+    /// in its log. What it has vouched for since counts, so it goes on.
+    pub(super) fn look_whether_removed(&mut self) {
+        let is_outside = self.joined.index > 0
+            && self.installing.is_none()
+            && !conf::has_member(&self.holders.conf, self.config.node)
+            && !self.group.is_added_after(self.joined.place());
+        if is_outside && !self.holders.is_outside {
+            self.drop_tickets();
+            self.out.push(Effect::Outside);
+        }
+        self.holders.is_outside = is_outside;
     }
 
     /// Nobody sends a removed node the entry that says so, or that it is committed. What it has
-    /// vouched for is needed by nobody: whoever is elected after the change, under the membership
-    /// before or after it, needs the vote of another who has it, as a replica without state gives
-    /// none.
+    /// vouched for is needed by nobody: those who vote without it know that they do.
     pub(super) fn on_removed_at(&mut self, place: group::Position) {
         // A replica that has come past it knows its membership itself.
         let is_behind = self.joined.index < place.index && self.installing.is_none();
-        if is_behind && !self.group.is_added_after(place) {
-            self.leave();
+        if is_behind
+            && !self.group.is_added_after(place)
+            && !std::mem::replace(&mut self.holders.has_left, true)
+        {
+            self.drop_tickets();
+            self.out.push(Effect::Removed);
         }
     }
 
@@ -231,14 +335,6 @@ impl Replica {
             return;
         }
         self.drive(group::Input::Message(message));
-    }
-
-    fn leave(&mut self) {
-        if std::mem::replace(&mut self.is_removed, true) {
-            return;
-        }
-        self.drop_tickets();
-        self.out.push(Effect::Removed);
     }
 
     /// What waits for tickets has no effect, or was not tried yet.
@@ -296,6 +392,6 @@ impl Replica {
 
     /// Whether this node is known to be no member any more.
     pub fn is_removed(&self) -> bool {
-        self.is_removed
+        self.holders.is_outside || self.holders.has_left
     }
 }

@@ -7,7 +7,7 @@ use std::mem;
 
 use crate::GroupId;
 use crate::command::RequestId;
-use crate::group::Part;
+use crate::group::{self, Part};
 use crate::proto::Span;
 use crate::proto::internal::{ConfState, Lock, Merge, Resolve};
 use crate::range::lock;
@@ -112,7 +112,15 @@ impl Replica {
         }
         self.drop_tickets();
         assert!(self.writes.is_empty(), "nothing is written to a range that has ceased");
-        self.out.push(Effect::Retired);
+        self.tell_retired();
+    }
+
+    /// The log is durable to its end: nothing more will be heard of this machine's appends, which
+    /// another machine of this range on this node could take for its own.
+    fn tell_retired(&mut self) {
+        if self.group.is_all_persisted() {
+            self.out.push(Effect::Retired);
+        }
     }
 
     /// What comes late.
@@ -121,7 +129,12 @@ impl Replica {
             Input::Submit(to, command) => self.out.push(Effect::Unproposed(to, command)),
             Input::Prepare(id, _) => self.out.push(Effect::PrepareFailed(id)),
             // It may have been lost.
-            Input::Retire => self.out.push(Effect::Retired),
+            Input::Retire => self.tell_retired(),
+            Input::Persisted(token) => {
+                // What waited for it is wanted by nobody.
+                self.group.step(group::Input::Persisted { token }, &mut Vec::new());
+                self.tell_retired();
+            }
             _ => {}
         }
     }

@@ -41,6 +41,7 @@ pub use member::Members;
 
 use commit::Staged;
 use member::{CatchUp, Holders};
+use report::Reported;
 use write::{Holder, Proposed, Waiting};
 
 /// What bounds the machine. Full means a clear refusal.
@@ -160,8 +161,8 @@ pub enum Input {
     /// The range was merged away, and the range that has its keys now has taken them over on this
     /// node. Followed by `Retired`.
     Retire,
-    /// The change of membership at this place of the range's log took effect and left this node
-    /// without a part, as another replica has said (`Replicas`). May come late and more than once.
+    /// At this place of the range's log this node has no part any more, and whoever votes knows, as
+    /// another replica has said (`Gone`, or its stored state). May come late and more than once.
     RemovedAt(group::Position),
 }
 
@@ -187,8 +188,8 @@ pub enum Effect {
     /// A change of the membership, at this place of the range's log, has taken effect: from here on
     /// it is this one, and is stored with the task before.
     Replicas(group::Position, ConfState),
-    /// A leader's change of membership took effect at this place of the log, and left these nodes
-    /// without a part: they are to hear of it, as nobody sends them the entry.
+    /// A leader's change of membership has left these nodes without a part, and nobody needs them at
+    /// this place of the log: they are to hear of it, as nobody sends them the entry.
     Gone(group::Position, Vec<NodeId>),
     /// `ChangeReplicas` was refused and has no effect.
     ReplicasRefused(Refusal),
@@ -197,6 +198,9 @@ pub enum Effect {
     /// vote, which outlive it. A log that is found without a row of its range in the store is
     /// dropped likewise.
     Removed,
+    /// As far as this replica knows, it has no part in the range any more. Those who have may need it
+    /// still: find out (`RemovedAt`).
+    Outside,
     /// The range is no more on this node, and its row in the store has gone with the task of another
     /// range. Whoever waited here was handed back. Once nothing more comes here, drop the machine,
     /// and when the store is durable, all of its log.
@@ -289,8 +293,6 @@ pub struct Replica {
     committed: u64,
     /// Where the join stands: everything up to here was handed to the store.
     joined: Position,
-    /// What is stored with it.
-    conf: ConfState,
     applied: Position,
     flushed: Flushed,
     /// Committed entries that are not joined yet.
@@ -327,7 +329,7 @@ pub struct Replica {
     noting: u64,
     note_due: Option<Time>,
     /// The newest report, and when it is due again.
-    reported: (u64, u64, usize),
+    reported: Reported,
     report_due: Option<Time>,
     /// When the spine's numbers are asked for again.
     numbers_due: Option<Time>,
@@ -336,7 +338,6 @@ pub struct Replica {
     installing: Option<SnapshotMark>,
     catch_up: CatchUp,
     catch_ups_count: u64,
-    is_removed: bool,
     /// It has no state, and never had an entry either: it has vouched for nothing.
     is_new: bool,
     /// Its keys are another range's here.
@@ -381,7 +382,8 @@ impl Replica {
         recovered: group::Recovered,
         chance: Box<dyn group::Chance + Send>,
     ) -> Result<Self, group::Error> {
-        let Stored { position, noted, conf, prepared, span, generation } = stored;
+        let holders = Holders::new(&stored);
+        let Stored { position, noted, prepared, span, generation, .. } = stored;
         let prepared = txn::from_stored(prepared, now);
         let group = Group::new(config.group.clone(), recovered, chance)?;
         Ok(Self {
@@ -395,7 +397,6 @@ impl Replica {
             numbering: Numbering::new(position.seq, noted),
             committed: position.seq,
             joined: position,
-            conf,
             applied: position,
             flushed: Flushed::new(position.index),
             staged: VecDeque::new(),
@@ -419,17 +420,16 @@ impl Replica {
             tickets_count: 0,
             noting: noted,
             note_due: None,
-            reported: (0, 0, 0),
+            reported: Reported::default(),
             report_due: None,
             numbers_due: None,
             installing: None,
             catch_up: CatchUp::Wanted,
             catch_ups_count: 0,
-            is_removed: false,
             is_new: false,
             is_retired: false,
             finish_due: None,
-            holders: Holders::default(),
+            holders,
             out: Vec::new(),
             group_out: Vec::new(),
         })
@@ -466,7 +466,7 @@ impl Replica {
             Input::TicketFailed(n, error) => self.fail_ticket(n, error),
             Input::Applied(position) => self.on_applied(position, view)?,
             Input::Flushed(index) => self.on_flushed(index),
-            Input::SnapshotReceived(..) if self.is_removed => {
+            Input::SnapshotReceived(..) if self.holders.has_left => {
                 self.out.push(Effect::SnapshotRefused(Ignored::Stale));
             }
             Input::SnapshotReceived(message, mark) => {
@@ -579,7 +579,7 @@ impl Replica {
         if self.is_serving() && self.group.transferee().is_none() {
             self.unpark(view)?;
         }
-        self.leave_if_removed();
+        self.look_whether_removed();
         self.ask_to_catch_up();
         self.tick_reports();
         self.follow_members();
@@ -595,6 +595,7 @@ impl Replica {
         self.tell_members_locked();
         self.propose_gathered(view)?;
         self.propose_notes();
+        self.settle_members();
         self.report();
         self.finish_catch_up();
         Ok(())

@@ -10,14 +10,35 @@ use crate::range::replica::{Effect, Replica};
 use crate::range::run;
 use crate::spine::txns;
 
+/// What a leader has reported last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reported {
+    upto: u64,
+    noted: u64,
+    resolved_count: usize,
+    settled: u64,
+}
+
 impl Replica {
+    fn what_to_report(&self) -> Reported {
+        Reported {
+            upto: self.committed,
+            noted: self.numbering.noted(),
+            resolved_count: self.resolved.len(),
+            settled: self.settled_changes(),
+        }
+    }
+
     /// Reports what is committed and not known to be numbered. Only what consensus has handed out
     /// as committed is ever named (I2).
     pub(super) fn report(&mut self) {
         if self.role.part != Part::Leader {
             return;
         }
-        let what = (self.committed, self.numbering.noted(), self.resolved.len());
+        let what = self.what_to_report();
+        if what.settled == 0 {
+            self.reported.settled = 0;
+        }
         if what == self.reported {
             return;
         }
@@ -25,7 +46,7 @@ impl Replica {
     }
 
     fn send_report(&mut self) {
-        self.reported = (self.committed, self.numbering.noted(), self.resolved.len());
+        self.reported = self.what_to_report();
         self.report_due = Some(self.now + self.config.report_again_after);
         let mut predicates = Vec::new();
         for staged in &self.staged {
@@ -33,10 +54,10 @@ impl Replica {
                 predicates.extend(predicate(seq, write));
             }
         }
-        let (upto, noted, _) = self.reported;
+        let Reported { upto, noted, settled, .. } = self.reported;
         let resolved = self.resolved.iter().map(|id| txns::to_proto(*id)).collect();
         let range = self.config.range.0;
-        self.out.push(Effect::Report(Ref { range, upto, predicates, noted, resolved }));
+        self.out.push(Effect::Report(Ref { range, upto, predicates, noted, resolved, settled }));
     }
 
     pub(super) fn tick_reports(&mut self) {
@@ -44,8 +65,9 @@ impl Replica {
         let is_due = self.report_due.is_some_and(|due| due <= self.now);
         if is_due {
             let is_numbered = self.staged.is_empty() && self.resolved.is_empty();
+            let is_settled = self.is_settled_known();
             self.report_due = None;
-            if !is_numbered && self.role.part == Part::Leader {
+            if !(is_numbered && is_settled) && self.role.part == Part::Leader {
                 self.send_report();
             }
         }

@@ -36,7 +36,8 @@ impl Replica {
             && self.preparing.is_empty()
             && self.prepared.is_empty()
             && self.resolved.is_empty();
+        let is_settled = self.holders.is_settled && self.is_settled_known();
         let is_told = self.report_due.is_none() && self.note_due.is_none();
-        is_written && is_resolved && is_told && self.has_wanted_members()
+        is_written && is_resolved && is_told && is_settled && self.has_wanted_members()
     }
 }

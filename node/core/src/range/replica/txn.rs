@@ -185,7 +185,7 @@ impl Replica {
         );
         let end = self.span.end.replace(start.clone());
         self.generation += 1;
-        let stored = Stored::first(self.conf.clone(), Span { start, end });
+        let stored = Stored::first(self.holders.conf.clone(), Span { start, end });
         (GroupId(split.child), stored)
     }
 

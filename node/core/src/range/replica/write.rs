@@ -229,6 +229,7 @@ impl Replica {
                 notes: self.take_notes(),
                 prepares: std::mem::take(&mut self.prepares),
                 resolves: std::mem::take(&mut self.resolves),
+                settles: 0,
             };
             self.writes_bytes = 0;
             self.refusal = None;

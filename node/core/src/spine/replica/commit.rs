@@ -204,8 +204,11 @@ impl Replica {
         }
         let body = record.body.expect("an empty record is not proposed");
         let body = match body {
-            Body::Refs(_) => {
+            Body::Refs(refs) => {
                 self.on_assigned(verdict, &mut folded.task);
+                for reference in refs.refs.iter().filter(|reference| reference.settled > 0) {
+                    self.tell_members_of(GroupId(reference.range));
+                }
                 return None;
             }
             Body::TxnCommit(commit) => return self.on_decided(id, commit, &verdict, folded),

@@ -38,6 +38,8 @@ pub(super) struct Here {
     is_searched: bool,
     /// Those that have no part in their range any more, until they are gone.
     leaving: BTreeSet<GroupId>,
+    /// Those that seem to have none.
+    outside: BTreeSet<GroupId>,
     /// Those that were begun without a state.
     begun: BTreeSet<GroupId>,
 }
@@ -49,6 +51,7 @@ impl Here {
             known.range == reference.range
                 && known.upto <= reference.upto
                 && known.noted <= reference.noted
+                && known.settled <= reference.settled
                 && known.resolved.iter().all(|id| reference.resolved.contains(id))
         };
         self.reports.retain(|known| !is_older(known));
@@ -68,6 +71,15 @@ impl Here {
     /// Replicas that are here, as far as is known.
     pub(super) fn found(&self) -> &BTreeSet<GroupId> {
         &self.found
+    }
+
+    /// Whether a replica seems to have no part in its range.
+    pub(super) fn is_outside(&self, range: GroupId) -> bool {
+        self.outside.contains(&range)
+    }
+
+    pub(super) fn is_inside(&mut self, range: GroupId) {
+        self.outside.remove(&range);
     }
 
     /// Whether a replica of a range has said anything and has not ended.
@@ -164,10 +176,14 @@ impl Replica {
                 self.ranges.roles.remove(&range);
                 self.ranges.found.remove(&range);
                 self.ranges.begun.remove(&range);
+                self.ranges.outside.remove(&range);
                 self.ranges.reports.retain(|report| report.range != range.0);
                 self.is_unpark_due = true;
                 let keeps_votes = self.ranges.leaving.remove(&range);
                 self.out.push(Effect::End { range, keeps_votes });
+            }
+            Tell::Outside => {
+                self.ranges.outside.insert(range);
             }
             Tell::Removed => {
                 self.ranges.leaving.insert(range);
@@ -220,9 +236,10 @@ impl Replica {
         let mut absent = Vec::new();
         for range in missing {
             let Some(known) = self.state.ranges().get(range) else { continue };
-            // A parent that has nothing yet may be sent a state from before the cut.
-            let has_parent =
-                known.parent == GroupId::SPINE || Stored::load(view, known.parent)?.is_some();
+            // A parent that is to be here and has nothing yet may be sent a state from before the cut.
+            let has_parent = known.parent == GroupId::SPINE
+                || !self.is_here(known.parent) && !self.ranges.found.contains(&known.parent)
+                || Stored::load(view, known.parent)?.is_some();
             // A replica here that lags still has the keys: the range that has them now begins when
             // that replica comes so far, and not before, as the older writes are in its log. It may
             // be of a range that has ceased, and is not taken over here yet.

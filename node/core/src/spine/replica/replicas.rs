@@ -91,7 +91,8 @@ impl Replica {
         }
         let conf = ConfState { voters, learners, ..ConfState::default() };
         let (removed, since) = (self.state.removed().clone(), known.since.clone());
-        Some(Members { conf, removed, since })
+        let (changes, settled) = (known.changes, known.settled);
+        Some(Members { conf, removed, changes, settled, since })
     }
 
     pub(super) fn tell_members_of(&mut self, range: GroupId) {
@@ -125,7 +126,9 @@ impl Replica {
     /// What a leader said may have been lost: those that this node is not to hold are asked for.
     pub(super) fn ask_whether_left(&mut self) {
         let is_unwanted = |range: &GroupId| {
-            self.state.ranges().get(*range).is_some_and(|it| !it.replicas.contains(&self.node()))
+            let known = self.state.ranges().get(*range);
+            known.is_some_and(|it| !it.replicas.contains(&self.node()))
+                || known.is_some() && self.ranges.is_outside(*range)
         };
         let unwanted: Vec<GroupId> =
             self.ranges.found().iter().copied().filter(is_unwanted).collect();
@@ -143,6 +146,8 @@ impl Replica {
         if index > 0 && !group::conf::has_member(&conf, self.node()) {
             let place = group::Position { index, term };
             self.tell(range, Input::RemovedAt(place));
+        } else {
+            self.ranges.is_inside(range);
         }
     }
 }

@@ -396,7 +396,13 @@ impl World {
                 self.see("membership changed");
             }
             Effect::WantFinish(..) | Effect::Retired => unreachable!("no ranges are merged"),
-            Effect::Gone(..) => self.see("gone"),
+            Effect::Gone(place, nodes) => {
+                self.see("gone");
+                for node in nodes {
+                    self.step(node.0, range, Input::RemovedAt(place));
+                }
+            }
+            Effect::Outside => {}
             Effect::ReplicasRefused(_) => self.see("change refused"),
             Effect::Removed => self.remove_replica(id, range),
             Effect::Ignored(_, _, reason) => {
