@@ -114,6 +114,9 @@ pub struct Stage {
     transfers: VecDeque<(u64, Transfer)>,
     /// Ranges whose replica here has ended before it was shown, and that own keys in what is shown.
     gone: BTreeSet<GroupId>,
+    /// Keys that were removed from the store, as the node holds them no more. What is shown may be of a
+    /// time at which they belonged to a range that is here.
+    vanished: Vec<Span>,
     /// The spine's position in the store.
     position: Position,
     /// Applied, and not shown yet.
@@ -166,6 +169,7 @@ impl Stage {
             reach,
             transfers,
             gone: BTreeSet::new(),
+            vanished: Vec::new(),
             position,
             ahead,
             absent: BTreeSet::new(),
@@ -239,6 +243,8 @@ impl Stage {
         self.frontier.set_stored(range, &stored);
         self.absent.remove(&range);
         self.left.remove(&range);
+        let vanished = std::mem::take(&mut self.vanished);
+        self.vanished = vanished.iter().flat_map(|span| span.without(&stored.span)).collect();
         if let Some(known) = state.ranges().get(range) {
             self.look_at_end(range, known, &stored);
         }
@@ -351,6 +357,9 @@ impl Stage {
             let owners: BTreeSet<GroupId> = self.reach.owners.ranges().collect();
             self.gone.retain(|range| owners.contains(range));
             lacking.extend(&self.gone);
+        }
+        for span in &self.vanished {
+            lacking.extend(self.reach.owners.of(span));
         }
         self.reach.shown = shown;
         self.reach.lacking = lacking;
@@ -468,6 +477,7 @@ impl Stage {
                 Work::Leave(range) => {
                     if let Some(stored) = Stored::load_latest(view, &writes.batch, range)? {
                         stored::leave(range, &stored.span, &mut writes.batch);
+                        self.vanished.push(stored.span.clone());
                         applied.left.push((range, stored.span));
                     }
                     self.forget(range);

@@ -87,6 +87,16 @@ impl Span {
         self.contains(lowest) && other.contains(lowest)
     }
 
+    /// What of this span is not in another: what is before it, and what is after it.
+    pub fn without(&self, other: &Span) -> Vec<Span> {
+        if !self.overlaps(other) {
+            return vec![self.clone()];
+        }
+        let before = Span { start: self.start.clone(), end: Some(other.start.clone()) };
+        let after = other.end.clone().map(|start| Span { start, end: self.end.clone() });
+        [Some(before), after].into_iter().flatten().filter(|span| !span.is_empty()).collect()
+    }
+
     /// The key, if the span holds exactly one.
     pub fn single_key(&self) -> Option<&[u8]> {
         let (zero, head) = self.end.as_ref()?.split_last()?;

@@ -97,6 +97,20 @@ fn is_empty_means_that_no_key_is_in() {
 }
 
 #[test]
+fn without_leaves_the_keys_that_are_not_in_the_other() {
+    let keys = keys();
+    for (one, other) in spans().iter().flat_map(|one| spans().into_iter().map(move |it| (one, it))) {
+        let left = one.without(&other);
+        for key in &keys {
+            let count = left.iter().filter(|span| span.contains(key)).count();
+            let is_wanted = one.contains(key) && !other.contains(key);
+            assert_eq!(count, usize::from(is_wanted), "{one:?} without {other:?}, {key:?}");
+        }
+        assert!(left.iter().all(|span| !span.is_empty()));
+    }
+}
+
+#[test]
 fn overlaps_means_that_a_key_is_in_both() {
     let keys = keys();
     // One bit for each key of the universe.

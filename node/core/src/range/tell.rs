@@ -32,8 +32,8 @@ pub enum Tell {
     WantFinish(GroupId, u64),
     /// See `Effect::Retired`.
     Retired,
-    /// See `Effect::Removed`.
-    Removed,
+    /// See `Effect::Removed`; the change of members that had brought it.
+    Removed(u64),
     /// See `Effect::Outside`.
     Outside,
     /// See `Effect::Gone`.
@@ -59,7 +59,7 @@ impl Tell {
             Effect::Role(role) => Self::Role(role),
             Effect::WantFinish(range, index) => Self::WantFinish(range, index),
             Effect::Retired => Self::Retired,
-            Effect::Removed => Self::Removed,
+            Effect::Removed => Self::Removed(replica.since()),
             Effect::Outside => Self::Outside,
             Effect::Gone(place, nodes) => Self::Gone(place, nodes),
             effect => return Err(effect),

@@ -60,6 +60,15 @@ impl Owners {
         self.by_start.values().copied()
     }
 
+    /// Who owns keys of a span.
+    pub fn of(&self, span: &Span) -> Vec<GroupId> {
+        let first = self.first_piece(span).0;
+        let after_start = (Bound::Excluded(&span.start[..]), Bound::Unbounded);
+        let rest = self.by_start.range::<[u8], _>(after_start);
+        let rest = rest.take_while(|(start, _)| span.contains(start)).map(|(_, owner)| *owner);
+        [first].into_iter().chain(rest).collect()
+    }
+
     /// Every owner with its keys, in the order of the keys; range 0 may have several pieces.
     pub fn pieces(&self) -> Vec<(GroupId, Span)> {
         let ends = self.by_start.keys().skip(1).cloned().map(Some).chain([None]);

@@ -350,7 +350,7 @@ impl Replica {
     }
 
     /// The change of members that brought this replica.
-    pub(super) fn since(&self) -> u64 {
+    pub fn since(&self) -> u64 {
         let members = self.holders.members.as_ref();
         members.and_then(|members| members.since.get(&self.config.node)).copied().unwrap_or(0)
     }

@@ -577,6 +577,7 @@ impl Replica {
         self.tick_txns();
         self.tick_asks();
         self.tick_gathers();
+        self.leave_ranges();
         if self.is_look_due() {
             self.look_for_absent(view)?;
             self.look_for_left_behind(view)?;

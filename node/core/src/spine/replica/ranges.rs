@@ -24,6 +24,14 @@ const REFS_UNDER_WAY_MAX: usize = 2;
 /// How long one holder of a range that is not here is taken for the one who knows its leader.
 const GUESS_AGAIN_AFTER: Length = Length::from_ms(200);
 
+/// A replica that has no part in its range any more.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    /// The change of members that had brought it.
+    pub(super) since: u64,
+    pub(super) is_told: bool,
+}
+
 /// The replicas of other ranges on this node.
 #[derive(Debug, Default)]
 pub(super) struct Here {
@@ -37,7 +45,7 @@ pub(super) struct Here {
     /// The store was searched for them since this machine began.
     is_searched: bool,
     /// Those that have no part in their range any more, until they are gone.
-    leaving: BTreeSet<GroupId>,
+    leaving: BTreeMap<GroupId, Leaving>,
     /// Those that seem to have none.
     outside: BTreeSet<GroupId>,
     /// Those that were begun without a state.
@@ -66,6 +74,10 @@ impl Here {
 
     fn leads(&self, range: GroupId) -> bool {
         self.roles.get(&range).is_some_and(|role| role.part == Part::Leader)
+    }
+
+    pub(super) fn leaving(&mut self) -> &mut BTreeMap<GroupId, Leaving> {
+        &mut self.leaving
     }
 
     /// Replicas that are here, as far as is known.
@@ -179,15 +191,15 @@ impl Replica {
                 self.ranges.outside.remove(&range);
                 self.ranges.reports.retain(|report| report.range != range.0);
                 self.is_unpark_due = true;
-                let keeps_votes = self.ranges.leaving.remove(&range);
+                let keeps_votes = self.ranges.leaving.remove(&range).is_some();
                 self.out.push(Effect::End { range, keeps_votes });
             }
             Tell::Outside => {
                 self.ranges.outside.insert(range);
             }
-            Tell::Removed => {
-                self.ranges.leaving.insert(range);
-                self.out.push(Effect::Leave(range));
+            Tell::Removed(since) => {
+                self.ranges.leaving.insert(range, Leaving { since, is_told: false });
+                self.leave_ranges();
             }
             Tell::Gone(place, nodes) => self.tell_gone(range, place, nodes),
             Tell::Role(role) => {

@@ -139,6 +139,25 @@ impl Replica {
         }
     }
 
+    /// Keys may be removed once this node's state of the spine has come to where they were given to
+    /// others: before, it could take them for those of a range that is here.
+    pub(super) fn leave_ranges(&mut self) {
+        let (node, table) = (self.node(), self.state.ranges());
+        for (range, leaving) in self.ranges.leaving().iter_mut().filter(|(_, it)| !it.is_told) {
+            let is_left = match table.get(*range) {
+                Some(known) => {
+                    let since = known.since.get(&node).copied().unwrap_or(0);
+                    !known.replicas.contains(&node) || since > leaving.since
+                }
+                None => self.state.has_ceased(*range),
+            };
+            if is_left {
+                leaving.is_told = true;
+                self.out.push(Effect::Leave(*range));
+            }
+        }
+    }
+
     /// Who holds a range, as one of them says.
     pub(super) fn on_members_told(&mut self, range: GroupId, mark: Option<SnapshotMark>) {
         let Some(SnapshotMark { index, term, conf }) = mark else { return };
