@@ -246,7 +246,7 @@ impl World {
             Effect::Removed => self.on_removed(id),
             Effect::Status(status) => self.on_status(id, status),
             Effect::Range(range, input) => self.mail(id, range, input),
-            Effect::Begin(range) => self.begin_empty(id, range),
+            Effect::Begin { range, since } => self.begin_empty(id, range, since),
             Effect::Drop(range) => {
                 self.see("merged range left behind");
                 self.work(id, Job::Apply(Work::Drop(range)));

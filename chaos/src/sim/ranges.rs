@@ -182,7 +182,10 @@ impl World {
     }
 
     /// A replica that has nothing, of which somebody else will send a snapshot.
-    pub(super) fn begin_empty(&mut self, id: u64, range: GroupId) {
+    pub(super) fn begin_empty(&mut self, id: u64, range: GroupId, since: u64) {
+        let mut batch = Batch::default();
+        stored::set_since(range, since, &mut batch);
+        self.nodes.get_mut(&id).expect("it is up").store.apply(batch);
         self.see("empty replica begun");
         self.say(|| format!("node {id} begins range {range} without a state"));
         let log = self.nodes[&id].log.recovered(range);
@@ -207,7 +210,9 @@ impl World {
             ..group::Config::new(NodeId(id), range)
         };
         let retention = plan.limits.retention;
+        let since = stored::since(&self.nodes[&id].store.view, range);
         let config = Config {
+            since: since.map_err(|error| error.to_string())?,
             node: NodeId(id),
             range,
             group,

@@ -66,9 +66,9 @@ impl SpineActor {
             Effect::Removed => self.on_removed(),
             Effect::Status(status) => self.publish_status(status),
             Effect::Range(range, input) => self.mail(range, input),
-            Effect::Begin(range) => {
+            Effect::Begin { range, since } => {
                 let actor = self.address.clone().expect("an actor that was started has one");
-                self.begin_empty(range, &actor);
+                self.begin_empty(range, since, &actor);
             }
             Effect::Drop(range) => {
                 tracing::info!(%range, "a replica of a range is of no use: it was merged");

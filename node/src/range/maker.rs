@@ -8,8 +8,9 @@ use std::time::Instant;
 use actix::prelude::*;
 use flotilla_core::group::{self, Chance, Recovered};
 use flotilla_core::range::replica::{Config, Limits, Replica};
-use flotilla_core::range::stored::Stored;
+use flotilla_core::range::stored::{self, Stored};
 use flotilla_core::time::{Length, Time};
+use flotilla_core::view::Batch;
 use flotilla_core::{GroupId, spine};
 
 use super::{ApplyMessage, Meters, Outbox, Place, RangeActor, Ranges, SpineActor, from_wal};
@@ -63,7 +64,15 @@ impl Maker {
     ///
     /// # Errors
     /// The log is damaged.
-    pub fn empty(&self, range: GroupId, actor: &Addr<SpineActor>) -> anyhow::Result<()> {
+    pub fn empty(
+        &self,
+        range: GroupId,
+        since: u64,
+        actor: &Addr<SpineActor>,
+    ) -> anyhow::Result<()> {
+        let mut batch = Batch::default();
+        stored::set_since(range, since, &mut batch);
+        self.store.apply(&batch)?;
         let log = self.take_log(range).unwrap_or_default();
         let recovered = from_wal(log).map_err(anyhow::Error::msg)?;
         self.make(range, None, recovered, actor)
@@ -90,6 +99,7 @@ impl Maker {
         let config = Config {
             node: spine.node,
             range,
+            since: stored::since(&self.store, range)?,
             group: group::Config {
                 group: range,
                 sleep_after_ticks: spine.group.election_ticks,

@@ -315,8 +315,8 @@ impl SpineActor {
     }
 
     /// The leader of a range will send a snapshot of it.
-    fn begin_empty(&mut self, range: GroupId, actor: &Addr<Self>) {
-        if let Err(error) = self.parts.maker.empty(range, actor) {
+    fn begin_empty(&mut self, range: GroupId, since: u64, actor: &Addr<Self>) {
+        if let Err(error) = self.parts.maker.empty(range, since, actor) {
             fatal(&error.to_string());
         }
         tracing::info!(%range, "a replica of a range begins without a state");

@@ -99,7 +99,8 @@ fn is_empty_means_that_no_key_is_in() {
 #[test]
 fn without_leaves_the_keys_that_are_not_in_the_other() {
     let keys = keys();
-    for (one, other) in spans().iter().flat_map(|one| spans().into_iter().map(move |it| (one, it))) {
+    for (one, other) in spans().iter().flat_map(|one| spans().into_iter().map(move |it| (one, it)))
+    {
         let left = one.without(&other);
         for key in &keys {
             let count = left.iter().filter(|span| span.contains(key)).count();

@@ -21,6 +21,8 @@ const ENDED: [u8; 2] = [NODE_LOCAL, b'e'];
 /// First bytes of a Meta key, local to the node, of a range that this node holds no more, and of whose
 /// keys some are still here; the value is their span.
 const LEFT: [u8; 2] = [NODE_LOCAL, b'f'];
+/// First bytes of a Meta key, local to the node, that says since when a range is here.
+const SINCE: [u8; 2] = [NODE_LOCAL, b'g'];
 
 /// Where the state of a range stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -172,6 +174,7 @@ pub fn ended_ids(view: &dyn View) -> Result<Vec<GroupId>, ViewError> {
 /// The range ends: another has its keys with this batch.
 pub fn end(range: GroupId, batch: &mut Batch) {
     batch.delete(Column::Meta, key(range));
+    set_since(range, 0, batch);
     batch.put(Column::Meta, key_after(&ENDED, range), Bytes::new());
 }
 
@@ -180,9 +183,31 @@ pub fn forget_ended(range: GroupId, batch: &mut Batch) {
     batch.delete(Column::Meta, key_after(&ENDED, range));
 }
 
+/// Which change of members brought the replica that is here (`spine::ranges::Range::since`); 0 if it
+/// was here from the beginning.
+///
+/// # Errors
+/// The store cannot be read, or the row is damaged.
+pub fn since(view: &dyn View, range: GroupId) -> Result<u64, ViewError> {
+    let Some(value) = view.get(Column::Meta, &key_after(&SINCE, range))? else { return Ok(0) };
+    let value = value[..].try_into();
+    value.map(u64::from_be_bytes).map_err(|_| ViewError(format!("row of range {range}: its age")))
+}
+
+/// See `since`.
+pub fn set_since(range: GroupId, since: u64, batch: &mut Batch) {
+    let key = key_after(&SINCE, range);
+    if since == 0 {
+        batch.delete(Column::Meta, key);
+    } else {
+        batch.put(Column::Meta, key, Bytes::copy_from_slice(&since.to_be_bytes()));
+    }
+}
+
 /// The node is to hold the range no more: its row goes with this batch, its keys later.
 pub fn leave(range: GroupId, span: &Span, batch: &mut Batch) {
     batch.delete(Column::Meta, key(range));
+    set_since(range, 0, batch);
     let (start, end) = (span.start.clone(), span.end.clone().unwrap_or_default());
     let left = StoredRange { start, end, ..StoredRange::default() };
     batch.put(Column::Meta, key_after(&LEFT, range), left.encode_to_vec());

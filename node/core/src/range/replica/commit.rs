@@ -264,6 +264,7 @@ impl Replica {
         let mut begun = Vec::new();
         for (child, stored) in children {
             stored.write(child, &mut rows);
+            stored::set_since(child, self.config.since, &mut rows);
             begun.push(child);
         }
         for right in &ended {

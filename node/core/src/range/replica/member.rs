@@ -116,6 +116,7 @@ impl Replica {
 
     pub(super) fn on_members(&mut self, members: Members) {
         self.holders.members = Some(members);
+        self.leave_if_replaced();
         if self.group.is_leader() && !(self.has_wanted_members() && self.is_settled_known()) {
             self.drive(group::Input::Wake);
         }
@@ -294,6 +295,7 @@ impl Replica {
             self.out.push(Effect::Outside);
         }
         self.holders.is_outside = is_outside;
+        self.leave_if_replaced();
     }
 
     /// Nobody sends a removed node the entry that says so, or that it is committed. What it has
@@ -301,10 +303,23 @@ impl Replica {
     pub(super) fn on_removed_at(&mut self, place: group::Position) {
         // A replica that has come past it knows its membership itself.
         let is_behind = self.joined.index < place.index && self.installing.is_none();
-        if is_behind
-            && !self.group.is_added_after(place)
-            && !std::mem::replace(&mut self.holders.has_left, true)
-        {
+        if is_behind && !self.group.is_added_after(place) {
+            self.leave();
+        }
+    }
+
+    /// The node is to hold the range anew: that is decided only when it has no part in it any more, and
+    /// whoever votes knows.
+    fn leave_if_replaced(&mut self) {
+        let members = self.holders.members.as_ref();
+        let wanted = members.and_then(|members| members.since.get(&self.config.node));
+        if wanted.is_some_and(|since| *since > self.config.since) {
+            self.leave();
+        }
+    }
+
+    fn leave(&mut self) {
+        if self.installing.is_none() && !std::mem::replace(&mut self.holders.has_left, true) {
             self.drop_tickets();
             self.out.push(Effect::Removed);
         }
@@ -351,8 +366,7 @@ impl Replica {
 
     /// The change of members that brought this replica.
     pub fn since(&self) -> u64 {
-        let members = self.holders.members.as_ref();
-        members.and_then(|members| members.since.get(&self.config.node)).copied().unwrap_or(0)
+        self.config.since
     }
 
     /// The store is being replaced: what stands in it belongs to nothing until that is done.

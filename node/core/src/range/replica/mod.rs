@@ -85,6 +85,8 @@ pub struct Config {
     pub node: NodeId,
     /// The range.
     pub range: GroupId,
+    /// Which change of members brought this replica; 0 from the beginning.
+    pub since: u64,
     /// Consensus.
     pub group: group::Config,
     /// A report that is not followed by numbers is repeated after this.
@@ -454,6 +456,7 @@ impl Replica {
         }
         match input {
             Input::Tick => self.on_tick(view)?,
+            Input::Message(_) if self.holders.has_left => {}
             Input::Message(message) => self.on_message(message),
             Input::Submit(to, command) => self.on_submit(to, command, view)?,
             Input::Turn => {}
@@ -574,6 +577,9 @@ impl Replica {
     }
 
     fn on_tick(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        if self.holders.has_left {
+            return Ok(());
+        }
         self.drive(group::Input::Tick);
         // A hand-over that came to nothing leaves requests parked.
         if self.is_serving() && self.group.transferee().is_none() {

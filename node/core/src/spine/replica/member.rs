@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 
-use crate::command::Answer;
+use crate::command::{Answer, Command};
 use crate::group::{self, ChangeStep, Refusal};
 use crate::membership::check::{self, HEALTHY_FOR_MS, Reach};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::internal::{self, MemberChange, member_change::Kind, record::Body};
 use crate::spine::apply::{Content, Requester};
 use crate::spine::decisions::DECISION_BYTES_MAX;
-use crate::spine::replica::{Effect, Parcel, Replica};
+use crate::spine::replica::{Effect, Parcel, Proposed, Replica};
 use crate::spine::state::Member;
 use crate::time::{Length, Time};
 use crate::view::{View, ViewError};
@@ -56,6 +56,14 @@ impl Replica {
         id: NodeId,
         view: &dyn View,
     ) -> Result<(), ViewError> {
+        let is_of_replicas = |proposed: &Proposed| {
+            matches!(proposed.content, Some(Content::Done(Answer::Replicas(_))))
+        };
+        if self.proposed.values().any(is_of_replicas) {
+            let request = pb::MemberRemoveRequest { id: id.0 };
+            self.parked.push_back((to, Command::MemberRemove(request)));
+            return Ok(());
+        }
         let checked = check::check_remove(&self.state, self.config.policy, &self.reach(), id);
         if let Err(error) = checked {
             self.reply(to, Err(error));

@@ -206,7 +206,13 @@ pub enum Effect {
     Range(GroupId, range::replica::Input),
     /// This node is to hold a replica of a range and has nothing of it: begin one without a state,
     /// for the leader to fill.
-    Begin(GroupId),
+    Begin {
+        /// Which.
+        range: GroupId,
+        /// The change of members that brings it (`range::replica::Config::since`). To be kept in the
+        /// store (`stored::set_since`) before anything of the replica is.
+        since: u64,
+    },
     /// The replica of a range that was merged away is of no use here, as nobody will take it over: end
     /// it.
     Drop(GroupId),

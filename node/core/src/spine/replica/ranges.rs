@@ -263,7 +263,9 @@ impl Replica {
         for range in absent {
             self.ranges.found.insert(range);
             self.ranges.begun.insert(range);
-            self.out.push(Effect::Begin(range));
+            let known = self.state.ranges().get(range);
+            let since = known.and_then(|it| it.since.get(&self.config.node)).copied().unwrap_or(0);
+            self.out.push(Effect::Begin { range, since });
             self.tell_members_of(range);
         }
         Ok(())

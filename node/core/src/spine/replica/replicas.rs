@@ -1,7 +1,7 @@
 //! Who holds which range. The table says who is to; the range's leader gets there by itself; whoever
 //! has no part any more hears of it from the leader or asks, and leaves.
 
-use crate::command::Answer;
+use crate::command::{Answer, Command};
 use crate::group;
 use crate::proto::internal::{
     AskedMembers, ConfState, RangeLeft, Replicas, ReplicasAnswer, ReplicasRequest, ReplicasWanted,
@@ -23,6 +23,11 @@ impl Replica {
         request: ReplicasRequest,
         view: &dyn View,
     ) -> Result<(), ViewError> {
+        if self.change.is_some() {
+            // One after the other: a member that is about to go may be needed for what is added.
+            self.parked.push_back((to, Command::Replicas(request)));
+            return Ok(());
+        }
         match self.check_replicas(&request) {
             Ok(replicas) => {
                 let answer = ReplicasAnswer { nodes: replicas.nodes.clone() };
@@ -38,6 +43,9 @@ impl Replica {
 
     fn check_replicas(&self, request: &ReplicasRequest) -> Result<Replicas, Error> {
         let known = self.state.ranges().get(GroupId(request.range)).ok_or(Error::RangeNotFound)?;
+        if known.former.contains(&NodeId(request.add)) {
+            return Err(Error::ReplicasChanged);
+        }
         let (add, remove) = (NodeId(request.add), NodeId(request.remove));
         let mut nodes = known.replicas.clone();
         if remove != NodeId(0) {

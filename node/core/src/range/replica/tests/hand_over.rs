@@ -30,6 +30,7 @@ impl Chance for Least {
 
 pub(super) fn config(id: u64) -> Config {
     Config {
+        since: 0,
         node: NodeId(id),
         range: RANGE,
         group: group::Config::new(NodeId(id), RANGE),

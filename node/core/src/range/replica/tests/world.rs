@@ -278,6 +278,7 @@ impl World {
             conf: stored.conf.clone(),
         };
         let config = Config {
+            since: 0,
             node: NodeId(id),
             range,
             group: group::Config::new(NodeId(id), range),
