@@ -103,11 +103,10 @@ pub fn check_remove(
     let votes = |node: &&NodeId| voters(state).any(|member| member.id == node.0);
     let is_needed = state.ranges().iter().any(|(_, range)| {
         // While the members change, some may still go by those before.
-        let holders = range.replicas.iter().chain(&range.former).filter(votes);
-        let (voters_count, is_holder) =
-            (holders.clone().count(), holders.clone().any(|node| *node == removed));
-        let is_changing = !range.is_settled() && reach.connected.contains(&removed);
-        is_holder && (is_changing || voters_count - 1 < quorum(voters_count))
+        range.holders_meanwhile().iter().any(|holders| {
+            let voters_count = holders.iter().filter(votes).count();
+            holders.contains(&removed) && voters_count - 1 < quorum(voters_count)
+        })
     });
     if is_needed {
         return Err(Error::RangesNeedMember);

@@ -337,6 +337,17 @@ impl Range {
         self.settled == self.changes
     }
 
+    /// Who may hold it by now: those of the beginning of the change, all who come and go with it, and
+    /// those of its end. All the same if nothing changes.
+    pub fn holders_meanwhile(&self) -> [BTreeSet<NodeId>; 3] {
+        let after: BTreeSet<NodeId> = self.replicas.iter().copied().collect();
+        let is_old = |node: &&NodeId| self.since.get(node).is_none_or(|it| *it <= self.settled);
+        let stay = after.iter().filter(is_old);
+        let before = stay.chain(&self.former).copied().collect();
+        let all = after.union(&self.former).copied().collect();
+        [before, all, after]
+    }
+
     fn settle(&mut self, changes: u64) {
         self.settled = self.settled.max(changes);
         if self.is_settled() {
