@@ -187,11 +187,15 @@ impl Replica {
         let missing = wanted.voters.iter().chain(&wanted.learners).find(|id| !is_in(id));
         let promoted = conf.learners.iter().find(|id| wanted.voters.contains(id) && is_close(**id));
         let do_all_vote = wanted.voters.iter().all(|id| conf.voters.contains(id) && is_close(*id));
-        let unwanted = conf
-            .voters
-            .iter()
-            .chain(&conf.learners)
-            .find(|id| !is_wanted(id) && (do_all_vote || removed.contains(id)));
+        let keeps_quorum = |id: &u64| {
+            let left = conf.voters.iter().filter(|voter| *voter != id);
+            2 * left.clone().filter(|voter| is_close(**voter)).count() > left.count()
+        };
+        // Who is gone for good goes first: it only makes a quorum harder.
+        let may_go = |id: &&u64| !is_wanted(id) && keeps_quorum(id);
+        let all = || conf.voters.iter().chain(&conf.learners);
+        let gone = all().find(|id| may_go(id) && removed.contains(id));
+        let unwanted = gone.or_else(|| all().find(|id| may_go(id) && do_all_vote));
         let me = self.config.node;
         Some(Next::Change(match (missing, promoted, unwanted) {
             (Some(id), ..) => ChangeStep::AddLearner(NodeId(*id)),

@@ -286,7 +286,8 @@ impl Replica {
             return Ok(());
         }
         let mut first_without: Option<(&Bytes, GroupId)> = None;
-        for (range, known) in self.state.ranges().iter().filter(|it| self.is_here(it.0)) {
+        let is_or_was_here = |range| self.is_here(range) || self.ranges.found.contains(&range);
+        for (range, known) in self.state.ranges().iter().filter(|it| is_or_was_here(it.0)) {
             match Stored::load(view, range)? {
                 Some(stored) if stored.generation < known.generation => return Ok(()),
                 Some(_) => {}

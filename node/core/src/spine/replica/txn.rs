@@ -312,8 +312,10 @@ impl Replica {
                 self.txns.input(id, Input::PrepareFailed(range));
             }
             Some(txn_message::Body::Leader(leader)) => {
-                self.hints.insert(range, NodeId(leader));
-                self.txns.input(id, Input::AskAgain(range));
+                self.take_hint(range, from, NodeId(leader));
+                if leader != 0 {
+                    self.txns.input(id, Input::AskAgain(range));
+                }
             }
             None => {}
         }
@@ -330,7 +332,11 @@ impl Replica {
     ) -> Result<(), ViewError> {
         self.txns.wanted_by.insert(id, (from, self.now));
         if range != GroupId::SPINE {
-            self.tell(range, replica::Input::Prepare(id, locks));
+            if self.ranges.is_running(range) {
+                self.tell(range, replica::Input::Prepare(id, locks));
+            } else {
+                self.name_leader(from, range, id);
+            }
             return Ok(());
         }
         let is_waiting = self
@@ -350,6 +356,17 @@ impl Replica {
             return Ok(());
         }
         self.latch_prepare(id, locks, view)
+    }
+
+    /// There is no replica here that could lock anything; somebody thought there was.
+    fn name_leader(&mut self, to: NodeId, range: GroupId, id: RequestId) {
+        if to == self.node() {
+            return;
+        }
+        let leader = self.hints.get(&range).map_or(0, |leader| leader.0);
+        let body = Some(txn_message::Body::Leader(leader));
+        let message = TxnMessage { id: Some(txns::to_proto(id)), range: range.0, body };
+        self.out.push(Effect::Send(to, Parcel::Txn(message)));
     }
 
     /// Whether range 0 owns everything that is to be locked in it; some may have been split off.
