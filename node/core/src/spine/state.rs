@@ -759,10 +759,10 @@ impl State {
         let mut nodes: Vec<NodeId> = wanted.nodes.iter().copied().map(NodeId).collect();
         nodes.sort_unstable();
         nodes.dedup();
-        // Who was left out may be back when everybody knows, and not before: there would be two replicas
-        // of one node.
-        let is_back = nodes.iter().any(|node| known.former.contains(node));
-        if known.changes != wanted.changes || !are_members || nodes.is_empty() || is_back {
+        // One after the other: who was left out may be back when everybody knows, and not before, as
+        // there would be two replicas of one node.
+        let is_late = known.changes != wanted.changes || !known.is_settled();
+        if is_late || !are_members || nodes.is_empty() {
             return Verdict::Rejected(Error::ReplicasChanged);
         }
         self.ranges.set_replicas(id, nodes);

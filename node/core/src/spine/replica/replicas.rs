@@ -43,8 +43,8 @@ impl Replica {
 
     fn check_replicas(&self, request: &ReplicasRequest) -> Result<Replicas, Error> {
         let known = self.state.ranges().get(GroupId(request.range)).ok_or(Error::RangeNotFound)?;
-        if known.former.contains(&NodeId(request.add)) {
-            return Err(Error::ReplicasChanged);
+        if !known.is_settled() {
+            return Err(Error::ReplicasChanging);
         }
         let (add, remove) = (NodeId(request.add), NodeId(request.remove));
         let mut nodes = known.replicas.clone();
