@@ -132,10 +132,7 @@ impl World {
             let Some(running) = &self.nodes[&id].running else {
                 return Some(format!("node {id} is down"));
             };
-            if !running.work.is_empty()
-                || running.is_compacting
-                || running.hub.is_behind() && std::env::var("NOWATCH").is_err()
-            {
+            if !running.work.is_empty() || running.is_compacting || running.hub.is_behind() {
                 return Some(format!("node {id} has work to do"));
             }
             if let Some(left) = self.left_of_ceased(id) {
@@ -168,7 +165,7 @@ impl World {
             let is_behind = is_whole && watching.next <= first.revision;
             is_wanted && (!watching.is_open || is_fresh || is_behind)
         });
-        if let Some(watcher) = behind.filter(|_| std::env::var("NOWATCH").is_err()) {
+        if let Some(watcher) = behind {
             return Some(format!("watcher {watcher} is behind"));
         }
         let running = self.nodes.values().filter_map(|node| node.running.as_ref());
@@ -269,7 +266,7 @@ impl World {
                 ..Limits::default()
             },
             compacts_itself: false,
-            watchers_catch_up: self.is_over && std::env::var("NOWATCH").is_err(),
+            watchers_catch_up: self.is_over,
             lease_time: Some(LeaseTime {
                 stamps_per_second: SECOND,
                 drift_ppm: self.plan.drift_ppm,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 /// Lines kept.
-pub const LINES_MAX: usize = 9400;
+pub const LINES_MAX: usize = 400;
 
 /// The trace of a run.
 #[derive(Clone, Debug)]

@@ -172,6 +172,8 @@ impl Replica {
         match tell {
             Tell::Report(reference) => self.ranges.take(reference),
             Tell::WantNumbers(undecided) => {
+                // A learner that nobody leads tells of no role.
+                self.ranges.found.insert(range);
                 self.tell_members_of(range);
                 self.tell_numbers(range, &undecided);
             }
