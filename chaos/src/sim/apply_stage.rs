@@ -85,7 +85,7 @@ impl World {
         }
         let node = self.nodes.get_mut(&id).expect("a node applies");
         let running = node.running.as_mut().expect("it is up");
-        let before = running.head();
+        let before = running.stage.shown().head;
         let Applied {
             batch,
             spine,
@@ -95,8 +95,10 @@ impl World {
             replies,
             shown,
             reach,
+            published,
             events,
             events_after,
+            ..
         } = match running.stage.run(&node.store.view, works) {
             Ok(applied) => applied,
             Err(error) => {
@@ -104,7 +106,7 @@ impl World {
                 return;
             }
         };
-        let head = running.head();
+        let head = running.stage.shown().head;
         running.position = spine.unwrap_or(running.position);
         running.is_compacting |= head.compact_revision != before.compact_revision;
         if self.mutant == Some(Mutant::AppliedApart) {
@@ -113,19 +115,23 @@ impl World {
             node.store.apply_durably(&apart);
         }
         node.store.apply(batch);
-        self.tell_missed(id, before.revision, events_after);
-        self.tell_evidence(id, &events);
+        if shown.is_some() {
+            self.tell_missed(id, before.revision, events_after);
+            self.tell_evidence(id, &events);
+        }
         if let Some(position) = spine {
             self.check_applied(id, position);
         }
         self.check_shown(id, shown);
-        let published = Published {
-            after: events_after,
-            revision: head.revision,
-            compact_revision: head.compact_revision,
-            events: events.into_iter().map(watch::Event::from).collect(),
-        };
-        self.hub_step(id, watch::Input::Published(published));
+        if let Some(head) = published {
+            let published = Published {
+                after: events_after,
+                revision: head.revision,
+                compact_revision: head.compact_revision,
+                events: events.into_iter().map(watch::Event::from).collect(),
+            };
+            self.hub_step(id, watch::Input::Published(published));
+        }
         let mut remote = Vec::new();
         let mut answered = Vec::new();
         for (to, outcome) in replies {
@@ -163,7 +169,7 @@ impl World {
         }
         node.store.replace(view);
         let running = node.running.as_mut().expect("it is up");
-        let before = running.head();
+        let before = running.stage.shown().head;
         let view = &node.store.view;
         let taken = match group {
             GroupId::SPINE => running.stage.take_over(view).map(|()| Vec::new()),
@@ -176,14 +182,14 @@ impl World {
                 return;
             }
         };
-        let shown = running.stage.shown();
+        let (shown, head) = (running.stage.shown(), running.head());
         running.position = running.stage.position();
         running.is_compacting = shown.head.compact_revision >= 0;
         let position = running.position;
         let published = Published {
-            after: shown.head.revision,
-            revision: shown.head.revision,
-            compact_revision: shown.head.compact_revision,
+            after: head.revision,
+            revision: head.revision,
+            compact_revision: head.compact_revision,
             events: std::sync::Arc::new([]),
         };
         if group == GroupId::SPINE {
@@ -221,7 +227,7 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("a node compacts");
         let running = node.running.as_mut().expect("it is up");
         running.is_compaction_planned = false;
-        let compact_revision = running.head().compact_revision;
+        let compact_revision = running.stage.shown().head.compact_revision;
         match mvcc::compact_slice(&node.store.view, compact_revision, rows_max) {
             Ok(slice) => {
                 running.is_compacting = !slice.is_finished;

@@ -205,7 +205,7 @@ impl World {
         for id in self.member_ids() {
             let node = &self.nodes[&id];
             let Some(running) = &node.running else { continue };
-            let at = running.head();
+            let at = running.stage.shown().head;
             head = head.max(at.revision);
             match mvcc::hash_kv(&node.store.view, at, 0) {
                 Ok(hash) => history.hashes.push(ReplicaHash {

@@ -6,6 +6,7 @@
 //! and no chance but the seed's.
 
 mod apply_stage;
+mod blocks;
 pub mod chance;
 mod client;
 mod drive;

@@ -174,6 +174,8 @@ pub struct Plan {
     pub cuts: Vec<Bytes>,
     /// One in so many pages of a read is read on another node though this one could; 0 for none.
     pub reads_elsewhere_one_in: u64,
+    /// One in so many pieces of history for watchers is read on another node though this one could.
+    pub blocks_elsewhere_one_in: u64,
 }
 
 impl Plan {
@@ -221,8 +223,10 @@ impl Plan {
             is_split: false,
             cuts: Vec::new(),
             reads_elsewhere_one_in: 0,
+            blocks_elsewhere_one_in: 0,
         };
         plan.draw_cuts(chance, options);
+        plan.blocks_elsewhere_one_in = *chance.pick(&[2, 5, 20]);
         plan
     }
 

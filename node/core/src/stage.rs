@@ -71,6 +71,10 @@ pub struct Applied {
     pub events: Vec<Event>,
     /// See `events`.
     pub events_after: i64,
+    /// Keys that are put and deleted in the batch, be it shown or not.
+    pub puts_count: usize,
+    /// See `puts_count`.
+    pub deletes_count: usize,
 }
 
 /// What of a node's state may be read here, range by range.
@@ -494,6 +498,8 @@ impl Stage {
         let (told, head) = (self.published, self.reach.shown.head);
         let (from, to) = (told.revision, head.revision);
         assert!(from <= to, "what may be read never goes back: {head:?} after {told:?}");
+        applied.deletes_count = writes.events.iter().filter(|event| event.is_delete).count();
+        applied.puts_count = writes.events.len() - applied.deletes_count;
         applied.events_after = if self.is_whole() { from.max(self.incomplete.min(to)) } else { to };
         applied.events = self.show(writes.events, to);
         self.published = head;

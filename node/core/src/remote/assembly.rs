@@ -84,12 +84,16 @@ impl Assembly {
         self.cut();
     }
 
-    /// Takes the answer of another node. If it cannot be understood, the piece is to be read again.
-    pub fn take_told(&mut self, asked: &AskedChanges, told: Told) {
-        match changes::page(asked, told) {
+    /// Takes the answer of another node. False if it cannot be understood, and the piece is to be read
+    /// again.
+    pub fn take_told(&mut self, asked: &AskedChanges, told: Told) -> bool {
+        let page = changes::page(asked, told);
+        let is_understood = page.is_some();
+        match page {
             Some(page) => self.take(asked, page),
             None => self.put_back(asked),
         }
+        is_understood
     }
 
     /// A piece was not read. Handed out again, it goes by the owners as they are then.
@@ -104,8 +108,10 @@ impl Assembly {
         let limits = self.request.limits;
         let (mut count, mut bytes) = (0, 0);
         for revision in self.events.chunk_by(|one, other| one.revision == other.revision) {
-            if count >= limits.events_max || bytes >= limits.bytes_max {
-                self.next = self.next.min(revision[0].revision);
+            let at = revision[0].revision;
+            let is_full = count >= limits.events_max || bytes >= limits.bytes_max;
+            if is_full && at > self.request.from {
+                self.next = self.next.min(at);
             }
             count += revision.len();
             bytes += revision.iter().map(changes::bytes).sum::<usize>();

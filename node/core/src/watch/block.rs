@@ -46,6 +46,18 @@ pub struct Block {
 }
 
 impl BlockRequest {
+    /// For tests of what puts blocks together.
+    #[cfg(test)]
+    pub(crate) fn of(
+        span: Span,
+        from: i64,
+        to: i64,
+        wants_prev: bool,
+        limits: ReplayLimits,
+    ) -> Self {
+        Self { number: 0, aim: Aim::Sweep, span, from, to, wants_prev, limits }
+    }
+
     /// Reads it from a store that shows all of its keys. `None` when some of it is compacted, which
     /// the next head will tell.
     ///

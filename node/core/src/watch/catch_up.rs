@@ -63,19 +63,25 @@ impl Hub {
     /// Reads one block of history for the hub's own gap, and one for watchers that are behind, from a
     /// store that shows all keys. To be called again, with other work of the thread in between, while
     /// `is_behind`. `head` is the newest one, taken before the call; with an older one the call may
-    /// achieve nothing. A block that is under way is given up.
+    /// achieve nothing. `is_whole` tells, after something was read, whether the store has shown all
+    /// keys meanwhile. A block that is under way is given up.
     ///
     /// # Errors
     /// The store cannot be read. The process must stop.
-    pub fn catch_up(&mut self, view: &dyn View, head: Head) -> Result<Vec<Effect>, ViewError> {
+    pub fn catch_up(
+        &mut self,
+        view: &dyn View,
+        head: Head,
+        is_whole: impl Fn() -> bool,
+    ) -> Result<Vec<Effect>, ViewError> {
         self.begin_turn(head);
         if let Some(request) = self.gap_request() {
-            let block = request.read(view)?;
+            let block = request.read(view)?.filter(|_| is_whole());
             self.take(&request, block);
         }
         self.cancel_ready_compacted();
         if let Some(request) = self.history_request() {
-            let block = request.read(view)?;
+            let block = request.read(view)?.filter(|_| is_whole());
             self.take(&request, block);
         }
         Ok(self.take_effects())
