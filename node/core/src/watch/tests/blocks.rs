@@ -184,3 +184,23 @@ fn compaction_overtakes_a_block_under_way() {
     assert_eq!(stage.next_block(), None);
     stage.expect("1: #0 @0 canceled compacted=4");
 }
+
+/// A part of the store was being replaced by a snapshot when it was read.
+#[test]
+fn history_of_a_store_that_was_replaced_meanwhile_does_not_count() {
+    let mut stage = Stage::new();
+    stage.open(1);
+    stage.create(1, on_key("a"));
+    stage.commit_elsewhere(&[put("a", "2")]);
+    stage.create(1, since(2, on_key("a")));
+    stage.take_log();
+    for _ in 0..3 {
+        let effects = stage.hub.catch_up(stage.store.view(), stage.store.head, || false);
+        assert_eq!(effects, Ok(Vec::new()));
+    }
+    stage.catch_up();
+    stage.expect(
+        "1: #0 @2 2+a=2
+        1: #1 @2 2+a=2",
+    );
+}
