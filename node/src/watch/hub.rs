@@ -27,8 +27,6 @@ const BATCHES_TOGETHER_MAX: usize = 32;
 /// Events looked at in one slice of history: a few milliseconds at most when each of them needs a
 /// previous value.
 const SLICE_ROWS_MAX: usize = 1_000;
-/// How often it is looked whether a part of the store is still being replaced.
-const WHOLE_POLL: Duration = Duration::from_millis(10);
 /// How often a worker with streams looks whether there is a leader.
 const LEADER_LOOK: Duration = Duration::from_millis(100);
 /// Sleeps never end for a worker that waits for nothing but events.
@@ -218,9 +216,6 @@ impl Hub {
         let tick = machine.hub.next_deadline();
         let tick = tick.map(|at| Duration::from_micros(at.since(self.now()).0));
         turn.patience = tick.map_or(LEADER_LOOK, |tick| tick.min(LEADER_LOOK));
-        if !is_whole {
-            turn.patience = turn.patience.min(WHOLE_POLL);
-        }
         turn
     }
 
