@@ -98,8 +98,10 @@ impl World {
             replies,
             shown,
             reach,
+            published,
             events,
             events_after,
+            ..
         } = match running.stage.run(&node.store.view, works) {
             Ok(applied) => applied,
             Err(error) => {
@@ -107,7 +109,6 @@ impl World {
                 return;
             }
         };
-        let head = running.head();
         running.position = spine.unwrap_or(running.position);
         let after = running.stage.reach().shown.head;
         running.is_compacting |= after.compact_revision != before.compact_revision;
@@ -123,13 +124,15 @@ impl World {
             self.check_applied(id, position);
         }
         self.check_shown(id, reach.as_ref().map(|reach| reach.shown));
-        let published = Published {
-            after: events_after,
-            revision: head.revision,
-            compact_revision: head.compact_revision,
-            events: events.into_iter().map(watch::Event::from).collect(),
-        };
-        self.hub_step(id, watch::Input::Published(published));
+        if let Some(head) = published {
+            let published = Published {
+                after: events_after,
+                revision: head.revision,
+                compact_revision: head.compact_revision,
+                events: events.into_iter().map(watch::Event::from).collect(),
+            };
+            self.hub_step(id, watch::Input::Published(published));
+        }
         let mut remote = Vec::new();
         let mut answered = Vec::new();
         for (to, outcome) in replies {
@@ -181,14 +184,14 @@ impl World {
                 return;
             }
         };
-        let shown = running.stage.shown();
+        let (shown, head) = (running.stage.shown(), running.head());
         running.position = running.stage.position();
         running.is_compacting = running.stage.reach().shown.head.compact_revision >= 0;
         let position = running.position;
         let published = Published {
-            after: shown.head.revision,
-            revision: shown.head.revision,
-            compact_revision: shown.head.compact_revision,
+            after: head.revision,
+            revision: head.revision,
+            compact_revision: head.compact_revision,
             events: std::sync::Arc::new([]),
         };
         if group == GroupId::SPINE {

@@ -335,7 +335,7 @@ impl World {
             failure: Vec::new(),
         };
         let node = &self.nodes[&id];
-        let head = node.running.as_ref().expect("it is up").head();
+        let head = node.running.as_ref().expect("it is up").stage.shown().head;
         let Ok(answer) = mvcc::read_txn(&node.store.view, head, &probe) else { return };
         let branch = answer.succeeded;
         let success = if branch { request.success } else { request.failure };

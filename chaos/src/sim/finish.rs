@@ -241,7 +241,7 @@ impl World {
             if !running.stage.is_whole() {
                 continue;
             }
-            let at = running.head();
+            let at = running.stage.shown().head;
             head = head.max(at.revision);
             match mvcc::hash_kv(&node.store.view, at, 0) {
                 Ok(hash) => history.hashes.push(ReplicaHash {

@@ -200,7 +200,7 @@ impl World {
     /// Replicas that applied the same entries have the same rows and the same history.
     fn compare_rows(&mut self, id: u64, index: u64) {
         let node = &self.nodes[&id];
-        let head = node.running.as_ref().expect("it is up").head();
+        let head = node.running.as_ref().expect("it is up").stage.shown().head;
         let mut trace = Trace::new(false);
         for row in common_rows(&node.store.view) {
             trace.bytes(format!("{row:?}").as_bytes());

@@ -7,6 +7,7 @@
 
 mod applied;
 mod apply_stage;
+mod blocks;
 pub mod chance;
 mod client;
 mod drive;

@@ -16,6 +16,7 @@ use flotilla_core::stage::{Stage, Work};
 use flotilla_core::time::Time;
 use flotilla_core::watch::{self, Hub};
 
+use super::blocks::Fetching;
 use super::log_disk::LogDisk;
 use super::reading::Elsewhere;
 use super::store_disk::StoreDisk;
@@ -125,6 +126,8 @@ pub(super) struct Running {
 
     pub(super) hub: Hub,
     pub(super) is_catch_up_planned: bool,
+    /// History for the hub that is under way.
+    pub(super) fetching: Option<Fetching>,
     pub(super) hub_timer: Option<u64>,
     pub(super) streams: BTreeMap<u64, Stream>,
 }
@@ -139,7 +142,7 @@ impl Running {
 
     /// What watchers on this node may see.
     pub(super) fn head(&self) -> Head {
-        self.stage.shown().head
+        self.stage.reach().shown.head
     }
 }
 

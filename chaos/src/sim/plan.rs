@@ -179,6 +179,8 @@ pub struct Plan {
     pub reads_elsewhere_one_in: u64,
     /// How many nodes are to hold each range.
     pub replicas_wanted: usize,
+    /// One in so many pieces of history for watchers is read on another node though this one could.
+    pub blocks_elsewhere_one_in: u64,
 }
 
 impl Plan {
@@ -227,8 +229,10 @@ impl Plan {
             cuts: Vec::new(),
             reads_elsewhere_one_in: 0,
             replicas_wanted: REPLICAS_WANTED,
+            blocks_elsewhere_one_in: 0,
         };
         plan.draw_cuts(chance, options);
+        plan.blocks_elsewhere_one_in = *chance.pick(&[2, 5, 20]);
         plan
     }
 

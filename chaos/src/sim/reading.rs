@@ -139,6 +139,7 @@ impl World {
     }
 
     pub(super) fn on_told(&mut self, id: u64, n: u64, told: Told) {
+        let Some(told) = self.on_block_told(id, n, told) else { return };
         let Some(mut elsewhere) = self.up(id).elsewhere.remove(&n) else {
             return self.invariants.break_with(format!("node {id} answers question {n} twice"));
         };

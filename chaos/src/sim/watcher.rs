@@ -115,7 +115,7 @@ impl World {
             return;
         }
         let mut up = self.up_ids();
-        up.retain(|id| self.up(*id).stage.shown().index > 0);
+        up.retain(|id| self.up(*id).stage.reach().shown.index > 0);
         let home = self.watching[watcher].home;
         if home.is_some_and(|home| self.nodes[&home].is_out) {
             return;
@@ -309,7 +309,7 @@ impl World {
         self.hub_step(id, input);
     }
 
-    fn carry_out_hub(&mut self, id: u64, effects: Vec<Effect>) {
+    pub(super) fn carry_out_hub(&mut self, id: u64, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Send { stream: StreamId(stream), response } => {
@@ -332,13 +332,13 @@ impl World {
         self.plan_hub(id);
     }
 
-    fn plan_hub(&mut self, id: u64) {
+    pub(super) fn plan_hub(&mut self, id: u64) {
         let drift = self.nodes[&id].drift_ppm;
         let now = self.now;
-        let running = self.up(id);
-        let is_behind = running.hub.is_behind();
-        if is_behind && !std::mem::replace(&mut running.is_catch_up_planned, true) {
-            let wait = self.chance.wait(CATCH_UP_MEAN);
+        if !self.up(id).is_catch_up_planned
+            && let Some(wait) = self.block_pause(id, CATCH_UP_MEAN)
+        {
+            self.up(id).is_catch_up_planned = true;
             self.on_node(id, wait, NodeEvent::CatchUp);
         }
         let running = self.up(id);
@@ -356,28 +356,6 @@ impl World {
     pub(super) fn on_hub_timer(&mut self, id: u64) {
         self.up(id).hub_timer = None;
         self.hub_step(id, Input::Tick);
-    }
-
-    pub(super) fn on_catch_up(&mut self, id: u64) {
-        let node = self.nodes.get_mut(&id).expect("a node has a hub");
-        let running = node.running.as_mut().expect("it is up");
-        running.is_catch_up_planned = false;
-        if !running.hub.is_behind() {
-            return;
-        }
-        if !running.stage.is_whole() {
-            running.is_catch_up_planned = true;
-            self.on_node(id, MS, NodeEvent::CatchUp);
-            return;
-        }
-        let head = running.head();
-        match running.hub.catch_up(&node.store.view, head) {
-            Ok(effects) => {
-                self.see("watchers caught up from history");
-                self.carry_out_hub(id, effects);
-            }
-            Err(error) => self.invariants.break_with(format!("node {id}: {error}")),
-        }
     }
 
     fn queue_response(&mut self, id: u64, stream: u64, response: Response) {

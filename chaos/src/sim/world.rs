@@ -357,7 +357,7 @@ impl World {
                 return;
             }
         };
-        let head = stage.shown().head;
+        let head = stage.reach().shown.head;
         let hub = Hub::new(hub_config, head.revision, head.compact_revision);
         node.life += 1;
         node.running = Some(Running {
@@ -397,6 +397,7 @@ impl World {
             applied: Default::default(),
             hub,
             is_catch_up_planned: false,
+            fetching: None,
             hub_timer: None,
             streams: Default::default(),
         });

@@ -66,11 +66,19 @@ pub struct Applied {
     pub shown: Option<Shown>,
     /// What may be read once the batch is in the store, if that has changed.
     pub reach: Option<Reach>,
-    /// All events after this revision and up to what is shown, in order. If it is after what was
-    /// shown before, those in between have to be read from the history.
+    /// What watchers are told once the batch is in the store, if that has changed: where the node's
+    /// reach stands.
+    pub published: Option<Head>,
+    /// All events after a revision and up to what watchers are told, in order. Those between what
+    /// they were told before and that revision have to be read from the history. While a range is
+    /// lacking there are none.
     pub events: Vec<Event>,
     /// See `events`.
     pub events_after: i64,
+    /// Keys that are put and deleted in the batch, be it shown or not.
+    pub puts_count: usize,
+    /// See `puts_count`.
+    pub deletes_count: usize,
 }
 
 /// What of a node's state may be read here, range by range.
@@ -94,6 +102,21 @@ impl Reach {
     pub fn has(&self, range: GroupId) -> bool {
         !self.lacking.contains(&range)
     }
+
+    /// Whether all keys of a span may be read.
+    pub fn has_all(&self, span: &Span) -> bool {
+        let mut rest = span.clone();
+        loop {
+            let (range, piece) = self.owners.first_piece(&rest);
+            if !self.has(range) {
+                return false;
+            }
+            match piece.end.filter(|end| rest.contains(end)) {
+                Some(end) => rest.start = end,
+                None => return true,
+            }
+        }
+    }
 }
 
 /// Keys get another owner.
@@ -107,9 +130,11 @@ enum Transfer {
 #[derive(Debug)]
 pub struct Stage {
     frontier: Frontier,
-    /// Told to watchers and to whoever needs all ranges at once: does not move while one is lacking.
+    /// Told to whoever needs all ranges at once: does not move while one is lacking.
     shown: Shown,
     reach: Reach,
+    /// As watchers know it.
+    published: Head,
     /// Keys that change their owner after what is shown: the spine's index, and what happens.
     transfers: VecDeque<(u64, Transfer)>,
     /// Ranges whose replica here has ended before it was shown, and that own keys in what is shown.
@@ -154,6 +179,7 @@ impl Stage {
         stage.take_over(view)?;
         stage.unaware.clear();
         stage.advance();
+        stage.published = stage.reach.shown.head;
         Ok(stage)
     }
 
@@ -167,6 +193,7 @@ impl Stage {
             frontier,
             shown,
             reach,
+            published: shown.head,
             transfers,
             gone: BTreeSet::new(),
             vanished: Vec::new(),
@@ -224,6 +251,7 @@ impl Stage {
         self.advance();
         // Watchers read what they missed from the history.
         self.ahead.clear();
+        self.published = self.reach.shown.head;
         self.incomplete = newest_revision(view, self.position.revision)?;
         Ok(())
     }
@@ -255,6 +283,7 @@ impl Stage {
         self.incomplete = newest_revision(view, self.position.revision)?.max(self.incomplete);
         let ended = self.end_replaced(view, &state, range, &stored)?;
         self.advance();
+        self.published = self.reach.shown.head;
         Ok(ended)
     }
 
@@ -494,9 +523,15 @@ impl Stage {
         let shown = self.shown();
         applied.shown = (shown != before).then_some(shown);
         applied.reach = (self.reach != reach_before).then(|| self.reach.clone());
-        let (from, to) = (before.head.revision, shown.head.revision);
-        applied.events_after = from.max(self.incomplete.min(to));
+        let (told, head) = (self.published, self.reach.shown.head);
+        let (from, to) = (told.revision, head.revision);
+        assert!(from <= to, "what may be read never goes back: {head:?} after {told:?}");
+        applied.deletes_count = writes.events.iter().filter(|event| event.is_delete).count();
+        applied.puts_count = writes.events.len() - applied.deletes_count;
+        applied.events_after = if self.is_whole() { from.max(self.incomplete.min(to)) } else { to };
         applied.events = self.show(writes.events, to);
+        self.published = head;
+        applied.published = (head != told).then_some(head);
         let complete = applied.events_after;
         applied.events.retain(|event| event.revision > complete);
         applied.batch = writes.batch;

@@ -237,6 +237,20 @@ impl Node {
         node
     }
 
+    /// The node has come to a revision, but for the keys from b up to d, which belong to a range that
+    /// is lacking.
+    fn show_without_b_to_d(&self, revision: i64) {
+        let mut ranges = Ranges::default();
+        let span = flotilla_core::proto::Span { start: "b".into(), end: Some("d".into()) };
+        ranges.insert(GroupId(7), Range::new(span, vec![NodeId(9)]));
+        let head = Head { revision, compact_revision: -1 };
+        self.board.set_reach(&Reach {
+            shown: Shown { index: 9, head },
+            owners: Arc::new(Owners::new(&ranges)),
+            lacking: [GroupId(7)].into(),
+        });
+    }
+
     fn set_leader(&self, leader: Option<u64>) {
         let status = Status {
             is_leader: leader == Some(MEMBER),
@@ -871,15 +885,7 @@ fn keys_that_are_not_shown_here_are_read_from_a_node_that_shows_them() {
             .map(|key| Effect { key: key.into(), value: "2".into(), ..Effect::default() })
             .into();
         assert_eq!(put(&node.store, &node.board, None, &all), 2);
-        let mut ranges = Ranges::default();
-        let span = flotilla_core::proto::Span { start: "b".into(), end: Some("d".into()) };
-        ranges.insert(GroupId(7), Range::new(span, vec![NodeId(9)]));
-        let head = Head { revision: 3, compact_revision: -1 };
-        node.board.set_reach(&Reach {
-            shown: Shown { index: 9, head },
-            owners: Arc::new(Owners::new(&ranges)),
-            lacking: [GroupId(7)].into(),
-        });
+        node.show_without_b_to_d(3);
         {
             let mut other = node.other.lock().unwrap();
             put_in_memory(&mut other.0, 2, &["a", "b", "c", "d"]);
@@ -949,5 +955,102 @@ fn keys_that_are_not_shown_here_are_read_from_a_node_that_shows_them() {
         let began = std::time::Instant::now();
         assert_eq!(error(kv.range(request).await).1, "etcdserver: request timed out");
         assert!(began.elapsed() < Duration::from_secs(20));
+    });
+}
+
+#[test]
+fn watchers_are_sent_what_happened_to_keys_that_are_not_shown_here() {
+    test(|| async {
+        let node = Node::start(Config::default()).await;
+        // The store has a key of the range that the range does not have.
+        let old: Vec<Effect> = ["a", "b", "bx", "d"]
+            .map(|key| Effect { key: key.into(), value: "old".into(), ..Effect::default() })
+            .into();
+        assert_eq!(put(&node.store, &node.board, None, &old), 2);
+        node.show_without_b_to_d(3);
+        {
+            let mut other = node.other.lock().unwrap();
+            put_in_memory(&mut other.0, 2, &["a", "b", "c", "d"]);
+            put_in_memory(&mut other.0, 3, &["b", "bb"]);
+            // It has not come so far at first.
+            other.1 = 2;
+        }
+
+        let all = pb::WatchCreateRequest {
+            key: "a".into(),
+            range_end: "\0".into(),
+            start_revision: 2,
+            prev_kv: true,
+            ..Default::default()
+        };
+        let (sender, receiver) = mpsc::channel(8);
+        let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        sender.send(create(all.clone())).await.unwrap();
+        let mut client = WatchClient::new(node.channel().await);
+        let mut answers = client.watch(requests).await.unwrap().into_inner();
+        let mut next = async || answers.message().await.unwrap().unwrap();
+        let texts = |answer: &pb::WatchResponse| -> Vec<String> {
+            let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+            let events = answer.events.iter().map(|event| {
+                let kv = event.kv.as_ref().unwrap();
+                let prev = event.prev_kv.as_ref().map_or("-".to_owned(), |prev| text(&prev.value));
+                format!("{}:{} after {prev}", kv.mod_revision, text(&kv.key))
+            });
+            events.collect()
+        };
+        let created = next().await;
+        assert!(created.created);
+        assert_eq!(created.header.unwrap().revision, 3);
+        let history = next().await;
+        let wanted = ["2:a", "2:b", "2:c", "2:d", "3:b", "3:bb"];
+        let wanted = wanted.map(|event| {
+            let prev = if event == "3:b" { "2" } else { "-" };
+            format!("{event} after {prev}")
+        });
+        assert_eq!(texts(&history), wanted);
+        assert_eq!(node.other.lock().unwrap().1, 0, "it was asked");
+
+        // A revision of two ranges comes whole, once the node shows it.
+        let revision = 4;
+        let effect = Effect { key: "a".into(), value: "4".into(), ..Effect::default() };
+        let (mut batch, mut events) = (Batch::default(), Vec::new());
+        let mut applier = mvcc::Applier::new(&node.store);
+        applier.apply(revision, &[effect], false, &mut batch, &mut events).unwrap();
+        node.store.apply(&batch).unwrap();
+        put_in_memory(&mut node.other.lock().unwrap().0, revision, &["a", "c"]);
+        node.show_without_b_to_d(revision);
+        let publish = || {
+            node.hub.publish(&Published {
+                after: revision,
+                revision,
+                compact_revision: -1,
+                events: Arc::new([]),
+            });
+        };
+        publish();
+        let live = next().await;
+        assert_eq!(texts(&live), ["4:a after old", "4:c after 2"]);
+        assert_eq!(live.header.unwrap().revision, revision);
+        let progress = RequestUnion::ProgressRequest(pb::WatchProgressRequest {});
+        sender.send(pb::WatchRequest { request_union: Some(progress) }).await.unwrap();
+        let told = next().await;
+        assert_eq!((told.watch_id, told.header.unwrap().revision), (-1, revision));
+        assert!(told.events.is_empty());
+
+        // Whoever comes back later goes on where he was.
+        let rest = pb::WatchCreateRequest { start_revision: 3, range_end: "c".into(), ..all };
+        sender.send(create(rest)).await.unwrap();
+        assert!(next().await.created);
+        assert_eq!(texts(&next().await), ["3:b after 2", "3:bb after -"]);
+
+        // The range is here again.
+        let head = Head { revision, compact_revision: -1 };
+        node.board.set_head(head, 10);
+        let mut reach = Reach::clone(&node.board.reach());
+        reach.lacking.clear();
+        node.board.set_reach(&reach);
+        let effect = Effect { key: "d".into(), value: "5".into(), ..Effect::default() };
+        assert_eq!(put(&node.store, &node.board, Some(&node.hub), &[effect]), 5);
+        assert_eq!(texts(&next().await), ["5:d after old"]);
     });
 }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use flotilla_core::mvcc;
+use flotilla_core::mvcc::{self, Head};
 use flotilla_core::proto::Span;
 use flotilla_core::range::replica::Input;
 use flotilla_core::range::stored;
@@ -161,8 +161,11 @@ impl Applier {
             replies,
             shown,
             reach,
+            published,
             events,
             events_after,
+            puts_count,
+            deletes_count,
         } = self.stage.run(&self.store, works).unwrap_or_else(|error| fatal(&error.to_string()));
         if let Err(error) = self.store.apply(&batch) {
             fatal(&format!("the store cannot be written: {error}"));
@@ -172,10 +175,8 @@ impl Applier {
         if shown.is_some_and(|shown| shown.index > 0) && was_waiting {
             tracing::info!("ranges have caught up");
         }
-        let deletes_count = events.iter().filter(|event| event.is_delete).count();
-        let puts_count = events.len() - deletes_count;
-        if shown.is_some() {
-            self.publish(events_after, events);
+        if let Some(head) = published {
+            self.publish(head, events_after, events);
         }
         let (mut remote, mut answered) = (Vec::new(), Vec::new());
         for (to, outcome) in replies {
@@ -210,7 +211,6 @@ impl Applier {
         }
         // What comes must not be removed with what was here before.
         while self.clear() {}
-        let before = self.stage.shown().head.revision;
         self.board.begin_replacement();
         if let Err(error) = self.store.install(group, sealed) {
             fatal(&format!("the received snapshot cannot be installed: {error}"));
@@ -221,9 +221,11 @@ impl Applier {
         };
         let ended = taken.unwrap_or_else(|error| fatal(&error.to_string()));
         self.announce();
-        let shown = self.stage.shown();
+        let (shown, reach) = (self.stage.shown(), self.stage.reach());
         // Watchers read what they missed from the history.
-        self.publish(before.max(shown.head.revision), Vec::new());
+        if reach.shown.index > 0 {
+            self.publish(reach.shown.head, reach.shown.head.revision, Vec::new());
+        }
         match (group, self.ranges.get(group)) {
             (GroupId::SPINE, _) => self.report(Completion::SnapshotInstalled),
             (_, Some(actor)) => deliver(&actor, Mail(Input::SnapshotInstalled)),
@@ -243,8 +245,7 @@ impl Applier {
     }
 
     /// Hands watchers all events after a revision.
-    fn publish(&self, after: i64, events: Vec<mvcc::Event>) {
-        let head = self.stage.shown().head;
+    fn publish(&self, head: Head, after: i64, events: Vec<mvcc::Event>) {
         (self.publish)(&Published {
             after,
             revision: head.revision,

@@ -117,13 +117,18 @@ impl SpineActor {
         let (store, board) = (self.parts.store.clone(), self.parts.board.clone());
         let completions = self.parts.completions.clone();
         tokio::task::spawn_blocking(move || {
-            // The apply thread may be further than the machine knows.
+            // The apply thread may be further than the machine knows, and may go on meanwhile.
+            let spans = remote::spans(&ask);
+            let is_here = || {
+                let reach = board.reach();
+                spans.iter().all(|span| reach.has_all(span))
+            };
             let replacements = board.replacements();
-            let told = match board.reach().has(GroupId(ask.range)) {
+            let told = match is_here() {
                 true => remote::answer(&store, &ask).unwrap_or_else(|e| fatal(&e.to_string())),
                 false => remote::refusal(&ask),
             };
-            let is_good = board.replacements() == replacements;
+            let is_good = board.replacements() == replacements && is_here();
             let told = if is_good { told } else { remote::refusal(&ask) };
             // The actor ends only with the process.
             let _ = completions.blocking_send(Completion::Told(to, told));

@@ -1,6 +1,7 @@
 //! The hub of one worker: its streams step the machine as they are polled, a task on the same
-//! worker hands it the applied batches, the time, and slices of the history. The lock is never
-//! held across a wait, and the streams it serializes run on one thread anyway.
+//! worker hands it the applied batches, the time, and slices of the history, which it reads itself
+//! while the node shows all keys. The lock is never held across a wait, and the streams it serializes
+//! run on one thread anyway.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -11,9 +12,10 @@ use std::time::{Duration, Instant};
 use flotilla_core::Error;
 use flotilla_core::proto::etcdserverpb::WatchRequest;
 use flotilla_core::time::{Length, Time};
-use flotilla_core::watch::{self, Counts, Effect, Input, Response, StreamId};
+use flotilla_core::watch::{self, BlockRequest, Counts, Effect, Input, Response, StreamId};
 use tokio::sync::Notify;
 
+use super::block;
 use super::inbox::{HubReceiver, Inbox};
 use crate::config::Config;
 use crate::metrics;
@@ -25,8 +27,6 @@ const BATCHES_TOGETHER_MAX: usize = 32;
 /// Events looked at in one slice of history: a few milliseconds at most when each of them needs a
 /// previous value.
 const SLICE_ROWS_MAX: usize = 1_000;
-/// How often it is looked whether a part of the store is still being replaced.
-const WHOLE_POLL: Duration = Duration::from_millis(10);
 /// How often a worker with streams looks whether there is a leader.
 const LEADER_LOOK: Duration = Duration::from_millis(100);
 /// Sleeps never end for a worker that waits for nothing but events.
@@ -61,6 +61,8 @@ struct State {
 
 struct Machine {
     hub: watch::Hub,
+    /// The first stream, which no other machine had: names the machine.
+    first: StreamId,
     /// Term, and whether there is a leader, as it was told last.
     leadership: (u64, bool),
 }
@@ -114,7 +116,7 @@ impl Hub {
         let id = StreamId(state.opened_count);
         state.outlets.insert(id, Outlet::default());
         if state.machine.is_none() {
-            state.machine = Some(self.machine());
+            state.machine = Some(self.machine(id));
         }
         let input = Input::Open { stream: id, needs_leader, chance: rand::random() };
         self.step(state, input);
@@ -123,8 +125,8 @@ impl Hub {
         Opened { hub: self.clone(), id }
     }
 
-    /// A machine that stands where the store does.
-    fn machine(&self) -> Machine {
+    /// A machine that stands where the node does.
+    fn machine(&self, first: StreamId) -> Machine {
         let board = self.shared.router.board();
         let config = watch::Config {
             cluster_id: board.cluster_id(),
@@ -135,16 +137,19 @@ impl Hub {
         };
         // In this order: a batch that is not kept was on the board before the look at it.
         self.shared.inbox.open();
-        let head = board.head();
+        let head = self.shared.router.head();
         let hub = watch::Hub::new(config, head.revision, head.compact_revision);
-        Machine { hub, leadership: (0, true) }
+        Machine { hub, first, leadership: (0, true) }
     }
 
     /// Serves the hub until the worker ends.
     async fn run(self) {
         loop {
-            let Turn { wakers, is_busy, patience } = self.turn();
+            let Turn { wakers, is_busy, wanted, patience } = self.turn();
             wake(wakers);
+            if let Some((machine, request)) = wanted {
+                tokio::spawn(self.clone().fetch(machine, request));
+            }
             if is_busy {
                 tokio::task::yield_now().await;
                 continue;
@@ -157,9 +162,24 @@ impl Hub {
         }
     }
 
+    /// Reads a block that the node does not show all keys of, for a machine that may be gone by then.
+    async fn fetch(self, machine: StreamId, request: BlockRequest) {
+        let block = block::read(&self.shared.router, request.clone()).await;
+        let mut wakers = Vec::new();
+        let mut state = self.state();
+        let State { machine: present, outlets, .. } = &mut *state;
+        if let Some(present) = present.as_mut().filter(|present| present.first == machine) {
+            carry_out(outlets, present.hub.take_block(&request, block), &mut wakers);
+        }
+        drop(state);
+        wake(wakers);
+        self.shared.is_woken.notify_one();
+    }
+
     /// Takes what has come, does what is due, and reads a slice of history if any is wanted.
     fn turn(&self) -> Turn {
-        let mut turn = Turn { wakers: Vec::new(), is_busy: false, patience: NO_DEADLINE };
+        let mut turn =
+            Turn { wakers: Vec::new(), is_busy: false, wanted: None, patience: NO_DEADLINE };
         let mut state = self.state();
         let State { machine, outlets, counts, .. } = &mut *state;
         let Some(machine) = machine else {
@@ -176,20 +196,26 @@ impl Hub {
         if machine.hub.next_deadline().is_some_and(|at| at <= now) {
             effects.extend(machine.hub.step(now, Input::Tick));
         }
-        let is_whole = router.board().is_whole();
-        if machine.hub.is_behind() && is_whole {
-            let caught_up = machine.hub.catch_up(router.store(), router.board().head());
-            effects.extend(caught_up.unwrap_or_else(|error| fatal(&error.to_string())));
-            turn.is_busy |= machine.hub.is_behind();
+        let board = router.board();
+        let replacements = board.replacements();
+        let is_whole = board.is_whole();
+        if machine.hub.is_behind() {
+            let head = router.head();
+            if is_whole {
+                let is_same = || board.replacements() == replacements;
+                let caught_up = machine.hub.catch_up(router.store(), head, is_same);
+                effects.extend(caught_up.unwrap_or_else(|error| fatal(&error.to_string())));
+            } else {
+                let wanted = machine.hub.next_block(head, &mut effects);
+                turn.wanted = wanted.map(|request| (machine.first, request));
+            }
+            turn.is_busy |= machine.hub.is_behind() && !machine.hub.is_asking();
         }
         carry_out(outlets, effects, &mut turn.wakers);
         count(counts, machine.hub.counts());
         let tick = machine.hub.next_deadline();
         let tick = tick.map(|at| Duration::from_micros(at.since(self.now()).0));
         turn.patience = tick.map_or(LEADER_LOOK, |tick| tick.min(LEADER_LOOK));
-        if !is_whole {
-            turn.patience = turn.patience.min(WHOLE_POLL);
-        }
         turn
     }
 
@@ -224,6 +250,8 @@ struct Turn {
     wakers: Vec<Waker>,
     /// There is more to do at once.
     is_busy: bool,
+    /// History to be read for a machine.
+    wanted: Option<(StreamId, BlockRequest)>,
     /// How long it may sleep.
     patience: Duration,
 }

@@ -55,7 +55,7 @@ pub use page::{Cursor, Page, read_page};
 pub use quota::quota_cost;
 pub(crate) use read::{arrange, is_sorted_by_value, readable_revision, wanted_in_key_order};
 pub use read::{read, read_txn};
-pub use replay::{Replay, ReplayLimits, events_from};
+pub use replay::{Replay, ReplayLimits, ReplayPage, events_from, events_page};
 pub use txn::{is_read_only, is_serializable};
 
 /// The state that a request is answered from.

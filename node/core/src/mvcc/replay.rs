@@ -18,7 +18,7 @@ use crate::view::{Column, View, ViewError};
 pub struct ReplayLimits {
     /// Events of the span.
     pub events_max: usize,
-    /// Bytes of their keys and values, not counting what was there before.
+    /// Bytes of their keys and values, and of what was there before.
     pub bytes_max: usize,
     /// Events looked at, be they of the span or not.
     pub rows_max: usize,
@@ -31,6 +31,15 @@ pub struct Replay {
     pub events: Vec<Event>,
     /// The first revision that was not looked at; above `to` when nothing is left.
     pub next: i64,
+}
+
+/// A piece of history that may end within a revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplayPage {
+    /// In the order of their revisions.
+    pub events: Vec<Event>,
+    /// The first place that was not looked at; above `to` when nothing is left.
+    pub next: Revision,
 }
 
 /// The events of a span at the revisions `from..=to`, or as many of the first ones as the limits
@@ -46,12 +55,41 @@ pub fn events_from(
     wants_prev: bool,
     limits: ReplayLimits,
 ) -> Result<Replay, Failure> {
+    let first = Revision { main: from, sub: 0 };
+    let ReplayPage { events, next } = replay(view, span, (first, to), wants_prev, limits, false)?;
+    Ok(Replay { events, next: next.main })
+}
+
+/// As `events_from`, from a place within the first revision on, and exceeding the limits by no more
+/// than one event.
+///
+/// # Errors
+/// As `events_from`.
+pub fn events_page(
+    view: &dyn View,
+    span: &Span,
+    from: Revision,
+    to: i64,
+    wants_prev: bool,
+    limits: ReplayLimits,
+) -> Result<ReplayPage, Failure> {
+    replay(view, span, (from, to), wants_prev, limits, true)
+}
+
+fn replay(
+    view: &dyn View,
+    span: &Span,
+    (from, to): (Revision, i64),
+    wants_prev: bool,
+    limits: ReplayLimits,
+    may_split: bool,
+) -> Result<ReplayPage, Failure> {
     let mut records = Vec::new();
-    let mut next = to.saturating_add(1).max(from);
+    let mut next = Revision { main: to.saturating_add(1), sub: 0 }.max(from);
     let mut damage = None;
     let (mut rows_count, mut bytes_count) = (0, 0);
-    let mut looking_at = from;
-    let first = Revision { main: from.max(0), sub: 0 }.encode();
+    let mut looking_at = from.main;
+    let first = Revision { main: from.main.max(0), ..from }.encode();
     let last = Revision::last_of(to.max(0)).encode();
     let bounds = (Bound::Included(&first[..]), Bound::Included(&last[..]));
     view.scan(Column::Revision, bounds.0, bounds.1, &mut |_, value| {
@@ -62,15 +100,15 @@ pub fn events_from(
                 return ControlFlow::Break(());
             }
         };
-        let main = found.head.revision.main;
+        let at = found.head.revision;
         let is_full = rows_count >= limits.rows_max
             || records.len() >= limits.events_max
             || bytes_count >= limits.bytes_max;
-        if is_full && main != looking_at {
-            next = main;
+        if is_full && ((may_split && rows_count > 0) || at.main != looking_at) {
+            next = at;
             return ControlFlow::Break(());
         }
-        looking_at = main;
+        looking_at = at.main;
         rows_count += 1;
         if let Some(kv) = found.kv {
             bytes_count += kv.len();
@@ -82,15 +120,25 @@ pub fn events_from(
         return Err(error.into());
     }
 
-    let mut events = Vec::with_capacity(records.len());
+    let mut events: Vec<Event> = Vec::with_capacity(records.len());
+    let mut bytes_count = 0;
     for record in records {
+        let at = record.head.revision;
+        // What was there before may be larger than what is there now.
+        let may_end = events.last().is_some_and(|last| may_split || last.revision != at.main);
+        if may_end && bytes_count >= limits.bytes_max {
+            next = at;
+            break;
+        }
         let before = if wants_prev { before(view, &record)? } else { None };
-        events.push(Event::new(&record, before)?);
+        let event = Event::new(&record, before)?;
+        bytes_count += record.kv.len() + event.prev.as_ref().map_or(0, Bytes::len);
+        events.push(event);
     }
-    if compact::compaction_floor(view)? > from {
+    if compact::compaction_floor(view)? > from.main {
         return Err(Error::Compacted.into());
     }
-    Ok(Replay { events, next })
+    Ok(ReplayPage { events, next })
 }
 
 struct Found<'a> {

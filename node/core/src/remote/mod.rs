@@ -4,14 +4,19 @@
 //! A question names the range, the index of the spine that must be shown, and the revision to be
 //! read. It depends on nothing that the one who answers remembers, so it may be lost, repeated, and
 //! put to another. KV.Range is cut into pages (`Reading`), each of which one range answers; for
-//! anything else that is evaluated the rows it takes are fetched (`Overlay`).
+//! anything else that is evaluated the rows it takes are fetched (`Overlay`). What watchers want of
+//! the past is put together of pieces (`Assembly`).
 
+mod assembly;
+mod changes;
 mod gathering;
 mod overlay;
 mod owners;
 mod reading;
 mod recorder;
 
+pub use assembly::Assembly;
+pub use changes::{CHANGES_MAX, CHANGES_ROWS_MAX, changes};
 pub use gathering::Gathering;
 pub use overlay::Overlay;
 pub use owners::Owners;
@@ -46,6 +51,7 @@ pub fn spans(ask: &Ask) -> Vec<Span> {
             };
             rows.spans.iter().map(span).collect()
         }
+        Some(What::Changes(asked)) => vec![changes::span_of(asked)],
         Some(What::Members(_)) | None => Vec::new(),
     }
 }
@@ -75,6 +81,12 @@ pub fn answer(view: &dyn View, ask: &Ask) -> Result<Told, ViewError> {
             });
             Ok(Told { mark, ..told.clone() })
         }
+        // What is asked for is not shown by then.
+        Some(What::Changes(asked)) if asked.to > ask.revision => Ok(refusal(ask)),
+        Some(What::Changes(asked)) => changes(view, asked).map(|page| {
+            let told = changes::tell(page);
+            Told { origin: ask.origin, n: ask.n, ..told }
+        }),
         None => Ok(refusal(ask)),
     };
     match result {

@@ -1,75 +1,188 @@
-//! History for the watchers that are behind, and for the hub itself when batches were left out.
-//! Each call does a bounded piece of work. Calls take turns between the watchers that are nearly
-//! up to date and a sweep over all of them, so that neither a long way nor many ways hold up a
-//! short one.
+//! History for the watchers that are behind, and for the hub itself when batches were left out. It
+//! is asked for and taken block by block, one at a time, so that nothing moves between asking and
+//! taking but what is published. Blocks take turns between the hub, the watchers that are nearly up
+//! to date and a sweep over all of them, so that neither a long way nor many ways hold up a short one,
+//! nor keys that cannot be read at present all others.
 
 use std::collections::BTreeMap;
 
 use super::Event;
+use super::block::{Aim, Block, BlockRequest};
 use super::hub::{Effect, Hub};
+use super::index::join;
 use super::slab::Slot;
 use super::watcher::{Phase, Watcher};
-use crate::Error;
-use crate::mvcc::{self, Failure, Head, Replay, ReplayLimits};
+use crate::mvcc::{Head, ReplayLimits};
 use crate::proto::Span;
 use crate::view::{View, ViewError};
 
 /// Whose turn it is.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
-    /// The last call served the watchers that are nearly up to date.
+    /// The last block was for the hub itself.
+    was_gap: bool,
+    /// The last one that was not served the watchers that are nearly up to date.
     was_near: bool,
     /// Where the sweep goes on.
     sweep: i64,
+    /// Blocks that were asked for.
+    count: u64,
+    /// The one that is under way.
+    asked: Option<Asked>,
 }
 
-/// Consecutive revisions with all their events on a span.
-struct Block {
-    events: Vec<Event>,
-    /// The last revision it covers.
-    through: i64,
+/// A block that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    number: u64,
+    /// It is for the live watchers there were, up to this revision.
+    gap_to: Option<i64>,
+}
+
+impl Turn {
+    /// Up to here a watcher that becomes live would miss something of the block under way.
+    pub(super) fn gap_to(&self) -> i64 {
+        self.asked.and_then(|asked| asked.gap_to).unwrap_or(i64::MIN)
+    }
 }
 
 /// A watcher to be served, with the first revision it was not sent.
 type Chosen = (i64, Slot);
 
 impl Hub {
-    /// Whether `catch_up` has work.
+    /// Whether any history is wanted.
     pub fn is_behind(&self) -> bool {
         self.frontier.has_gap() || !self.ready.is_empty()
     }
 
-    /// Reads one block of history for the hub's own gap, and one for watchers that are behind.
-    /// To be called again, with other work of the thread in between, while `is_behind`. `head` is
-    /// the newest one, taken before the call; with an older one the call may achieve nothing.
+    /// Whether a block was asked for that was not taken.
+    pub fn is_asking(&self) -> bool {
+        self.scan.asked.is_some()
+    }
+
+    /// Reads one block of history for the hub's own gap, and one for watchers that are behind, from a
+    /// store that shows all keys. To be called again, with other work of the thread in between, while
+    /// `is_behind`. `head` is the newest one, taken before the call; with an older one the call may
+    /// achieve nothing. `is_whole` tells, after something was read, whether the store has shown all
+    /// keys meanwhile. A block that is under way is given up.
     ///
     /// # Errors
     /// The store cannot be read. The process must stop.
-    pub fn catch_up(&mut self, view: &dyn View, head: Head) -> Result<Vec<Effect>, ViewError> {
-        self.frontier.on_seen(head.revision);
-        self.frontier.on_compacted(head.compact_revision);
-        if self.frontier.has_gap() {
-            self.fill_gap(view)?;
+    pub fn catch_up(
+        &mut self,
+        view: &dyn View,
+        head: Head,
+        is_whole: impl Fn() -> bool,
+    ) -> Result<Vec<Effect>, ViewError> {
+        self.begin_turn(head);
+        if let Some(request) = self.gap_request() {
+            let block = request.read(view)?.filter(|_| is_whole());
+            self.take(&request, block);
         }
         self.cancel_ready_compacted();
-        if !self.ready.is_empty() {
-            self.scan(view)?;
+        if let Some(request) = self.history_request() {
+            let block = request.read(view)?.filter(|_| is_whole());
+            self.take(&request, block);
         }
         Ok(self.take_effects())
     }
 
-    /// Brings the frontier closer to what is applied, for the live watchers.
-    fn fill_gap(&mut self, view: &dyn View) -> Result<(), ViewError> {
-        let from = self.frontier.delivered() + 1;
-        let first = self.frontier.compact_revision();
-        if first <= from {
-            let to = self.frontier.published();
-            if let Some(block) = self.read_block(view, &Span::all(), from, to, true)? {
-                self.deliver(&block.events, block.through);
-            }
-            return Ok(());
+    /// The next block that is wanted, for a driver that cannot read all keys in one place; `None` while
+    /// one is under way. Every one must be handed to `take_block`. `head` as for `catch_up`.
+    pub fn next_block(&mut self, head: Head, effects: &mut Vec<Effect>) -> Option<BlockRequest> {
+        if self.is_asking() {
+            return None;
         }
-        // Nobody can tell what happened below the compacted revision: whoever wanted it is lost.
+        self.begin_turn(head);
+        let gap = self.gap_request();
+        self.cancel_ready_compacted();
+        let request = match gap {
+            Some(gap) if self.scan.was_gap => self.history_request().or(Some(gap)),
+            Some(gap) => Some(gap),
+            None => self.history_request(),
+        };
+        if let Some(request) = &request {
+            self.scan.was_gap = request.aim == Aim::Gap;
+            let gap_to = self.scan.was_gap.then_some(request.to);
+            self.scan.asked = Some(Asked { number: request.number, gap_to });
+        }
+        effects.extend(self.take_effects());
+        request
+    }
+
+    /// Takes a block that was asked for, or `None` if it could not be read: whoever wanted it waits for
+    /// the next turn. One that was given up changes nothing.
+    pub fn take_block(&mut self, request: &BlockRequest, block: Option<Block>) -> Vec<Effect> {
+        if self.scan.asked.take_if(|asked| asked.number == request.number).is_some() {
+            self.take(request, block);
+        }
+        self.take_effects()
+    }
+
+    fn begin_turn(&mut self, head: Head) {
+        self.scan.asked = None;
+        self.frontier.on_seen(head.revision);
+        self.frontier.on_compacted(head.compact_revision);
+        // Watchers that could have missed something of a block while it was under way.
+        while let Some(&(next, slot)) = self.ready.last()
+            && next > self.frontier.delivered()
+        {
+            let stream = self.watchers[slot].stream;
+            self.begin_live(slot);
+            self.fill_ready(stream);
+        }
+    }
+
+    fn request(&mut self, aim: Aim, span: Span, from: i64, to: i64, prev: bool) -> BlockRequest {
+        self.scan.count += 1;
+        let limits = ReplayLimits {
+            events_max: self.config.limits.block_events_max,
+            bytes_max: self.config.limits.block_bytes_max,
+            rows_max: self.config.limits.block_rows_max,
+        };
+        BlockRequest { number: self.scan.count, aim, span, from, to, wants_prev: prev, limits }
+    }
+
+    fn take(&mut self, request: &BlockRequest, block: Option<Block>) {
+        if request.aim == Aim::Gap {
+            if let Some(Block { events, through }) = block
+                && through > self.frontier.delivered()
+            {
+                let events: Vec<Event> = events.into_iter().map(Event::from).collect();
+                self.deliver(&events, through);
+            }
+            return;
+        }
+        let through = block.map_or(request.from, |block| self.take_history(request, block));
+        self.scan.was_near = request.aim == Aim::Near;
+        if request.aim == Aim::Sweep {
+            self.scan.sweep = through + 1;
+        }
+    }
+
+    /// What would bring the frontier closer to what is applied, for the live watchers.
+    fn gap_request(&mut self) -> Option<BlockRequest> {
+        if !self.frontier.has_gap() {
+            return None;
+        }
+        let first = self.frontier.compact_revision();
+        if first > self.frontier.delivered() + 1 {
+            self.skip_compacted(first);
+            return None;
+        }
+        let to = self.frontier.published();
+        if self.live_count == 0 {
+            // Nobody waits for it; whoever is behind reads the history in his own turn.
+            self.frontier.advance(to);
+            return None;
+        }
+        let from = self.frontier.delivered() + 1;
+        let span = self.index.hull().expect("there is a watcher");
+        Some(self.request(Aim::Gap, span, from, to, self.wanting_prev_count > 0))
+    }
+
+    /// Nobody can tell what happened below the compacted revision: whoever wanted it is lost.
+    fn skip_compacted(&mut self, first: i64) {
         let is_lost = |watcher: &Watcher| watcher.phase == Phase::Live && watcher.next < first;
         let lost: Vec<Slot> = self
             .watchers
@@ -81,7 +194,6 @@ impl Hub {
         }
         self.settle_waiting(first - 1);
         self.frontier.advance(first - 1);
-        Ok(())
     }
 
     /// Cancels watchers, as many as one call may serve, that compaction overtook.
@@ -97,7 +209,11 @@ impl Hub {
         }
     }
 
-    fn scan(&mut self, view: &dyn View) -> Result<(), ViewError> {
+    /// What brings watchers on whose turn it is.
+    fn history_request(&mut self) -> Option<BlockRequest> {
+        if self.ready.is_empty() {
+            return None;
+        }
         let (is_near, from) = self.next_turn();
         let watchers_max = self.config.limits.block_watchers_max;
         let chosen: Vec<Chosen> =
@@ -105,18 +221,24 @@ impl Hub {
         let from = chosen[0].0;
         let wants_prev = chosen.iter().any(|(_, slot)| self.watchers[*slot].options.wants_prev);
         let span = self.span_over(&chosen);
+        let aim = if is_near { Aim::Near } else { Aim::Sweep };
+        Some(self.request(aim, span, from, self.frontier.delivered(), wants_prev))
+    }
 
-        let to = self.frontier.delivered();
-        let Some(block) = self.read_block(view, &span, from, to, wants_prev)? else {
-            return Ok(());
+    /// Serves the watchers that a block has all for. Returns the revision up to which it served them.
+    fn take_history(&mut self, request: &BlockRequest, block: Block) -> i64 {
+        // Chosen anew: watchers come and go while a block is under way.
+        let watchers_max = self.config.limits.block_watchers_max;
+        let is_served = |slot: Slot| {
+            let watcher = &self.watchers[slot];
+            self.index.bucket(watcher.place.bucket).is_within(&request.span)
+                && (request.wants_prev || !watcher.options.wants_prev)
         };
-        let through = self.gather_block(&block, &chosen);
-        self.scan.was_near = is_near;
-        if !is_near {
-            self.scan.sweep = through + 1;
-        }
+        let from_here = self.ready.range((request.from, 0)..).take(watchers_max);
+        let chosen: Vec<Chosen> = from_here.copied().filter(|(_, slot)| is_served(*slot)).collect();
+        let through = self.gather_block(block, &chosen);
         self.send_block(&chosen, through);
-        Ok(())
+        through
     }
 
     /// Which watchers are served, given as the lowest cursor among them.
@@ -138,48 +260,18 @@ impl Hub {
             let bucket = self.watchers[*slot].place.bucket;
             self.index.bucket(bucket).span()
         });
-        let over = spans.reduce(|one, other| Span {
-            start: one.start.min(other.start),
-            end: one.end.zip(other.end).map(|(one, other)| one.max(other)),
-        });
-        over.expect("a watcher is chosen")
-    }
-
-    /// Reads from `from` up to `to`, or up to a limit, but at least one whole revision. `None` when
-    /// some of it is compacted, which the next head will tell.
-    fn read_block(
-        &self,
-        view: &dyn View,
-        span: &Span,
-        from: i64,
-        to: i64,
-        wants_prev: bool,
-    ) -> Result<Option<Block>, ViewError> {
-        let limits = ReplayLimits {
-            events_max: self.config.limits.block_events_max,
-            bytes_max: self.config.limits.block_bytes_max,
-            rows_max: self.config.limits.block_rows_max,
-        };
-        match mvcc::events_from(view, span, from, to, wants_prev, limits) {
-            Ok(Replay { events, next }) => {
-                let events = events.into_iter().map(Event::from).collect();
-                Ok(Some(Block { events, through: next - 1 }))
-            }
-            Err(Failure::Overtaken | Failure::Client(Error::Compacted)) => Ok(None),
-            Err(Failure::View(error)) => Err(error),
-            Err(Failure::Client(error)) => Err(ViewError(format!("history refused: {error}"))),
-        }
+        spans.reduce(join).expect("a watcher is chosen")
     }
 
     /// Gathers for the chosen watchers. Returns the revision up to which that is complete.
-    fn gather_block(&mut self, block: &Block, chosen: &[Chosen]) -> i64 {
+    fn gather_block(&mut self, block: Block, chosen: &[Chosen]) -> i64 {
         let mut takers: BTreeMap<Slot, Vec<Slot>> = BTreeMap::new();
         for &(_, slot) in chosen {
             takers.entry(self.watchers[slot].place.bucket).or_default().push(slot);
         }
         let mut buckets = Vec::new();
         let mut last = None;
-        for event in &block.events {
+        for event in block.events.into_iter().map(Event::from) {
             let revision = event.change().revision;
             if let Some(last) = last
                 && last < revision
@@ -193,7 +285,7 @@ impl Hub {
                 for &slot in takers.get(&bucket).into_iter().flatten() {
                     let watcher = &mut self.watchers[slot];
                     if watcher.wants(event.change()) {
-                        self.gather.add(slot, watcher, event, false);
+                        self.gather.add(slot, watcher, &event, false);
                     }
                 }
             }

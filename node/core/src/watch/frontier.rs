@@ -1,6 +1,7 @@
 //! How far the hub is. A watch may show revision x, or say that nothing is missing up to x, only
-//! when every source of its keys is known complete up to x (spine invariant I10). There is one
-//! source, this node's applied state; with several, `delivered` is the lowest of theirs.
+//! when every source of its keys is known complete up to x (spine invariant I10). What is published is
+//! complete, here or, for the ranges that the node lacks, on others; `delivered` follows it with the
+//! events, which come with what is published or in blocks of history.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frontier {

@@ -94,9 +94,9 @@ pub enum Input {
     Tick,
 }
 
-/// Consecutive revisions that were applied and can be read. A batch may be left out, for example when the way to
-/// the hub is full or when a snapshot replaced the state: the next one's `after` shows it, and the
-/// hub reads what it missed from the history.
+/// Consecutive revisions that can be read, here or elsewhere. A batch may be left out, for example
+/// when the way to the hub is full, when a snapshot replaced the state, or while the node lacks some
+/// range: the next one's `after` shows it, and the hub wants what it missed as blocks of history.
 #[derive(Clone, Debug)]
 pub struct Published {
     /// The revision before the first of the batch.
@@ -105,7 +105,8 @@ pub struct Published {
     pub revision: i64,
     /// The compacted revision at that point, -1 before any compaction.
     pub compact_revision: i64,
-    /// All events of the batch, in the order of revision and sub-revision.
+    /// All events of the batch, in the order of revision and sub-revision. None if `after` is the
+    /// batch's own last revision.
     pub events: Arc<[Event]>,
 }
 
@@ -162,6 +163,9 @@ pub struct Hub {
     /// Watchers whose turn it is to read history, by the first revision each has not been sent.
     pub(super) ready: BTreeSet<(i64, Slot)>,
     slow_count: usize,
+    pub(super) live_count: usize,
+    /// Watchers that want to be sent what was there before.
+    pub(super) wanting_prev_count: usize,
     pub(super) scan: Turn,
     pub(super) gather: Gather,
     /// The ends of the streams' intervals of progress.
@@ -187,6 +191,8 @@ impl Hub {
             waiting: BTreeSet::new(),
             ready: BTreeSet::new(),
             slow_count: 0,
+            live_count: 0,
+            wanting_prev_count: 0,
             scan: Turn::default(),
             gather: Gather::default(),
             progress_ends: BTreeSet::new(),
@@ -305,6 +311,7 @@ impl Hub {
         let next = if options.is_from_now { current + 1 } else { request.start_revision };
         let slot = self.watchers.insert(Watcher::new(id, stream, next, options));
         self.watchers[slot].place = self.index.insert(&span, slot);
+        self.wanting_prev_count += usize::from(options.wants_prev);
         self.streams[stream].watchers.insert(id, slot);
         if options.wants_progress {
             self.begin_progress(now, stream, id);
@@ -313,9 +320,9 @@ impl Hub {
         let mut response = Response::new(self.header(current), id);
         response.is_created = true;
         self.send(stream, response);
-        if next > self.frontier.delivered() {
-            self.set_phase(slot, Phase::Live, next);
-            self.begin_waiting(slot);
+        // What is asked for at present need not have its keys.
+        if next > self.scan.gap_to().max(self.frontier.delivered()) {
+            self.begin_live(slot);
         } else {
             self.set_phase(slot, Phase::Parked, next);
             self.fill_ready(stream);
@@ -406,7 +413,10 @@ impl Hub {
         let mut live = None;
         match watcher.phase {
             Phase::Detached => {}
-            Phase::Live => live = Some(false),
+            Phase::Live => {
+                live = Some(false);
+                self.live_count -= 1;
+            }
             Phase::Ready => {
                 self.ready.remove(&(watcher.next, slot));
                 stream.ready_count -= 1;
@@ -423,7 +433,10 @@ impl Hub {
         watcher.phase = phase;
         match phase {
             Phase::Detached => {}
-            Phase::Live => live = Some(true),
+            Phase::Live => {
+                live = Some(true);
+                self.live_count += 1;
+            }
             Phase::Ready => {
                 self.ready.insert((next, slot));
                 stream.ready_count += 1;
@@ -482,6 +495,13 @@ impl Hub {
         }
     }
 
+    /// Serves a watcher that begins above the frontier as events are published.
+    pub(super) fn begin_live(&mut self, slot: Slot) {
+        let next = self.watchers[slot].next;
+        self.set_phase(slot, Phase::Live, next);
+        self.begin_waiting(slot);
+    }
+
     fn begin_waiting(&mut self, slot: Slot) {
         let watcher = &mut self.watchers[slot];
         if watcher.progress_from() > self.frontier.delivered() {
@@ -505,7 +525,8 @@ impl Hub {
         self.end_waiting(slot);
         let next = self.watchers[slot].next;
         self.set_phase(slot, Phase::Detached, next);
-        let place = self.watchers.remove(slot).place;
+        let Watcher { place, options, .. } = self.watchers.remove(slot);
+        self.wanting_prev_count -= usize::from(options.wants_prev);
         let Self { index, watchers, .. } = self;
         index.remove(place, |moved, place| watchers[moved].place = place);
     }

@@ -54,6 +54,18 @@ impl Bucket {
         }
     }
 
+    /// Whether all of its keys are in another span.
+    pub(super) fn is_within(&self, span: &Span) -> bool {
+        let start_is_in = span.start[..] <= self.start[..];
+        start_is_in
+            && match (&self.extent, &span.end) {
+                (_, None) => true,
+                (Extent::Open, Some(_)) => false,
+                (Extent::Key, Some(end)) => self.start[..] < end[..],
+                (Extent::Below(own), Some(end)) => own[..] <= end[..],
+            }
+    }
+
     /// The first key above the span, or `None` if there is none.
     ///
     /// # Panics
@@ -73,11 +85,26 @@ pub(super) struct Index {
     /// Only ever looked up, never walked: its order differs between runs.
     keys: HashMap<Arc<[u8]>, Slot>,
     spans: SpanTree,
+    /// Holds the spans of all buckets; the smallest such span when it was last worked out, and wider
+    /// since by those that came.
+    hull: Option<Span>,
+    /// Buckets that went since.
+    gone_count: usize,
 }
+
+/// The hull is worked out anew when so many times the buckets that went are more than those that are
+/// left: what it costs is shared by them.
+const HULL_GONE_TIMES: usize = 8;
 
 impl Index {
     pub(super) fn new() -> Self {
-        Self { buckets: Slab::new(), keys: HashMap::new(), spans: SpanTree::new() }
+        Self {
+            buckets: Slab::new(),
+            keys: HashMap::new(),
+            spans: SpanTree::new(),
+            hull: None,
+            gone_count: 0,
+        }
     }
 
     pub(super) fn bucket(&self, bucket: Slot) -> &Bucket {
@@ -110,6 +137,16 @@ impl Index {
         let before = self.spans.visits.get();
         self.find(key, found);
         self.spans.visits.get() - before
+    }
+
+    /// A span that holds those of all watchers, and little more; `None` if there are none.
+    pub(super) fn hull(&mut self) -> Option<Span> {
+        if self.gone_count * HULL_GONE_TIMES > self.buckets.len() {
+            self.gone_count = 0;
+            let spans = self.buckets.iter().map(|(_, bucket)| bucket.span());
+            self.hull = spans.reduce(join);
+        }
+        self.hull.clone()
     }
 
     /// Makes a watcher live or not. `moved` is told the new place of every watcher that changes
@@ -185,6 +222,7 @@ impl Index {
                 return *bucket;
             }
             let key: Arc<[u8]> = key.into();
+            self.widen(span);
             let bucket = self.buckets.insert(new(key.clone(), Extent::Key));
             self.keys.insert(key, bucket);
             return bucket;
@@ -192,13 +230,37 @@ impl Index {
         if let Some(bucket) = self.spans.get(&self.buckets, &span.start, span.end.as_deref()) {
             return bucket;
         }
+        self.widen(span);
         let extent = span.end.as_deref().map_or(Extent::Open, |end| Extent::Below(end.into()));
         let bucket = self.buckets.insert(new(span.start.as_ref().into(), extent));
         self.spans.insert(&self.buckets, bucket);
         bucket
     }
 
+    fn widen(&mut self, span: &Span) {
+        let is_held = self.hull.as_ref().is_some_and(|hull| {
+            let ends_within = match (&span.end, &hull.end) {
+                (_, None) => true,
+                (None, Some(_)) => false,
+                (Some(end), Some(last)) => end <= last,
+            };
+            hull.start <= span.start && ends_within
+        });
+        if !is_held {
+            // As in the buckets, the bounds are copied.
+            let span = Span {
+                start: Bytes::copy_from_slice(&span.start),
+                end: span.end.as_deref().map(Bytes::copy_from_slice),
+            };
+            self.hull = Some(match self.hull.take() {
+                Some(hull) => join(hull, span),
+                None => span,
+            });
+        }
+    }
+
     fn remove_bucket(&mut self, slot: Slot) {
+        self.gone_count += 1;
         match self.buckets[slot].extent {
             Extent::Key => {
                 self.keys.remove(&self.buckets[slot].start);
@@ -209,5 +271,13 @@ impl Index {
         if self.keys.len() * 4 < self.keys.capacity() {
             self.keys.shrink_to(self.keys.len() * 2);
         }
+    }
+}
+
+/// The smallest span that holds both.
+pub(super) fn join(one: Span, other: Span) -> Span {
+    Span {
+        start: one.start.min(other.start),
+        end: one.end.zip(other.end).map(|(one, other)| one.max(other)),
     }
 }

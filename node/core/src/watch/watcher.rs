@@ -14,7 +14,8 @@ pub(super) enum Phase {
     Detached,
     /// As they are published.
     Live,
-    /// From the history, with the next block that covers `next`.
+    /// From the history, with the next block that covers `next`. Above the frontier only while a block
+    /// is under way that it came too late for.
     Ready,
     /// From the history, once its stream has room.
     Parked,

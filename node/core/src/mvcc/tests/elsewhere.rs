@@ -5,10 +5,11 @@ use super::*;
 use crate::mvcc::layout;
 use crate::proto::Span;
 use crate::proto::internal::{Ask, ask::What};
-use crate::remote::{self, Gathering, Overlay, Owners, Reading};
+use crate::remote::{self, Assembly, Gathering, Overlay, Owners, Reading};
 use crate::spine::Shown;
 use crate::spine::ranges::{Range, Ranges};
 use crate::view::Column;
+use crate::watch::BlockRequest;
 use crate::{GroupId, NodeId};
 
 /// A node that shows some ranges, and has of the others what they were once.
@@ -69,6 +70,48 @@ impl Elsewhere {
             reading.take(&read, page.answer, next);
         }
         Ok(reading.finish())
+    }
+
+    /// The events of a span, block by block.
+    pub(super) fn events(
+        &mut self,
+        chance: &mut Chance,
+        head: Head,
+        span: &Span,
+        (from, to): (i64, i64),
+        (wants_prev, limits): (bool, ReplayLimits),
+    ) -> Vec<Event> {
+        let (mut events, mut next) = (Vec::new(), from);
+        while next <= to {
+            let request = BlockRequest::of(span.clone(), next, to, wants_prev, limits);
+            let mut assembly = Assembly::new(request);
+            let mut pieces = Vec::new();
+            while !assembly.is_complete() {
+                if !chance.one_in(3)
+                    && let Some(piece) = assembly.next(&self.owners)
+                {
+                    pieces.push(piece);
+                    continue;
+                }
+                let Some((range, asked)) = pieces.pop() else { continue };
+                if !self.lacking.contains(&range) {
+                    let page = client(remote::changes(&self.local, &asked)).unwrap();
+                    assembly.take(&asked, page);
+                    continue;
+                }
+                self.asked += 1;
+                let what = Some(What::Changes(asked.clone()));
+                let ask = Ask { revision: head.revision, what, ..Ask::default() };
+                let told = remote::answer(&self.other, &ask).unwrap();
+                assert!(assembly.take_told(&asked, client(remote::outcome(told)).unwrap()));
+            }
+            let block = assembly.finish();
+            assert!(block.through >= next && block.through <= to);
+            assert!(block.events.iter().all(|event| event.revision <= block.through));
+            events.extend(block.events);
+            next = block.through + 1;
+        }
+        events
     }
 
     pub(super) fn read_txn(

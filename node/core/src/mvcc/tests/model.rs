@@ -454,6 +454,12 @@ impl Run {
             got.extend(replay.events);
             next = replay.next;
         }
+        let (once, view) = (&self.durable.0, &self.store.view);
+        let mut elsewhere = Elsewhere::new(&mut self.chance, &KEYS, once, view);
+        let how = (wants_prev, limits);
+        let pieces = elsewhere.events(&mut self.chance, now, &span, (from, to), how);
+        assert_eq!(pieces, got, "{span:?} from {from} to {to}: {elsewhere:?}");
+        self.seen.asked += elsewhere.asked;
         let mut got = got.into_iter().peekable();
         for main in from..=to {
             let events = self.naive_events(main);

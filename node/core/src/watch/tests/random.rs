@@ -1,5 +1,5 @@
-//! Random clients, writers, compactions, lost batches and slow transports against an oracle that
-//! knows all history: each watcher is sent exactly what it asked for, in order, whole revisions,
+//! Random clients, writers, compactions, lost batches, slow transports, and history that is read in
+//! pieces elsewhere, against an oracle that knows all history: each watcher is sent exactly what it asked for, in order, whole revisions,
 //! no progress ahead of its events, and is cut off only by a compaction that overtook it.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,11 +16,12 @@ use crate::proto::{Span, mvccpb};
 use crate::time::Time;
 use crate::watch::{Effect, Event, Hub, Input, Limits, Published, StreamId};
 
+use super::pieces::{Pieces, Seen};
 use super::stage::{Change, Store, config, decode, request};
 
 const SEEDS: u64 = 2_000;
 const STEPS: usize = 250;
-const KEYS: [&str; 6] = ["a", "a1", "a2", "b", "b1", "c"];
+pub(super) const KEYS: [&str; 6] = ["a", "a1", "a2", "b", "b1", "c"];
 
 /// A repeatable source of chance: SplitMix64.
 pub(super) struct Chance(u64);
@@ -57,7 +58,7 @@ fn every_watcher_is_sent_exactly_what_it_asked_for() {
         totals.add(&run.totals);
     }
     // A test that never meets the hard cases proves nothing.
-    let Totals { events, fragments, progress, compacted, blocked, gaps, refused } = totals;
+    let Totals { events, fragments, progress, compacted, blocked, gaps, refused, seen } = totals;
     for (count, least) in [
         (events, 50 * SEEDS),
         (fragments, SEEDS),
@@ -66,6 +67,12 @@ fn every_watcher_is_sent_exactly_what_it_asked_for() {
         (blocked, SEEDS),
         (gaps, SEEDS),
         (refused, SEEDS / 2),
+        (seen.blocks, SEEDS),
+        (seen.refused, SEEDS),
+        (seen.moved, SEEDS / 10),
+        (seen.given_up, SEEDS / 2),
+        (seen.late, SEEDS / 10),
+        (seen.within_a_revision, SEEDS / 10),
     ] {
         assert!(count >= least, "{totals:?}");
     }
@@ -93,6 +100,7 @@ struct Totals {
     blocked: u64,
     gaps: u64,
     refused: u64,
+    seen: Seen,
 }
 
 impl Totals {
@@ -104,6 +112,13 @@ impl Totals {
         self.blocked += other.blocked;
         self.gaps += other.gaps;
         self.refused += other.refused;
+        let Seen { blocks, refused, moved, given_up, late, within_a_revision } = other.seen;
+        self.seen.blocks += blocks;
+        self.seen.refused += refused;
+        self.seen.moved += moved;
+        self.seen.given_up += given_up;
+        self.seen.late += late;
+        self.seen.within_a_revision += within_a_revision;
     }
 }
 
@@ -162,6 +177,9 @@ struct Run {
     published: i64,
     clients: BTreeMap<u64, Client>,
     opened: u64,
+    /// The node shows some keys only: batches come without their events.
+    is_lacking: bool,
+    pieces: Pieces,
     totals: Totals,
     /// Every effect in words, if wanted.
     trace: Option<String>,
@@ -202,6 +220,8 @@ impl Run {
             published: 1,
             clients: BTreeMap::new(),
             opened: 0,
+            is_lacking: false,
+            pieces: Pieces::default(),
             totals: Totals::default(),
             trace: None,
         }
@@ -210,7 +230,7 @@ impl Run {
     fn play(&mut self) {
         for step in 0..STEPS {
             self.step = step;
-            match self.chance.below(100) {
+            match self.chance.below(104) {
                 0..30 => self.commit(),
                 30..48 => self.publish(),
                 48..52 => self.compact(),
@@ -221,11 +241,14 @@ impl Run {
                 71..83 => self.catch_up(),
                 83..97 => self.take(),
                 97..99 => self.open(),
-                _ => self.close(),
+                99..100 => self.close(),
+                100..102 => self.is_lacking = self.chance.below(3) == 0,
+                _ => self.pieces.move_keys(&mut self.chance),
             }
             self.note_quiet();
         }
         self.finish();
+        self.totals.seen = self.pieces.seen;
     }
 
     fn commit(&mut self) {
@@ -247,7 +270,7 @@ impl Run {
     }
 
     fn publish(&mut self) {
-        let is_lost = self.chance.below(12) == 0;
+        let is_lost = self.chance.below(12) == 0 || self.is_lacking;
         let events = std::mem::take(&mut self.late);
         let revision = self.store.head.revision;
         if is_lost && revision > self.published {
@@ -400,6 +423,12 @@ impl Run {
     }
 
     fn catch_up(&mut self) {
+        if self.is_lacking {
+            for _ in 0..self.chance.below(8) {
+                self.go_on_with_block();
+            }
+            return;
+        }
         if !self.hub.is_behind() {
             return;
         }
@@ -409,6 +438,13 @@ impl Run {
         }
         let effects = self.store.catch_up(&mut self.hub);
         self.store.head = new_head;
+        self.check(effects);
+    }
+
+    fn go_on_with_block(&mut self) {
+        let head = if self.chance.below(4) == 0 { self.old_head } else { self.store.head };
+        let Self { pieces, chance, hub, store, .. } = self;
+        let effects = pieces.step(chance, hub, store, head);
         self.check(effects);
     }
 
@@ -451,8 +487,12 @@ impl Run {
             if !self.hub.is_behind() {
                 break;
             }
-            let effects = self.store.catch_up(&mut self.hub);
-            self.check(effects);
+            if self.is_lacking {
+                self.go_on_with_block();
+            } else {
+                let effects = self.store.catch_up(&mut self.hub);
+                self.check(effects);
+            }
         }
         assert_eq!(self.hub.counts().slow_watchers, 0, "seed {}", self.seed);
         let streams: Vec<u64> = self.clients.keys().copied().collect();

@@ -14,7 +14,9 @@ use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::proto::{Span, internal, mvccpb};
 use crate::time::{Length, Time};
 use crate::view::Batch;
-use crate::watch::{Config, Effect, Event, Hub, Input, Limits, Published, Response, StreamId};
+use crate::watch::{
+    BlockRequest, Config, Effect, Event, Hub, Input, Limits, Published, Response, StreamId,
+};
 
 pub(super) const CLUSTER: u64 = 0xc1;
 pub(super) const MEMBER: u64 = 0x3e;
@@ -91,9 +93,13 @@ impl Store {
         events
     }
 
+    pub(super) fn view(&self) -> &MemoryView {
+        &self.view
+    }
+
     /// One call of the hub's `catch_up`.
     pub(super) fn catch_up(&self, hub: &mut Hub) -> Vec<Effect> {
-        hub.catch_up(&self.view, self.head).expect("memory can be read")
+        hub.catch_up(&self.view, self.head, || true).expect("memory can be read")
     }
 
     /// Compacts, rows included.
@@ -223,6 +229,34 @@ impl Stage {
     /// One call of `catch_up`.
     pub(super) fn catch_up_once(&mut self) {
         let effects = self.store.catch_up(&mut self.hub);
+        self.carry_out(effects);
+    }
+
+    /// Commits one revision and tells the hub of it without its events, as a node does that lacks a
+    /// range.
+    pub(super) fn commit_elsewhere(&mut self, changes: &[Change]) {
+        self.store.commit(changes);
+        self.publish(self.store.head.revision, Vec::new());
+    }
+
+    /// What the hub wants to be read.
+    pub(super) fn next_block(&mut self) -> Option<BlockRequest> {
+        let mut effects = Vec::new();
+        let request = self.hub.next_block(self.store.head, &mut effects);
+        self.carry_out(effects);
+        request
+    }
+
+    /// Reads what the hub wanted.
+    pub(super) fn take_block(&mut self, request: &BlockRequest) {
+        let block = request.read(self.store.view()).expect("memory can be read");
+        let effects = self.hub.take_block(request, block);
+        self.carry_out(effects);
+    }
+
+    /// It could not be read.
+    pub(super) fn refuse_block(&mut self, request: &BlockRequest) {
+        let effects = self.hub.take_block(request, None);
         self.carry_out(effects);
     }
 
