@@ -154,6 +154,8 @@ impl World {
 
     fn forget_block(&mut self, id: u64) -> Option<Fetching> {
         let fetching = self.up(id).fetching.take()?;
+        // They may have been answered with the same step.
+        self.up(id).blocks_forgotten.extend(fetching.asked.keys());
         for n in fetching.asked.keys() {
             self.step(id, Input::QuestionUnwanted(*n));
         }
@@ -163,6 +165,9 @@ impl World {
     /// Whether the question was for a block: then it is taken care of.
     pub(super) fn on_block_told(&mut self, id: u64, n: u64, told: Told) -> Option<Told> {
         let running = self.up(id);
+        if running.blocks_forgotten.remove(&n) {
+            return None;
+        }
         let Some(fetching) = &mut running.fetching else { return Some(told) };
         let Some((range, asked)) = fetching.asked.remove(&n) else { return Some(told) };
         let span = Span::from_request(asked.key.clone(), asked.range_end.clone());

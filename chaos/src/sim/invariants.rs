@@ -172,13 +172,13 @@ impl World {
         let reach = self.up(id).stage.reach().clone();
         for (range, span) in reach.owners.pieces() {
             if reach.has(range) {
-                self.compare_range(id, index, head, &span);
+                self.compare_range(id, index, head, range, &span);
             }
         }
     }
 
     /// Every node that shows a range shows the same of it.
-    fn compare_range(&mut self, id: u64, index: u64, head: Head, span: &Span) {
+    fn compare_range(&mut self, id: u64, index: u64, head: Head, range: GroupId, span: &Span) {
         let before = Span { start: Bytes::new(), end: Some(span.start.clone()) };
         let after = span.end.clone().map(|start| Span { start, end: None });
         let others = [Some(before), after].into_iter().flatten().filter(|span| !span.is_empty());
@@ -191,8 +191,10 @@ impl World {
         let place = (index, span.start.clone());
         let (first, hash) = *self.invariants.spans.entry(place).or_insert((id, digest));
         if hash != digest {
+            let ranges = self.ranges_text();
             self.invariants.break_inside(format!(
-                "state machine safety: nodes {first} and {id} differ in {span:?} after entry {index}"
+                "state machine safety: nodes {first} and {id} differ in range {range}, {span:?}, after \
+                 entry {index}; {ranges}"
             ));
         }
     }

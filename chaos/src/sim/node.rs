@@ -74,6 +74,8 @@ pub(super) struct Running {
     /// Ranges that were split off here and whose leader is not known yet, and how often this node
     /// is still to campaign for them.
     pub(super) campaigns: BTreeMap<GroupId, u32>,
+    /// Questions for pieces of blocks that are not wanted any more.
+    pub(super) blocks_forgotten: BTreeSet<u64>,
     /// Ranges that the node holds no more, and whose keys are on their way out.
     pub(super) left: VecDeque<(GroupId, snapshot::Clear)>,
     /// Messages to each of them stay in order.

@@ -374,6 +374,7 @@ impl World {
             stage,
             ranges: Default::default(),
             campaigns: Default::default(),
+            blocks_forgotten: Default::default(),
             left: Default::default(),
             last_mail: Default::default(),
             work: Default::default(),

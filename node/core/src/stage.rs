@@ -445,8 +445,11 @@ impl Stage {
                     for join in task.merged {
                         let transfer = Transfer::Join { left: join.left, right: join.right };
                         self.transfers.push_back((task.position.index, transfer));
+                        // What is shown may still be of a time at which it owned its keys.
+                        if self.absent.remove(&join.right) {
+                            self.gone.insert(join.right);
+                        }
                         // Other replicas here may have been quicker than the spine's.
-                        self.absent.remove(&join.right);
                         let left = Stored::load(view, join.left)?;
                         let is_done = self.ended.contains(&join.right)
                             || resolved.contains(&(join.left, join.id))

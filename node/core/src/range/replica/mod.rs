@@ -340,6 +340,7 @@ pub struct Replica {
     installing: Option<SnapshotMark>,
     catch_up: CatchUp,
     catch_ups_count: u64,
+    is_announced: bool,
     /// It has no state, and never had an entry either: it has vouched for nothing.
     is_new: bool,
     /// Its keys are another range's here.
@@ -428,6 +429,7 @@ impl Replica {
             installing: None,
             catch_up: CatchUp::Wanted,
             catch_ups_count: 0,
+            is_announced: false,
             is_new: false,
             is_retired: false,
             finish_due: None,
@@ -449,6 +451,10 @@ impl Replica {
         out: &mut Vec<Effect>,
     ) -> Result<(), ViewError> {
         self.now = now.max(self.now);
+        // The spine's machine learns that it is here, be it led or not.
+        if !mem::replace(&mut self.is_announced, true) {
+            self.out.push(Effect::Role(self.role));
+        }
         if self.is_retired {
             self.hand_back(input);
             out.append(&mut self.out);

@@ -172,8 +172,6 @@ impl Replica {
         match tell {
             Tell::Report(reference) => self.ranges.take(reference),
             Tell::WantNumbers(undecided) => {
-                // A learner that nobody leads tells of no role.
-                self.ranges.found.insert(range);
                 self.tell_members_of(range);
                 self.tell_numbers(range, &undecided);
             }
@@ -288,11 +286,14 @@ impl Replica {
             return Ok(());
         }
         let mut first_without: Option<(&Bytes, GroupId)> = None;
-        let is_or_was_here = |range| self.is_here(range) || self.ranges.found.contains(&range);
-        for (range, known) in self.state.ranges().iter().filter(|it| is_or_was_here(it.0)) {
+        // One that is not wanted here takes over others as long as it has a part in its range.
+        let goes_on = |range| self.ranges.found.contains(&range) && !self.ranges.is_outside(range);
+        let here = self.state.ranges().iter().filter(|it| self.is_here(it.0) || goes_on(it.0));
+        for (range, known) in here {
             match Stored::load(view, range)? {
                 Some(stored) if stored.generation < known.generation => return Ok(()),
                 Some(_) => {}
+                None if !self.is_here(range) => {}
                 None => {
                     let next = (&known.span.start, range);
                     first_without = first_without.into_iter().chain([next]).min();
