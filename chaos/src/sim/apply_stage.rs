@@ -96,7 +96,6 @@ impl World {
             left,
             ranges,
             replies,
-            shown,
             reach,
             published,
             events,
@@ -151,7 +150,7 @@ impl World {
         for (range, position) in ranges {
             self.mail(id, range, range::replica::Input::Applied(position));
         }
-        self.report(id, Report::Applied { spine, shown, reach, remote, answered, begun, ended });
+        self.report(id, Report::Applied { spine, reach, remote, answered, begun, ended });
         if self.chance.one_in(self.plan.store_flush_one_in) {
             self.flush_some(id);
         }
@@ -184,7 +183,7 @@ impl World {
                 return;
             }
         };
-        let (shown, head) = (running.stage.shown(), running.head());
+        let head = running.head();
         running.position = running.stage.position();
         running.is_compacting = running.stage.reach().shown.head.compact_revision >= 0;
         let position = running.position;
@@ -207,10 +206,9 @@ impl World {
             self.see("merged range replaced by a snapshot");
         }
         let (remote, answered) = (Vec::new(), Vec::new());
-        let shown = Some(shown).filter(|shown| shown.index > 0);
         let reach = Some(self.up(id).stage.reach().clone());
         let (spine, begun) = (None, Vec::new());
-        self.report(id, Report::Applied { spine, shown, reach, remote, answered, begun, ended });
+        self.report(id, Report::Applied { spine, reach, remote, answered, begun, ended });
     }
 
     pub(super) fn plan_compaction(&mut self, id: u64) {

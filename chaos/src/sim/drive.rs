@@ -142,7 +142,7 @@ impl World {
                 }
                 self.step(id, Input::Persisted(token));
             }
-            Report::Applied { spine, shown, reach, remote, answered, begun, ended } => {
+            Report::Applied { spine, reach, remote, answered, begun, ended } => {
                 for (to, outcome) in remote {
                     let answer = spine::encode_answer(to.id, &outcome);
                     self.gather(id, to.node.0, Parcel::Answer(answer));
@@ -156,9 +156,6 @@ impl World {
                 }
                 if let Some(reach) = reach {
                     self.step(id, Input::Reach(reach));
-                }
-                if let Some(shown) = shown {
-                    self.step(id, Input::Shown(shown));
                 }
                 for range in begun {
                     self.begin_range(id, range);

@@ -9,7 +9,6 @@ use flotilla_core::GroupId;
 use flotilla_core::command::Outcome as CommandOutcome;
 use flotilla_core::proto::internal::{Forward, RaftMessage, SnapshotMark};
 use flotilla_core::range;
-use flotilla_core::spine::Shown;
 use flotilla_core::spine::apply::Requester;
 use flotilla_core::spine::state::Position;
 use flotilla_core::stage::Reach;
@@ -74,7 +73,6 @@ pub(super) enum Report {
     /// that is more, answers for other nodes, and requests of this node that were answered.
     Applied {
         spine: Option<Position>,
-        shown: Option<Shown>,
         reach: Option<Reach>,
         remote: Vec<(Requester, CommandOutcome)>,
         answered: Vec<u64>,

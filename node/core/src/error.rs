@@ -148,6 +148,9 @@ errors! {
         "flotilla: ranges can be merged only where the same members hold both";
     /// Who is to hold a range was changed by somebody else meanwhile, or a member has gone.
     ReplicasChanged = FailedPrecondition, "flotilla: the replicas of the range were changed meanwhile";
+    /// What is asked for is read from one member's store, and this one does not hold all ranges.
+    RangesElsewhere = Unavailable,
+        "flotilla: this member does not hold all ranges: ask one that does";
     /// An earlier change of who holds a range is not carried out yet.
     ReplicasChanging = Unavailable, "flotilla: the replicas of the range are being changed";
     /// A node that is to hold a range holds it already, or has no vote; or nobody would be left.

@@ -62,8 +62,6 @@ pub struct Applied {
     pub ranges: BTreeMap<GroupId, stored::Position>,
     /// Answers to give once the batch is in the store.
     pub replies: Vec<(Requester, Outcome)>,
-    /// What is shown once the batch is in the store, if that is more than before.
-    pub shown: Option<Shown>,
     /// What may be read once the batch is in the store, if that has changed.
     pub reach: Option<Reach>,
     /// What watchers are told once the batch is in the store, if that has changed: where the node's
@@ -130,8 +128,6 @@ enum Transfer {
 #[derive(Debug)]
 pub struct Stage {
     frontier: Frontier,
-    /// Told to whoever needs all ranges at once: does not move while one is lacking.
-    shown: Shown,
     reach: Reach,
     /// As watchers know it.
     published: Head,
@@ -191,7 +187,6 @@ impl Stage {
         let (position, ahead) = (Position::default(), BTreeMap::new());
         Self {
             frontier,
-            shown,
             reach,
             published: shown.head,
             transfers,
@@ -349,7 +344,7 @@ impl Stage {
 
     /// What may be shown.
     pub fn shown(&self) -> Shown {
-        self.shown
+        self.reach.shown
     }
 
     /// Whether the store has everything that is shown, of all ranges.
@@ -392,9 +387,6 @@ impl Stage {
         }
         self.reach.shown = shown;
         self.reach.lacking = lacking;
-        if self.is_whole() {
-            self.shown = shown;
-        }
     }
 
     /// Where the spine's state stands.
@@ -412,7 +404,7 @@ impl Stage {
     /// # Errors
     /// The store cannot be read.
     pub fn run(&mut self, view: &dyn View, works: Vec<Work>) -> Result<Applied, ViewError> {
-        let (before, reach_before) = (self.shown(), self.reach.clone());
+        let reach_before = self.reach.clone();
         let mut applied = Applied::default();
         let mut writes = Writes::default();
         let mut applier = mvcc::Applier::new(view);
@@ -523,8 +515,6 @@ impl Stage {
             position.write(&mut writes.batch);
         }
         self.advance();
-        let shown = self.shown();
-        applied.shown = (shown != before).then_some(shown);
         applied.reach = (self.reach != reach_before).then(|| self.reach.clone());
         let (told, head) = (self.published, self.reach.shown.head);
         let (from, to) = (told.revision, head.revision);

@@ -77,6 +77,52 @@ pub(super) async fn drain(
     Ok(pb::DrainAnswer { node: id })
 }
 
+pub(super) async fn merge(
+    context: &Context,
+    request: pb::MergeRequest,
+) -> Result<pb::MergeAnswer, Error> {
+    let step = format!("merge left={} right={}", request.left, request.right);
+    let ranges = vec![request.left, request.right];
+    let answer = context.router.submit(Command::Merge(request)).await?;
+    record(context, &step, ranges).await;
+    Ok(expect_answer(answer, |answer| match answer {
+        Answer::Merge(answer) => Some(answer),
+        _ => None,
+    }))
+}
+
+/// Answers when it is decided.
+pub(super) async fn move_replica(
+    context: &Context,
+    request: pb::MoveReplicaRequest,
+) -> Result<pb::ReplicasAnswer, Error> {
+    let notice = context.board().notice();
+    let id = |name: &str| if name.is_empty() { Ok(0) } else { member(&notice, name) };
+    let (add, remove) = (id(&request.add)?, id(&request.remove)?);
+    let range = request.range;
+    let command = Command::Replicas(pb::ReplicasRequest { range, add, remove });
+    let answer = context.router.submit(command).await?;
+    let step = format!("move_replica range={range} add={} remove={}", request.add, request.remove);
+    record(context, &step, vec![range]).await;
+    Ok(expect_answer(answer, |answer| match answer {
+        Answer::Replicas(answer) => Some(answer),
+        _ => None,
+    }))
+}
+
+pub(super) async fn want_replicas(
+    context: &Context,
+    request: pb::ReplicasWanted,
+) -> Result<pb::ReplicasWantedAnswer, Error> {
+    let step = format!("want_replicas count={}", request.count);
+    let answer = context.router.submit(Command::ReplicasWanted(request)).await?;
+    record(context, &step, Vec::new()).await;
+    Ok(expect_answer(answer, |answer| match answer {
+        Answer::ReplicasWanted(answer) => Some(answer),
+        _ => None,
+    }))
+}
+
 /// Answers when this node knows the new leader.
 pub(super) async fn transfer(
     context: &Context,
@@ -115,18 +161,4 @@ fn leader_urls(notice: &Notice) -> Vec<String> {
     let leader = notice.status.leader.map_or(0, |leader| leader.0);
     let member = notice.members.iter().find(|member| member.id == leader);
     member.map(|member| member.client_urls.clone()).unwrap_or_default()
-}
-
-pub(super) async fn merge(
-    context: &Context,
-    request: pb::MergeRequest,
-) -> Result<pb::MergeAnswer, Error> {
-    let step = format!("merge left={} right={}", request.left, request.right);
-    let ranges = vec![request.left, request.right];
-    let answer = context.router.submit(Command::Merge(request)).await?;
-    record(context, &step, ranges).await;
-    Ok(expect_answer(answer, |answer| match answer {
-        Answer::Merge(answer) => Some(answer),
-        _ => None,
-    }))
 }

@@ -1,9 +1,9 @@
 //! The pages on the client port: health, version, metrics. Texts, codes and headers are etcd's.
 
 use bytes::Bytes;
+use flotilla_core::Error;
 use flotilla_core::proto::etcdserverpb as pb;
 use flotilla_core::spine::state::ALARM_CORRUPT;
-use flotilla_core::{Error, mvcc};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
     CONTENT_TYPE, HOST, HeaderValue, ORIGIN, X_CONTENT_TYPE_OPTIONS,
@@ -104,7 +104,7 @@ async fn try_read(context: &Context, is_local: bool) -> Result<(), Error> {
         serializable: is_local,
         ..pb::RangeRequest::default()
     };
-    read::attempt(context, head, async |head| mvcc::read(context.store(), head, &request)).await?;
+    read::range(context, head, request).await?;
     Ok(())
 }
 

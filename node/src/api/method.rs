@@ -114,6 +114,8 @@ methods! {
     RangeList = "flotilla.internal.Admin" "RangeList" Unary Served;
     Split = "flotilla.internal.Admin" "Split" Unary Refused;
     Transfer = "flotilla.internal.Admin" "Transfer" Unary Refused;
+    MoveReplica = "flotilla.internal.Admin" "MoveReplica" Unary Refused;
+    WantReplicas = "flotilla.internal.Admin" "WantReplicas" Unary Refused;
     Drain = "flotilla.internal.Admin" "Drain" Unary Refused;
     Decisions = "flotilla.internal.Admin" "Decisions" Unary Served;
     Merge = "flotilla.internal.Admin" "Merge" Unary Refused;

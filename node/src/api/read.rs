@@ -146,6 +146,9 @@ where
 }
 
 /// Waits while a part of the store is being replaced. Answers how often that has begun.
+///
+/// # Errors
+/// The node does not hold all ranges.
 pub(super) async fn until_whole(context: &Context) -> Result<u64, Error> {
     let deadline = Instant::now() + WHOLE_WITHIN;
     loop {
@@ -154,7 +157,7 @@ pub(super) async fn until_whole(context: &Context) -> Result<u64, Error> {
             return Ok(replacements);
         }
         if Instant::now() >= deadline {
-            return Err(Error::Timeout);
+            return Err(Error::RangesElsewhere);
         }
         tokio::time::sleep(WHOLE_POLL).await;
     }

@@ -117,6 +117,8 @@ impl Service {
             Method::RangeList => unary!(admin::range_list),
             Method::Split => unary!(admin::split),
             Method::Transfer => unary!(admin::transfer),
+            Method::MoveReplica => unary!(admin::move_replica),
+            Method::WantReplicas => unary!(admin::want_replicas),
             Method::Drain => unary!(admin::drain),
             Method::Decisions => unary!(admin::decisions),
             Method::Merge => unary!(admin::merge),

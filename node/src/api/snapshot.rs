@@ -9,16 +9,18 @@ use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use flotilla_core::Error;
 use flotilla_core::proto::etcdserverpb as pb;
 use flotilla_core::view::{Column, View, ViewError};
-use futures::{Stream, stream};
+use futures::{Stream, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::Context;
+use super::status::IntoStatus;
+use super::{Context, read};
 use crate::CLUSTER_VERSION;
-use crate::store::is_local;
+use crate::store::{Store, is_local};
 use crate::supervise::fatal;
 
 /// Begins an image; the last byte counts its formats.
@@ -40,8 +42,15 @@ pub(super) fn snapshot(
     context: Arc<Context>,
     _: pb::SnapshotRequest,
 ) -> impl Stream<Item = Result<pb::SnapshotResponse, Status>> + Send {
+    let begun = async move {
+        read::until_whole(&context).await.map_err(Error::into_status)?;
+        Ok::<_, Status>(begin(context.store().clone()))
+    };
+    stream::once(begun).try_flatten()
+}
+
+fn begin(store: Store) -> impl Stream<Item = Result<pb::SnapshotResponse, Status>> + Send {
     let (sender, receiver) = mpsc::channel(BLOBS_AHEAD_MAX);
-    let store = context.store().clone();
     tokio::task::spawn_blocking(move || {
         let written = store.with_snapshot(|view| write(view, &sender));
         if let Err(error) = written {

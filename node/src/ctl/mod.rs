@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use flotilla_proto::internal::admin_client::AdminClient;
 use flotilla_proto::internal::{
-    DecisionsRequest, DecisionsResponse, DrainRequest, MergeRequest, RangeInfo, RangeListRequest,
-    RangeListResponse, SplitRequest, TransferRequest,
+    DecisionsRequest, DecisionsResponse, DrainRequest, MergeRequest, MoveReplicaRequest, RangeInfo,
+    RangeListRequest, RangeListResponse, ReplicasWanted, SplitRequest, TransferRequest,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -23,6 +23,10 @@ usage: flotilla ctl [--endpoint URL] COMMAND
   split KEY            cut the range that owns KEY there
   merge KEY            merge the range that begins at KEY into the one before it; or give its number
   transfer RANGE NODE  have a range led by another member, named or by its id in hex
+  replica RANGE NODE   have a member hold a range, too
+  unreplica RANGE NODE have it hold the range no more
+  move RANGE FROM TO   have one member hold a range in the place of another
+  replicas COUNT       how many members are to hold each range
   drain NODE           have nothing led by a member any more
   undrain NODE         end that
   decisions            what placement has done of late, and what it cannot help
@@ -36,6 +40,8 @@ enum Command {
     Split(String),
     Merge(String),
     Transfer(u64, String),
+    Move { range: u64, add: String, remove: String },
+    Replicas(u32),
     Drain(String, bool),
     Decisions,
     Explain(String),
@@ -86,6 +92,10 @@ fn parse(arguments: &[String]) -> Option<(String, Command)> {
         ["split", key] => Command::Split(key.to_owned()),
         ["merge", key] => Command::Merge(key.to_owned()),
         ["transfer", range, node] => Command::Transfer(range.parse().ok()?, node.to_owned()),
+        ["replica", range, node] => moved(range, node, "")?,
+        ["unreplica", range, node] => moved(range, "", node)?,
+        ["move", range, from, to] => moved(range, to, from)?,
+        ["replicas", count] => Command::Replicas(count.parse().ok()?),
         ["drain", node] => Command::Drain(node.to_owned(), true),
         ["undrain", node] => Command::Drain(node.to_owned(), false),
         ["decisions"] => Command::Decisions,
@@ -93,6 +103,11 @@ fn parse(arguments: &[String]) -> Option<(String, Command)> {
         _ => return None,
     };
     Some((endpoint, command))
+}
+
+fn moved(range: &str, add: &str, remove: &str) -> Option<Command> {
+    let (add, remove) = (add.to_owned(), remove.to_owned());
+    Some(Command::Move { range: range.parse().ok()?, add, remove })
 }
 
 async fn carry_out(endpoint: &str, command: Command) -> anyhow::Result<String> {
@@ -120,6 +135,16 @@ async fn carry_out(endpoint: &str, command: Command) -> anyhow::Result<String> {
             let request = TransferRequest { range, node: node.clone() };
             client.transfer(request).await.map_err(describe)?;
             format!("range {range} is led by {node}\n")
+        }
+        Command::Move { range, add, remove } => {
+            let request = MoveReplicaRequest { range, add, remove };
+            let answer = client.move_replica(request).await.map_err(describe)?.into_inner();
+            let nodes: Vec<String> = answer.nodes.iter().map(|id| format!("{id:x}")).collect();
+            format!("range {range} is to be held by {}\n", nodes.join(", "))
+        }
+        Command::Replicas(count) => {
+            client.want_replicas(ReplicasWanted { count }).await.map_err(describe)?;
+            format!("each range is to be held by {count} members\n")
         }
         Command::Drain(node, is_draining) => {
             let request = DrainRequest { node: node.clone(), is_draining };

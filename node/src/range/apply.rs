@@ -80,14 +80,12 @@ impl Applier {
 
     fn run(mut self, messages: &Receiver<ApplyMessage>) {
         self.announce();
-        if self.stage.shown().index == 0 && self.stage.position().index > 0 {
+        if !self.stage.is_whole() {
             tracing::info!(wants = self.stage.wants(), "waiting for ranges to catch up");
         }
-        let shown = Some(self.stage.shown()).filter(|shown| shown.index > 0);
         let (remote, answered) = (Vec::new(), Vec::new());
         self.report(Completion::Applied {
             spine: None,
-            shown,
             reach: Some(self.stage.reach().clone()),
             remote,
             answered,
@@ -150,7 +148,7 @@ impl Applier {
 
     fn apply(&mut self, works: Vec<Work>) {
         let began = Instant::now();
-        let was_waiting = self.stage.shown().index == 0 && self.stage.position().index > 0;
+        let was_whole = self.stage.is_whole();
         let Applied {
             batch,
             spine,
@@ -159,7 +157,6 @@ impl Applier {
             left,
             ranges,
             replies,
-            shown,
             reach,
             published,
             events,
@@ -172,7 +169,7 @@ impl Applier {
         }
         self.clear_later(left);
         self.announce();
-        if shown.is_some_and(|shown| shown.index > 0) && was_waiting {
+        if self.stage.is_whole() && !was_whole {
             tracing::info!("ranges have caught up");
         }
         if let Some(head) = published {
@@ -196,7 +193,7 @@ impl Applier {
             // The spine's machine knows who waits for its own entries.
             answered.clear();
         }
-        self.report(Completion::Applied { spine, shown, reach, remote, answered, begun, ended });
+        self.report(Completion::Applied { spine, reach, remote, answered, begun, ended });
         let took = began.elapsed();
         crate::metrics::applied(took, puts_count, deletes_count);
         if took > self.warn_after {
@@ -221,7 +218,7 @@ impl Applier {
         };
         let ended = taken.unwrap_or_else(|error| fatal(&error.to_string()));
         self.announce();
-        let (shown, reach) = (self.stage.shown(), self.stage.reach());
+        let reach = self.stage.reach();
         // Watchers read what they missed from the history.
         if reach.shown.index > 0 {
             self.publish(reach.shown.head, reach.shown.head.revision, Vec::new());
@@ -232,10 +229,8 @@ impl Applier {
             (_, None) => {}
         }
         let (remote, answered) = (Vec::new(), Vec::new());
-        let shown = Some(shown).filter(|shown| shown.index > 0);
         self.report(Completion::Applied {
             spine: None,
-            shown,
             reach: Some(self.stage.reach().clone()),
             remote,
             answered,

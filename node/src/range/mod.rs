@@ -27,7 +27,7 @@ use flotilla_core::proto::internal::{Heartbeat, Told};
 use flotilla_core::range::Tell;
 use flotilla_core::spine::apply::Requester;
 use flotilla_core::spine::state::Position;
-use flotilla_core::spine::{self, Input, Replica, Shown};
+use flotilla_core::spine::{self, Input, Replica};
 use flotilla_core::stage::Reach;
 use flotilla_core::time::{Length, Time};
 use flotilla_core::{GroupId, NodeId};
@@ -75,8 +75,6 @@ pub enum Completion {
     Applied {
         /// Where the spine's state stands, if it has moved.
         spine: Option<Position>,
-        /// What is shown, if that is more than before.
-        shown: Option<Shown>,
         /// What may be read, if that has changed.
         reach: Option<Reach>,
         /// What is owed to clients of other nodes.
@@ -253,7 +251,7 @@ impl SpineActor {
                 self.parts.outbox.send_appends();
                 self.step(Input::Persisted(token));
             }
-            Completion::Applied { spine, shown, reach, remote, answered, begun, ended } => {
+            Completion::Applied { spine, reach, remote, answered, begun, ended } => {
                 self.parts.outbox.send_tasks();
                 for (to, outcome) in remote {
                     let answer = spine::encode_answer(to.id, &outcome);
@@ -267,9 +265,6 @@ impl SpineActor {
                 }
                 if let Some(reach) = reach {
                     self.step(Input::Reach(reach));
-                }
-                if let Some(shown) = shown {
-                    self.step(Input::Shown(shown));
                 }
                 for range in begun {
                     self.begin_range(range, ctx);

@@ -8,6 +8,8 @@
     reason = "each test binary uses its own part of the harness"
 )]
 
+pub mod traffic;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

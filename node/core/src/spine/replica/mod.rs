@@ -128,9 +128,7 @@ pub enum Input {
     Persisted(u64),
     /// Tasks are in the store up to here.
     Applied(Position),
-    /// The node shows its state up to here (I10), which is never more than is applied.
-    Shown(Shown),
-    /// What of the node's state may be read has changed. Before the `Shown` of the same moment.
+    /// What of the node's state may be read has changed (I10).
     Reach(Reach),
     /// A reader of this node wants to know something of a range that is not read here; `n` is never
     /// used again.
@@ -325,7 +323,6 @@ pub struct Replica {
     /// when this node does not lead.
     drain_index: Option<u64>,
     applied: Position,
-    shown: Shown,
     reach: Reach,
     /// Who leads ranges of which there is no replica here, as others have said.
     hints: BTreeMap<GroupId, NodeId>,
@@ -410,7 +407,6 @@ impl Replica {
             leader_since: now,
             drain_index: None,
             applied,
-            shown,
             reach: Reach::none(shown),
             hints: BTreeMap::new(),
             gathers: Gathers::default(),
@@ -471,7 +467,6 @@ impl Replica {
             Input::Turn => {}
             Input::Persisted(token) => self.drive(group::Input::Persisted { token }),
             Input::Applied(position) => self.on_applied(position, view)?,
-            Input::Shown(shown) => self.on_shown(shown),
             Input::Reach(reach) => self.on_reach(reach),
             Input::Question(n, question) => self.on_question(n, question),
             Input::QuestionUnwanted(n) => self.forget_question(n),
@@ -637,20 +632,11 @@ impl Replica {
         Ok(())
     }
 
-    fn on_shown(&mut self, shown: Shown) {
-        assert!(
-            self.shown.index <= shown.index && shown.index <= self.applied.index,
-            "{shown:?} is shown after {:?}, with {:?} applied (I10)",
-            self.shown,
-            self.applied
-        );
-        self.shown = shown;
-    }
-
     fn on_reach(&mut self, reach: Reach) {
         assert!(
-            reach.shown.index <= self.applied.index,
-            "{reach:?} can be read, with {:?} applied (I10)",
+            self.reach.shown.index <= reach.shown.index && reach.shown.index <= self.applied.index,
+            "{reach:?} can be read after {:?}, with {:?} applied (I10)",
+            self.reach.shown,
             self.applied
         );
         self.reach = reach;

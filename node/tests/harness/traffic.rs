@@ -1,0 +1,110 @@
+//! Clients that write, list and watch while something is done to the cluster. None of their calls may
+//! fail, and none of their answers may be wrong.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use flotilla_proto::etcdserverpb::kv_client::KvClient;
+use flotilla_proto::etcdserverpb::watch_client::WatchClient;
+use flotilla_proto::etcdserverpb::watch_request::RequestUnion;
+use flotilla_proto::etcdserverpb::{PutRequest, RangeRequest, WatchCreateRequest, WatchRequest};
+use tokio::sync::watch;
+use tonic::transport::{Channel, Endpoint};
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+/// How long a watcher may lag behind what was written.
+pub const CATCH_UP_WITHIN: Duration = Duration::from_secs(20);
+
+/// A connection whose calls end in time.
+pub async fn channel(url: &str) -> Channel {
+    let endpoint = Endpoint::from_shared(url.to_owned()).expect("an address");
+    endpoint.timeout(ANSWER_WITHIN).connect().await.expect("the node runs")
+}
+
+/// Writes keys of its own and blind ones that all share, until it is stopped. Every call must be
+/// answered. Gives back the revision of each write.
+pub async fn write(
+    url: String,
+    writer: usize,
+    stop: watch::Receiver<bool>,
+) -> BTreeMap<i64, String> {
+    let mut client = KvClient::new(channel(&url).await);
+    let mut written = BTreeMap::new();
+    for n in 0.. {
+        if *stop.borrow() {
+            break;
+        }
+        let key = if n % 4 == 0 { "shared".to_owned() } else { format!("k/{}/{writer}", n % 100) };
+        let request = PutRequest {
+            key: key.clone().into(),
+            value: format!("{writer}/{n}").into(),
+            ..PutRequest::default()
+        };
+        let answer = client.put(request).await;
+        let answer = answer.unwrap_or_else(|error| panic!("{key} at {url}: {error}"));
+        let revision = answer.into_inner().header.expect("an answer has a header").revision;
+        assert!(written.insert(revision, key).is_none(), "a revision is given once");
+    }
+    written
+}
+
+/// Lists everything again and again: what is there never becomes less.
+pub async fn list(url: String, stop: watch::Receiver<bool>) -> u64 {
+    let mut client = KvClient::new(channel(&url).await);
+    let (mut count, mut revision, mut lists) = (0, 0, 0);
+    while !*stop.borrow() {
+        let all = RangeRequest {
+            key: vec![0].into(),
+            range_end: vec![0].into(),
+            keys_only: true,
+            ..RangeRequest::default()
+        };
+        let answer = client.range(all).await.unwrap_or_else(|error| panic!("{url}: {error}"));
+        let answer = answer.into_inner();
+        let now = answer.header.expect("an answer has a header").revision;
+        assert!(now >= revision && answer.count >= count, "{count} at {revision}, then {answer:?}");
+        assert_eq!(answer.count, i64::try_from(answer.kvs.len()).expect("few keys"));
+        (count, revision) = (answer.count, now);
+        lists += 1;
+    }
+    lists
+}
+
+/// Watches everything from the beginning; gives back the keys by revision up to the last.
+pub async fn watch_all(url: String, mut last: watch::Receiver<i64>) -> BTreeMap<i64, String> {
+    let mut client = WatchClient::new(
+        Endpoint::from_shared(url.clone()).expect("an address").connect().await.expect("it runs"),
+    );
+    let create = WatchCreateRequest {
+        key: vec![0].into(),
+        range_end: vec![0].into(),
+        start_revision: 1,
+        ..WatchCreateRequest::default()
+    };
+    let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    sender.send(request).await.expect("there is room");
+    let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut answers = client.watch(requests).await.expect("a watch").into_inner();
+    let mut seen = BTreeMap::new();
+    loop {
+        let end = *last.borrow();
+        if end > 0 && seen.keys().next_back() == Some(&end) {
+            return seen;
+        }
+        let answer = tokio::select! {
+            answer = answers.message() => answer.expect("the stream goes on").expect("no end"),
+            _ = last.changed() => continue,
+            () = tokio::time::sleep(CATCH_UP_WITHIN) => {
+                panic!("{url}: {:?} of {end} after {CATCH_UP_WITHIN:?}", seen.keys().next_back())
+            }
+        };
+        assert!(!answer.canceled, "{url}: {answer:?}");
+        for event in answer.events {
+            let kv = event.kv.expect("an event has a key");
+            let newest = seen.keys().next_back().copied().unwrap_or(1);
+            assert_eq!(kv.mod_revision, newest + 1, "{url}: each revision once, in order");
+            seen.insert(kv.mod_revision, String::from_utf8_lossy(&kv.key).into_owned());
+        }
+    }
+}

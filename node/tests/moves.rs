@@ -1,0 +1,110 @@
+//! Each node holds some of the ranges, and ranges move from node to node while clients write, list and
+//! watch at all of them: no call fails, nothing is lost, and every watcher sees each revision once and
+//! in order, wherever the keys are.
+
+mod harness;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use flotilla_proto::internal::admin_client::AdminClient;
+use flotilla_proto::internal::{MoveReplicaRequest, RangeInfo, RangeListRequest};
+use harness::traffic::{channel, list, watch_all, write};
+use harness::{Cluster, flotilla};
+use tokio::sync::watch;
+
+const NODES: usize = 4;
+const WRITERS: usize = 4;
+const FLAGS: [&str; 3] = [
+    "--initial-split-keys=k/2,k/5,k/8,shared",
+    "--initial-range-replicas=2",
+    "--placement-interval=0",
+];
+const MOVES: usize = 8;
+const PAUSE: Duration = Duration::from_millis(300);
+const DECIDED_WITHIN: Duration = Duration::from_secs(30);
+
+async fn ranges(url: &str) -> Vec<RangeInfo> {
+    let mut admin = AdminClient::new(channel(url).await);
+    let answer = admin.range_list(RangeListRequest {}).await.expect("a table").into_inner();
+    answer.ranges.into_iter().filter(|range| range.range != 0).collect()
+}
+
+/// Has a range held by one node in the place of another. One change at a time: an earlier one may
+/// still be under way.
+async fn move_replica(url: &str, range: u64, add: u64, remove: u64) {
+    let started = Instant::now();
+    let (add, remove) = (format!("{add:x}"), format!("{remove:x}"));
+    loop {
+        let request = MoveReplicaRequest { range, add: add.clone(), remove: remove.clone() };
+        let answer = AdminClient::new(channel(url).await).move_replica(request).await;
+        let Err(error) = answer else { return };
+        let is_late = started.elapsed() > DECIDED_WITHIN;
+        assert!(!is_late && error.message().contains("being changed"), "range {range}: {error}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_client_notices_that_ranges_move() {
+    let mut cluster = Cluster::start_with(&flotilla(), NODES, &FLAGS);
+    let urls = cluster.endpoints();
+    let (stop, stopped) = watch::channel(false);
+    let (end, ended) = watch::channel(0);
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|n| tokio::spawn(write(urls[n % NODES].clone(), n, stopped.clone())))
+        .collect();
+    let watchers: Vec<_> =
+        urls.iter().map(|url| tokio::spawn(watch_all(url.clone(), ended.clone()))).collect();
+    let lists: Vec<_> =
+        urls.iter().map(|url| tokio::spawn(list(url.clone(), stopped.clone()))).collect();
+
+    let members: BTreeSet<u64> =
+        ranges(&urls[0]).await.iter().flat_map(|range| range.replicas.clone()).collect();
+    assert_eq!(members.len(), NODES, "every node holds something");
+    for n in 0..MOVES {
+        tokio::time::sleep(PAUSE).await;
+        let table = ranges(&urls[n % NODES]).await;
+        let range = &table[n % table.len()];
+        assert_eq!(range.replicas.len(), 2, "{range:?}");
+        let add = members.iter().find(|node| !range.replicas.contains(node)).expect("another");
+        move_replica(&urls[n % NODES], range.range, *add, range.replicas[n % 2]).await;
+    }
+    tokio::time::sleep(PAUSE).await;
+    stop.send(true).expect("clients listen");
+
+    let mut written = BTreeMap::new();
+    for writer in writers {
+        for (revision, key) in writer.await.expect("a writer does not panic") {
+            assert!(written.insert(revision, key).is_none(), "two writes at {revision}");
+        }
+    }
+    for list in lists {
+        assert!(list.await.expect("a reader does not panic") > 0);
+    }
+    let newest = *written.keys().next_back().expect("something was written");
+    end.send(newest).expect("watchers listen");
+    for watcher in watchers {
+        let seen = watcher.await.expect("a watcher does not panic");
+        assert_eq!(seen, written, "what was written is what was seen");
+    }
+    assert!(written.keys().copied().eq(2..=newest), "revisions have no gap");
+
+    // What a node does not hold is there after all processes were killed, too.
+    for index in 0..NODES {
+        cluster.kill(index);
+    }
+    for index in 0..NODES {
+        cluster.spawn(index);
+    }
+    cluster.wait_all_ready();
+    for url in &urls {
+        let (stop, stopped) = watch::channel(false);
+        let lists = tokio::spawn(list(url.clone(), stopped));
+        tokio::time::sleep(PAUSE).await;
+        stop.send(true).expect("a reader listens");
+        assert!(lists.await.expect("a reader does not panic") > 0, "{url}");
+        let seen = watch_all(url.clone(), ended.clone()).await;
+        assert_eq!(seen, written, "{url}");
+    }
+}
