@@ -14,6 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::command::{Outcome, RequestId};
+use crate::mutant::{self, Mutant};
 use crate::mvcc::layout::Revision;
 use crate::mvcc::{self, Event, Head};
 use crate::range::frontier::Frontier;
@@ -324,7 +325,8 @@ impl Stage {
         lacking.extend(&self.absent);
         lacking.extend(self.ahead_of_spine.keys());
         // Something was compacted further than is shown: who reads could miss what is gone.
-        if self.frontier.head().compact_revision < self.floor {
+        let is_floor_shown = mutant::is(Mutant::FloorIgnored);
+        if self.frontier.head().compact_revision < self.floor && !is_floor_shown {
             lacking.insert(GroupId::SPINE);
             lacking.extend(self.frontier.ranges());
         }
@@ -332,6 +334,9 @@ impl Stage {
         while let Some((_, transfer)) =
             self.transfers.pop_front_if(|(index, _)| *index <= shown.index)
         {
+            if mutant::is(Mutant::StaleRouting) {
+                continue;
+            }
             let owners = Arc::make_mut(&mut self.reach.owners);
             match transfer {
                 Transfer::Cut(cut) => owners.split(cut.key, cut.child),
@@ -480,7 +485,7 @@ impl Stage {
         let is_here = !self.ahead_of_spine.contains_key(&cut.parent);
         if self.frontier.knows(cut.child) || self.ended.contains(&cut.child) {
             // It began before the spine's state here came so far, and knows itself how it stands.
-        } else if is_here && self.frontier.shows(cut.parent) {
+        } else if is_here && self.frontier.shows(cut.parent) || mutant::is(Mutant::CutShown) {
             self.frontier.begin(cut.child);
         } else {
             self.frontier.join(cut.child, Vec::new());
@@ -534,7 +539,9 @@ impl Stage {
         let mut shown = Vec::new();
         for (_, mut events) in std::mem::replace(&mut self.ahead, later) {
             // The shares of a transaction may come in any order.
-            events.sort_by_key(|event| event.sub);
+            if !mutant::is(Mutant::SharesUnsorted) {
+                events.sort_by_key(|event| event.sub);
+            }
             shown.extend(events);
         }
         shown

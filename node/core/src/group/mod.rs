@@ -37,6 +37,7 @@ pub use message::Kind;
 pub use recovered::Recovered;
 pub use retention::{Flushed, Retention};
 
+use crate::mutant::{self, Mutant};
 use crate::proto::internal;
 use crate::{GroupId, NodeId};
 use log::Log;
@@ -444,6 +445,9 @@ impl Group {
     }
 
     fn on_ticket(&mut self, context: u64, out: &mut Vec<Effect>) {
+        if mutant::is(Mutant::StaleTicket) && self.is_leader() {
+            return out.push(Effect::TicketReady { context, index: self.commit() });
+        }
         if !self.tickets.take(context) {
             out.push(Effect::TicketDropped { context });
         }

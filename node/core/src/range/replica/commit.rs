@@ -6,6 +6,7 @@ use prost::Message;
 
 use crate::Error;
 use crate::group::{self, Entry, EntryKind, Ignored, Part};
+use crate::mutant::{self, Mutant};
 use crate::proto::internal::{ConfState, RangeEntry, RangeWrite, Resolve};
 use crate::range::latch::Guard;
 use crate::range::numbering::{Numbering, Verdict};
@@ -94,7 +95,9 @@ impl Replica {
             self.drain_index = Some(u64::MAX);
             self.noting = self.numbering.noted();
             // What an earlier leadership reported may have been lost with it.
-            self.reported = (0, 0, 0);
+            if !mutant::is(Mutant::ReportsForgotten) {
+                self.reported = (0, 0, 0);
+            }
         }
         self.role = role;
         self.out.push(Effect::Role(role));
@@ -181,7 +184,7 @@ impl Replica {
         while self.installing.is_none()
             && !self.is_removed
             && !self.lacks_numbers()
-            && !self.awaits_merge(view)?
+            && (mutant::is(Mutant::MergeNotAwaited) || !self.awaits_merge(view)?)
             && let Some(staged) = self.staged.pop_front()
         {
             self.join_entry(staged);
@@ -244,7 +247,11 @@ impl Replica {
             position: self.joined,
             noted: staged.noted,
             conf: self.conf.clone(),
-            prepared: self.stored_prepared(),
+            prepared: if mutant::is(Mutant::LocksNotStored) {
+                Vec::new()
+            } else {
+                self.stored_prepared()
+            },
             span: self.span.clone(),
             generation: self.generation,
         };

@@ -3,6 +3,7 @@
 
 use crate::NodeId;
 use crate::group::{self, Change, ChangeStep, Ignored, Kind, Refusal, conf};
+use crate::mutant::{self, Mutant};
 use crate::proto::internal::{RaftMessage, SnapshotMark};
 use crate::range::replica::write::Holder;
 use crate::range::replica::{Effect, Replica};
@@ -63,11 +64,9 @@ impl Replica {
         let is_wanted = |id: &u64| wanted.voters.contains(id) || wanted.learners.contains(id);
         let missing = wanted.voters.iter().chain(&wanted.learners).find(|id| !is_in(id));
         let promoted = conf.learners.iter().find(|id| wanted.voters.contains(id) && is_close(**id));
-        let unwanted = conf
-            .voters
-            .iter()
-            .chain(&conf.learners)
-            .find(|id| !is_wanted(id) && removed.contains(id));
+        let unwanted = conf.voters.iter().chain(&conf.learners).find(|id| {
+            !is_wanted(id) && (removed.contains(id) || mutant::is(Mutant::StrangersRemoved))
+        });
         let step = match (missing, promoted, unwanted) {
             (Some(id), ..) => ChangeStep::AddLearner(NodeId(*id)),
             (_, Some(id), _) => ChangeStep::AddVoter(NodeId(*id)),

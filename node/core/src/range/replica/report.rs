@@ -1,11 +1,17 @@
 //! What the leader tells others of the range's writes: the spine, that they are committed (I2);
 //! and, in notes in the range's own log, how they were numbered.
 
+use std::collections::BTreeSet;
+
 use prost::Message;
 
+use crate::command::RequestId;
 use crate::group::{self, Part};
+use crate::mutant::{self, Mutant};
 use crate::mvcc;
 use crate::proto::internal::{Predicate, RangeEntry, RangeWrite, Ref, Run};
+use crate::range::replica::commit::requester;
+use crate::range::replica::write::Proposed;
 use crate::range::replica::{Effect, Replica};
 use crate::range::run;
 use crate::spine::txns;
@@ -33,7 +39,10 @@ impl Replica {
                 predicates.extend(predicate(seq, write));
             }
         }
-        let (upto, noted, _) = self.reported;
+        let (mut upto, noted, _) = self.reported;
+        if mutant::is(Mutant::AssignBeforeCommit) {
+            upto += self.uncommitted_count();
+        }
         let resolved = self.resolved.iter().map(|id| txns::to_proto(*id)).collect();
         let range = self.config.range.0;
         self.out.push(Effect::Report(Ref { range, upto, predicates, noted, resolved }));
@@ -62,6 +71,16 @@ impl Replica {
                 self.send_report();
             }
         }
+    }
+
+    /// Writes that this leader has proposed and that are not known to be committed.
+    fn uncommitted_count(&self) -> u64 {
+        let staged = self.staged.iter().flat_map(|it| &it.writes).map(|it| requester(it).id);
+        let staged: BTreeSet<RequestId> = staged.collect();
+        let is_open = |(id, proposed): &(&RequestId, &Proposed)| {
+            proposed.guard.is_some() && !staged.contains(id)
+        };
+        self.proposed.iter().filter(is_open).count() as u64
     }
 
     /// Notes go with the next write, or alone when none comes for a while.

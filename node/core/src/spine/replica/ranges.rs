@@ -7,6 +7,7 @@ use std::mem;
 use bytes::Bytes;
 
 use crate::group::Part;
+use crate::mutant::{self, Mutant};
 use crate::proto::Span;
 use crate::proto::internal::{ConfState, RangeInfo, Record, Ref, Refs, TxnCommit, record::Body};
 use crate::range::Tell;
@@ -200,7 +201,8 @@ impl Replica {
             // A replica here that lags still has the keys: the range that has them now begins when
             // that replica comes so far, and not before, as the older writes are in its log. It may
             // be of a range that has ceased, and is not taken over here yet.
-            let is_to_come = here.iter().any(|span| span.contains(&known.span.start));
+            let is_to_come = here.iter().any(|span| span.contains(&known.span.start))
+                && !mutant::is(Mutant::BegunBeside);
             if has_parent && !is_to_come {
                 absent.push(range);
             }
@@ -223,7 +225,8 @@ impl Replica {
     pub(super) fn look_for_left_behind(&mut self, view: &dyn View) -> Result<(), ViewError> {
         let here = self.ranges.roles.keys().filter(|range| self.state.has_ceased(**range));
         let ceased: Vec<GroupId> = here.copied().collect();
-        if ceased.is_empty() || self.applied.index != self.position().index {
+        let is_left = mutant::is(Mutant::LeftBehind);
+        if ceased.is_empty() || self.applied.index != self.position().index || is_left {
             return Ok(());
         }
         let mut first_without: Option<(&Bytes, GroupId)> = None;
@@ -242,7 +245,8 @@ impl Replica {
         }
         for range in ceased {
             let Some(stored) = Stored::load(view, range)? else { continue };
-            if first_without.is_none_or(|(start, _)| stored.span.contains(start)) {
+            let is_in_the_way = first_without.is_none_or(|(start, _)| stored.span.contains(start));
+            if is_in_the_way || mutant::is(Mutant::DroppedEarly) {
                 self.out.push(Effect::Drop(range));
             }
         }
@@ -334,7 +338,10 @@ impl Replica {
         let conf = self.state.conf();
         ConfState {
             voters: conf.voters.clone(),
-            learners: conf.learners.clone(),
+            learners: match mutant::is(Mutant::LearnersForgotten) {
+                true => Vec::new(),
+                false => conf.learners.clone(),
+            },
             ..ConfState::default()
         }
     }
