@@ -11,10 +11,10 @@ use std::str::FromStr;
 pub const IS_COMPILED_IN: bool = cfg!(feature = "mutants");
 
 macro_rules! mutants {
-    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal;)*) => {
         /// A bug that can be planted.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Mutant { $($(#[$doc])* $name,)* }
+        pub enum Mutant { $($(#[doc = $doc])+ $name,)* }
 
         impl Mutant {
             /// All of them.
@@ -23,6 +23,11 @@ macro_rules! mutants {
             /// As on a command line.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => $text),* }
+            }
+
+            /// What is wrong with it, in a sentence.
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+)),* }
             }
         }
     };
@@ -38,8 +43,6 @@ mutants! {
     VoidsCounted = "voids-counted";
     /// The spine forgets how writes were numbered before the range's log tells (I6).
     NumbersForgotten = "numbers-forgotten";
-    /// A new leader does not report what its predecessor reported.
-    ReportsForgotten = "reports-forgotten";
     /// A request that is logged twice is folded twice (I13).
     FoldedTwice = "folded-twice";
     /// The log is cut up to what is applied, be it durable or not (I14).
@@ -64,7 +67,7 @@ mutants! {
     TicketReused = "ticket-reused";
     /// A ticket is served before the node shows its index (I7).
     ReadNoWait = "read-no-wait";
-    /// Reads go by the owners of keys as they were when the node started (I9).
+    /// Reads go by the owners of keys as they were some entries ago (I9).
     StaleRouting = "stale-routing";
     /// Each page of a read shows the newest state of its range (I7).
     PagesAtNewest = "pages-at-newest";

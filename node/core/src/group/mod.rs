@@ -25,7 +25,10 @@ mod tests;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use raft::{Changer, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole, eraftpb};
+use raft::{
+    Changer, GetEntriesContext, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole,
+    eraftpb,
+};
 
 pub use admit::NUMBER_MAX;
 pub use change::{Change, ChangeStep};
@@ -247,6 +250,14 @@ impl Group {
     /// Bytes the log takes in memory.
     pub fn log_bytes(&self) -> usize {
         self.log().bytes()
+    }
+
+    /// What this member has in its log after what it knows to be committed.
+    pub(crate) fn uncommitted(&self) -> Vec<Bytes> {
+        let log = &self.raft.raft.raft_log;
+        let entries = log.entries(self.commit() + 1, None, GetEntriesContext::empty(false));
+        let normal = |it: &eraftpb::Entry| it.get_entry_type() == eraftpb::EntryType::EntryNormal;
+        entries.unwrap_or_default().into_iter().filter(normal).map(|it| it.data).collect()
     }
 
     /// Bytes of data this leader has proposed and not seen committed.

@@ -97,7 +97,7 @@ pub fn outcome(told: Told) -> Result<Told, Failure> {
 /// # Errors
 /// As `mvcc::read`.
 pub fn page(view: &dyn View, head: Head, read: &pb::RangeRequest) -> Result<Page, Failure> {
-    if mutant::is(Mutant::PagesAtNewest) {
+    if mutant::is(Mutant::PagesAtNewest) && read.revision == head.revision {
         let newest = Head { revision: i64::MAX - 1, ..head };
         let read = pb::RangeRequest { revision: 0, ..read.clone() };
         return mvcc::read_page(view, newest, &read, None, ANSWER_BYTES_MAX);

@@ -146,3 +146,58 @@ impl View for Overlay<'_> {
         damage.map_or(Ok(()), Err)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mvcc::{self, Applier, Head};
+    use crate::proto::etcdserverpb as pb;
+    use crate::proto::internal::{Ask, AskedRows, AskedSpan, Effect, ask::What};
+    use crate::remote;
+
+    const KEY: &[u8] = b"k";
+
+    fn put(view: &mut MemoryView, revision: i64) {
+        let put = Effect { key: Bytes::from_static(KEY), ..Effect::default() };
+        let mut batch = Batch::default();
+        Applier::new(view)
+            .apply(revision, &[put], false, &mut batch, &mut Vec::new())
+            .expect("memory");
+        view.apply(&batch);
+    }
+
+    fn fetch(view: &MemoryView, head: i64, revision: i64) -> Vec<SnapshotRow> {
+        let key = Bytes::from_static(KEY);
+        let spans = vec![AskedSpan { key, range_end: Bytes::new(), revision }];
+        let what = Some(What::Rows(AskedRows { spans }));
+        let ask = Ask { revision: head, compact_revision: -1, what, ..Ask::default() };
+        remote::answer(view, &ask).expect("memory").rows
+    }
+
+    /// A transaction reads a key now and in the past, which is asked for apart; between the two
+    /// questions, in whichever order they come, the key is written.
+    #[test]
+    fn rows_that_were_fetched_at_different_times_fit_together() {
+        let head = Head { revision: 6, compact_revision: -1 };
+        for (first, second) in [(0, 3), (3, 0), (5, 3), (3, 5)] {
+            let mut far = MemoryView::new();
+            [2, 4, 6].into_iter().for_each(|revision| put(&mut far, revision));
+            let before = fetch(&far, head.revision, first);
+            put(&mut far, 8);
+            let after = fetch(&far, head.revision, second);
+
+            let local = MemoryView::new();
+            let span = Span::from_request(Bytes::from_static(KEY), Bytes::new());
+            let mut overlay = Overlay::new(&local, vec![span]);
+            overlay.add(before);
+            overlay.add(after);
+            for asked in [first, second] {
+                let key = Bytes::from_static(KEY);
+                let request = pb::RangeRequest { key, revision: asked, ..Default::default() };
+                let here = mvcc::read(&overlay, head, &request).expect("it can be read");
+                let there = mvcc::read(&far, head, &request).expect("it can be read");
+                assert_eq!(here, there, "at {asked}, fetched at {first} and then at {second}");
+            }
+        }
+    }
+}

@@ -95,9 +95,7 @@ impl Replica {
             self.drain_index = Some(u64::MAX);
             self.noting = self.numbering.noted();
             // What an earlier leadership reported may have been lost with it.
-            if !mutant::is(Mutant::ReportsForgotten) {
-                self.reported = (0, 0, 0);
-            }
+            self.reported = (0, 0, 0);
         }
         self.role = role;
         self.out.push(Effect::Role(role));

@@ -1,17 +1,12 @@
 //! What the leader tells others of the range's writes: the spine, that they are committed (I2);
 //! and, in notes in the range's own log, how they were numbered.
 
-use std::collections::BTreeSet;
-
 use prost::Message;
 
-use crate::command::RequestId;
 use crate::group::{self, Part};
 use crate::mutant::{self, Mutant};
 use crate::mvcc;
 use crate::proto::internal::{Predicate, RangeEntry, RangeWrite, Ref, Run};
-use crate::range::replica::commit::requester;
-use crate::range::replica::write::Proposed;
 use crate::range::replica::{Effect, Replica};
 use crate::range::run;
 use crate::spine::txns;
@@ -41,7 +36,11 @@ impl Replica {
         }
         let (mut upto, noted, _) = self.reported;
         if mutant::is(Mutant::AssignBeforeCommit) {
-            upto += self.uncommitted_count();
+            let tail = self.group.uncommitted().into_iter();
+            for write in tail.flat_map(|data| RangeEntry::decode(data).unwrap_or_default().writes) {
+                upto += 1;
+                predicates.extend(predicate(upto, &write));
+            }
         }
         let resolved = self.resolved.iter().map(|id| txns::to_proto(*id)).collect();
         let range = self.config.range.0;
@@ -71,16 +70,6 @@ impl Replica {
                 self.send_report();
             }
         }
-    }
-
-    /// Writes that this leader has proposed and that are not known to be committed.
-    fn uncommitted_count(&self) -> u64 {
-        let staged = self.staged.iter().flat_map(|it| &it.writes).map(|it| requester(it).id);
-        let staged: BTreeSet<RequestId> = staged.collect();
-        let is_open = |(id, proposed): &(&RequestId, &Proposed)| {
-            proposed.guard.is_some() && !staged.contains(id)
-        };
-        self.proposed.iter().filter(is_open).count() as u64
     }
 
     /// Notes go with the next write, or alone when none comes for a while.

@@ -1,0 +1,117 @@
+//! One replica that is a range's only member, with its log, its store and the spine's part played by
+//! hand: what is appended waits until it is persisted, what is committed until it is numbered.
+
+use bytes::Bytes;
+use flotilla_core::command::{Command, RequestId};
+use flotilla_core::group::{self, Recovered};
+use flotilla_core::memory::MemoryView;
+use flotilla_core::proto::Span;
+use flotilla_core::proto::etcdserverpb::PutRequest;
+use flotilla_core::proto::internal::{ConfState, Run};
+use flotilla_core::range::replica::{Config, Effect, Input, Limits, Replica};
+use flotilla_core::range::stored::Stored;
+use flotilla_core::spine::apply::{Applied, Requester};
+use flotilla_core::time::Length;
+use flotilla_core::view::Batch;
+use flotilla_core::{GroupId, NodeId, Time, mvcc};
+
+use crate::sim::chance::Chance;
+
+const NODE: NodeId = NodeId(1);
+
+/// The replica and what is around it.
+pub(super) struct RangeMachine {
+    replica: Replica,
+    view: MemoryView,
+    now: u64,
+    requests: u64,
+    /// Appended, and not persisted.
+    unpersisted: Option<u64>,
+    /// Joined, and not applied.
+    tasks: Vec<flotilla_core::range::replica::Task>,
+    /// What it said to others and was not looked at yet.
+    pub(super) said: Vec<Effect>,
+}
+
+impl RangeMachine {
+    /// A leader of a range with these keys, in which nothing was written.
+    pub(super) fn leader(range: GroupId, span: Span) -> Self {
+        let conf = ConfState { voters: vec![NODE.0], ..ConfState::default() };
+        let stored = Stored::first(conf.clone(), span);
+        let mut rows = Batch::default();
+        stored.write(range, &mut rows);
+        let mut view = MemoryView::new();
+        view.apply(&rows);
+        let config = Config {
+            node: NODE,
+            range,
+            group: group::Config::new(NODE, range),
+            report_again_after: Length::from_ms(100),
+            abort_after: Length::from_secs(60),
+            note_after: Length::from_secs(60),
+            limits: Limits::default(),
+        };
+        let chance = Box::new(Chance::new(1));
+        let replica = Replica::new(config, Time(0), stored, Recovered::first(conf), chance);
+        let replica = replica.expect("a first state and an empty log fit together");
+        let (unpersisted, tasks, said) = (None, Vec::new(), Vec::new());
+        let mut machine = Self { replica, view, now: 0, requests: 0, unpersisted, tasks, said };
+        machine.step(Input::Campaign);
+        while machine.persist() {}
+        machine.apply();
+        assert!(machine.replica.is_serving(), "who is alone leads");
+        machine
+    }
+
+    pub(super) fn step(&mut self, input: Input) {
+        self.now += 1_000;
+        let mut effects = Vec::new();
+        self.replica.step(Time(self.now), &self.view, input, &mut effects).expect("memory");
+        for effect in effects {
+            match effect {
+                Effect::Append(append) => self.unpersisted = Some(append.token),
+                Effect::Apply(task) => self.tasks.push(task),
+                effect => self.said.push(effect),
+            }
+        }
+    }
+
+    /// A client puts a key.
+    pub(super) fn put(&mut self, key: &'static [u8]) {
+        self.requests += 1;
+        let id = RequestId { origin: 1, n: self.requests };
+        let request = PutRequest {
+            key: Bytes::from_static(key),
+            value: Bytes::from_static(b"value"),
+            ..PutRequest::default()
+        };
+        self.step(Input::Submit(Requester { id, node: NODE }, Command::Put(request)));
+    }
+
+    /// Everything that was appended is durable, and with that committed.
+    pub(super) fn persist(&mut self) -> bool {
+        let Some(token) = self.unpersisted.take() else { return false };
+        self.step(Input::Persisted(token));
+        true
+    }
+
+    /// The spine has numbered the first writes.
+    pub(super) fn number(&mut self, count: u64) {
+        let run = Run { first: 1, count, revision: 2, ..Run::default() };
+        self.step(Input::Numbered(vec![run]));
+        self.apply();
+    }
+
+    fn apply(&mut self) {
+        for task in std::mem::take(&mut self.tasks) {
+            let mut applied = Applied::default();
+            let mut applier = mvcc::Applier::new(&self.view);
+            for step in task.steps {
+                applied.carry_out(step, &mut applier).expect("memory");
+            }
+            self.view.apply(&applied.batch);
+            self.view.apply(&task.rows);
+            self.step(Input::Applied(task.position));
+        }
+    }
+}
