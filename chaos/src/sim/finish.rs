@@ -76,7 +76,14 @@ impl World {
         let is_whole = conf.voters.len() % 2 == 1
             && conf.voters_outgoing.is_empty()
             && conf.voters.iter().all(|id| self.nodes[id].running.is_some());
-        if !is_whole {
+        // A range follows the members of the cluster, but not while a merge locks its own.
+        let running = self.nodes.values().filter_map(|node| node.running.as_ref());
+        let mut ranges = running.flat_map(|running| running.ranges.values());
+        let are_whole = ranges.all(|range| {
+            let own = range.group().conf();
+            own.voters_outgoing.is_empty() && own.voters.iter().all(|id| conf.voters.contains(id))
+        });
+        if !is_whole || !are_whole {
             return;
         }
         let id = *self.chance.pick(&conf.voters);

@@ -83,8 +83,6 @@ mutants! {
     LackingShown = "lacking-shown";
     /// A range that is cut off one that is not shown is shown at once (I10).
     CutShown = "cut-shown";
-    /// History is read that was compacted further than is shown.
-    FloorIgnored = "floor-ignored";
     /// The shares of a transaction are told in the order in which they were applied.
     SharesUnsorted = "shares-unsorted";
 

@@ -325,8 +325,7 @@ impl Stage {
         lacking.extend(&self.absent);
         lacking.extend(self.ahead_of_spine.keys());
         // Something was compacted further than is shown: who reads could miss what is gone.
-        let is_floor_shown = mutant::is(Mutant::FloorIgnored);
-        if self.frontier.head().compact_revision < self.floor && !is_floor_shown {
+        if self.frontier.head().compact_revision < self.floor {
             lacking.insert(GroupId::SPINE);
             lacking.extend(self.frontier.ranges());
         }

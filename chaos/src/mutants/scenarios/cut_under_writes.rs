@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use flotilla_core::command::RequestId;
 use flotilla_core::proto::Span;
-use flotilla_core::range::replica::{Effect, Input};
+use flotilla_core::range::replica::Input;
 use flotilla_core::spine::ranges::{Range, Ranges};
 use flotilla_core::txn::{self, Coordinator, Job};
 use flotilla_core::{GroupId, NodeId, Time};
@@ -18,7 +18,7 @@ const RANGE: GroupId = GroupId(1);
 /// See the module.
 pub fn cut_under_writes() -> Result<(), Finding> {
     let span = Span { start: Bytes::from_static(b"a"), end: Some(Bytes::from_static(b"z")) };
-    let mut machine = RangeMachine::leader(RANGE, span.clone());
+    let mut machine = RangeMachine::leader(RANGE, span.clone(), &[]);
     machine.put(b"n");
     while machine.persist() {}
 
@@ -35,14 +35,10 @@ pub fn cut_under_writes() -> Result<(), Finding> {
         }
     }
     while machine.persist() {}
-    if is_locked(&mut machine) {
+    if machine.locked_at().is_some() {
         return found("keys are locked for a cut while a write to them has no number yet (I9)");
     }
     machine.number(1);
     while machine.persist() {}
-    if is_locked(&mut machine) { Ok(()) } else { found("the keys are never locked") }
-}
-
-fn is_locked(machine: &mut RangeMachine) -> bool {
-    std::mem::take(&mut machine.said).iter().any(|said| matches!(said, Effect::Prepared(..)))
+    if machine.locked_at().is_some() { Ok(()) } else { found("the keys are never locked") }
 }

@@ -3,8 +3,11 @@
 
 mod aborted_commit;
 mod cut_under_writes;
+mod merge_beside_a_laggard;
+mod past_compacted;
 mod range_machine;
 mod read_after_cut;
+mod unheard_of_learner;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,7 +15,10 @@ use flotilla_core::mutant::{self, Mutant};
 
 pub use aborted_commit::aborted_commit;
 pub use cut_under_writes::cut_under_writes;
+pub use merge_beside_a_laggard::merge_beside_a_laggard;
+pub use past_compacted::past_compacted;
 pub use read_after_cut::read_after_cut;
+pub use unheard_of_learner::unheard_of_learner;
 
 use super::Scenario;
 use crate::sim::{Finding, text_of};

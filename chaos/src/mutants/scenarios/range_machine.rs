@@ -31,12 +31,15 @@ pub(super) struct RangeMachine {
     tasks: Vec<flotilla_core::range::replica::Task>,
     /// What it said to others and was not looked at yet.
     pub(super) said: Vec<Effect>,
+    /// The ranges that it has taken over.
+    pub(super) ended: Vec<GroupId>,
 }
 
 impl RangeMachine {
-    /// A leader of a range with these keys, in which nothing was written.
-    pub(super) fn leader(range: GroupId, span: Span) -> Self {
-        let conf = ConfState { voters: vec![NODE.0], ..ConfState::default() };
+    /// A leader of a range with these keys and learners, in which nothing was written.
+    pub(super) fn leader(range: GroupId, span: Span, learners: &[u64]) -> Self {
+        let (voters, learners) = (vec![NODE.0], learners.to_vec());
+        let conf = ConfState { voters, learners, ..ConfState::default() };
         let stored = Stored::first(conf.clone(), span);
         let mut rows = Batch::default();
         stored.write(range, &mut rows);
@@ -54,8 +57,9 @@ impl RangeMachine {
         let chance = Box::new(Chance::new(1));
         let replica = Replica::new(config, Time(0), stored, Recovered::first(conf), chance);
         let replica = replica.expect("a first state and an empty log fit together");
-        let (unpersisted, tasks, said) = (None, Vec::new(), Vec::new());
-        let mut machine = Self { replica, view, now: 0, requests: 0, unpersisted, tasks, said };
+        let (unpersisted, tasks, said, ended) = (None, Vec::new(), Vec::new(), Vec::new());
+        let (now, requests) = (0, 0);
+        let mut machine = Self { replica, view, now, requests, unpersisted, tasks, said, ended };
         machine.step(Input::Campaign);
         while machine.persist() {}
         machine.apply();
@@ -70,7 +74,10 @@ impl RangeMachine {
         for effect in effects {
             match effect {
                 Effect::Append(append) => self.unpersisted = Some(append.token),
-                Effect::Apply(task) => self.tasks.push(task),
+                Effect::Apply(task) => {
+                    self.ended.extend(&task.ended);
+                    self.tasks.push(task);
+                }
                 effect => self.said.push(effect),
             }
         }
@@ -88,6 +95,26 @@ impl RangeMachine {
         self.step(Input::Submit(Requester { id, node: NODE }, Command::Put(request)));
     }
 
+    /// Where the lock of a transaction stands in the log, once it is held.
+    pub(super) fn locked_at(&mut self) -> Option<u64> {
+        std::mem::take(&mut self.said).into_iter().find_map(|said| match said {
+            Effect::Prepared(_, at) => Some(at),
+            _ => None,
+        })
+    }
+
+    /// Another range has a replica beside it, which stands here.
+    pub(super) fn set_beside(&mut self, range: GroupId, stored: &Stored) {
+        let mut rows = Batch::default();
+        stored.write(range, &mut rows);
+        self.view.apply(&rows);
+    }
+
+    /// The members of its range, as the log has them.
+    pub(super) fn conf(&self) -> ConfState {
+        self.replica.group().conf()
+    }
+
     /// Everything that was appended is durable, and with that committed.
     pub(super) fn persist(&mut self) -> bool {
         let Some(token) = self.unpersisted.take() else { return false };
@@ -102,7 +129,8 @@ impl RangeMachine {
         self.apply();
     }
 
-    fn apply(&mut self) {
+    /// Everything that was joined is applied.
+    pub(super) fn apply(&mut self) {
         for task in std::mem::take(&mut self.tasks) {
             let mut applied = Applied::default();
             let mut applier = mvcc::Applier::new(&self.view);

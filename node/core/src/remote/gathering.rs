@@ -9,7 +9,7 @@ use crate::proto::Span;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::internal::{AskedRows, AskedSpan, SnapshotRow};
-use crate::view::View;
+use crate::view::{View, ViewError};
 
 /// A transaction whose rows are fetched.
 #[derive(Debug, Default)]
@@ -92,10 +92,13 @@ impl Gathering {
     }
 
     /// The store together with what was fetched.
-    pub fn over(self, local: &dyn View) -> Overlay<'_> {
+    ///
+    /// # Errors
+    /// A row that was fetched is damaged.
+    pub fn over(self, local: &dyn View) -> Result<Overlay<'_>, ViewError> {
         let mut overlay = Overlay::new(local, self.foreign);
-        overlay.add(self.rows);
-        overlay
+        overlay.add(self.rows)?;
+        Ok(overlay)
     }
 }
 
