@@ -253,7 +253,8 @@ impl World {
         let election = self.plan.election();
         let ttl_min = (election * 3 / 2).div_ceil(SECOND);
         let rules = Rules {
-            operations_min: 20,
+            // With trouble aimed at what they wait for, little is answered.
+            operations_min: if self.plan.is_aimed { 10 } else { 20 },
             revisions_min: 5,
             reads_min: 3,
             watch_events_min: 5,

@@ -16,10 +16,10 @@ use crate::view::{View, ViewError};
 pub struct Gathering {
     /// Not looked at yet.
     wanted: VecDeque<AskedSpan>,
-    /// Fetched.
+    /// Fetched: nothing of these is read here.
     foreign: Vec<Span>,
     /// Relied on to be here.
-    local: Vec<Span>,
+    local: Vec<AskedSpan>,
     rows: Vec<SnapshotRow>,
     bytes: usize,
 }
@@ -51,8 +51,11 @@ impl Gathering {
                 let rest = Span { start, end: span.end.clone() };
                 self.wanted.push_front(asked_span(rest, asked.revision));
             }
-            if is_here(range) {
-                self.local.push(piece);
+            // What a key is now and what it was are asked for apart. The range may have come or gone
+            // in between, and a key is read either here or elsewhere.
+            let is_foreign = self.foreign.iter().any(|foreign| foreign.overlaps(&piece));
+            if is_here(range) && !is_foreign {
+                self.local.push(asked_span(piece, asked.revision));
                 continue;
             }
             let asked = asked_span(piece, asked.revision);
@@ -68,7 +71,9 @@ impl Gathering {
     /// It is too much for one request.
     pub fn take(&mut self, rows: Vec<SnapshotRow>) -> Result<(), Error> {
         let Some(asked) = self.wanted.pop_front() else { return Ok(()) };
-        self.foreign.push(span_of(&asked));
+        let span = span_of(&asked);
+        self.wanted.extend(self.local.extract_if(.., |local| span_of(local).overlaps(&span)));
+        self.foreign.push(span);
         self.bytes += rows.iter().map(|row| row.key.len() + row.value.len()).sum::<usize>();
         self.rows.extend(rows);
         if self.bytes > ROWS_BYTES_MAX { Err(Error::RequestTooLarge) } else { Ok(()) }
@@ -76,8 +81,8 @@ impl Gathering {
 
     /// Whether the keys that were not fetched are still read here.
     pub fn is_still_here(&self, owners: &Owners, is_here: impl Fn(GroupId) -> bool) -> bool {
-        self.local.iter().all(|span| {
-            let mut rest = span.clone();
+        self.local.iter().all(|asked| {
+            let mut rest = span_of(asked);
             loop {
                 let (range, piece) = owners.first_piece(&rest);
                 if !is_here(range) {
@@ -135,4 +140,34 @@ fn add_txn(txn: &pb::TxnRequest, wanted: &mut VecDeque<AskedSpan>) {
         }
     }
     inner.into_iter().for_each(|txn| add_txn(txn, wanted));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The range of a key comes, or goes, between the question of what the key is now and that of
+    /// what it was: both are asked elsewhere.
+    #[test]
+    fn a_key_is_read_either_here_or_elsewhere() {
+        let read = |revision| {
+            let key = bytes::Bytes::from_static(b"k");
+            let request = pb::RangeRequest { key, revision, ..Default::default() };
+            pb::RequestOp { request: Some(Request::RequestRange(request)) }
+        };
+        let request = pb::TxnRequest { success: vec![read(0), read(3)], ..Default::default() };
+        let owners = Owners::default();
+        for was_here in [true, false] {
+            let mut gathering = Gathering::new(&request);
+            let calls = std::cell::Cell::new(0);
+            let mut revisions = Vec::new();
+            let is_here = |_| (calls.replace(calls.get() + 1) == 0) == was_here;
+            while let Some((_, rows)) = gathering.next(&owners, is_here) {
+                revisions.extend(rows.spans.iter().map(|asked| asked.revision));
+                gathering.take(Vec::new()).expect("nothing is little");
+            }
+            revisions.sort_unstable();
+            assert_eq!(revisions, [0, 3], "was it here at first? {was_here}");
+        }
+    }
 }
