@@ -80,7 +80,9 @@ fn said(findings: &[Finding]) -> String {
     let Some(first) = findings.first() else { return String::new() };
     let mut checks: Vec<&str> = findings.iter().map(|finding| finding.check).collect();
     checks.dedup();
-    let line = first.text.lines().next().unwrap_or_default().replace('|', "\\|");
+    let line = first.text.lines().next().unwrap_or_default();
+    let line = line.strip_prefix(first.check).unwrap_or(line).trim_start_matches(": ");
+    let line = line.replace('|', "\\|");
     let mut text: String = line.chars().take(TEXT_CHARS_MAX).collect();
     if text.len() < line.len() {
         text.push('…');
