@@ -91,10 +91,10 @@ pub static ROWS: &[Row] = &[
         &[SCENARIO],
     ),
     machine(Machine::MergeNotEverywhere, Hunt::Restless, &[LIVENESS]),
-    machine(Machine::MergeNotNoted, Hunt::Aimed, &[LIVENESS]).late(),
+    machine(Machine::MergeNotNoted, Hunt::Scenario(scenarios::merge_without_notes), &[SCENARIO]),
     machine(Machine::BegunBeside, Hunt::Restless, &[says("inside", "twice"), LIVENESS]),
-    machine(Machine::LeftBehind, Hunt::Aimed, &[LIVENESS]).late(),
-    machine(Machine::DroppedEarly, Hunt::Aimed, &[LIVENESS]).late(),
+    machine(Machine::LeftBehind, Hunt::Scenario(scenarios::left_of_a_merge), &[SCENARIO]),
+    machine(Machine::DroppedEarly, Hunt::Scenario(scenarios::left_of_a_merge), &[SCENARIO]),
     // Members and sleep.
     machine(Machine::LearnersForgotten, Hunt::Seeds, &[LIVENESS]),
     machine(Machine::StrangersRemoved, Hunt::Scenario(scenarios::unheard_of_learner), &[SCENARIO]),

@@ -3,7 +3,9 @@
 
 mod aborted_commit;
 mod cut_under_writes;
+mod left_of_a_merge;
 mod merge_beside_a_laggard;
+mod merge_without_notes;
 mod past_compacted;
 mod range_machine;
 mod read_after_cut;
@@ -15,7 +17,9 @@ use flotilla_core::mutant::{self, Mutant};
 
 pub use aborted_commit::aborted_commit;
 pub use cut_under_writes::cut_under_writes;
+pub use left_of_a_merge::left_of_a_merge;
 pub use merge_beside_a_laggard::merge_beside_a_laggard;
+pub use merge_without_notes::merge_without_notes;
 pub use past_compacted::past_compacted;
 pub use read_after_cut::read_after_cut;
 pub use unheard_of_learner::unheard_of_learner;

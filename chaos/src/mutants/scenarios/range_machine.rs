@@ -18,6 +18,14 @@ use flotilla_core::{GroupId, NodeId, Time, mvcc};
 use crate::sim::chance::Chance;
 
 const NODE: NodeId = NodeId(1);
+const NOTE_AFTER: Length = Length::from_secs(60);
+const NEVER: Length = Length::from_secs(3_600);
+
+/// One voter, and these learners.
+pub(super) fn conf(learners: &[u64]) -> ConfState {
+    let (voters, learners) = (vec![NODE.0], learners.to_vec());
+    ConfState { voters, learners, ..ConfState::default() }
+}
 
 /// The replica and what is around it.
 pub(super) struct RangeMachine {
@@ -38,9 +46,11 @@ pub(super) struct RangeMachine {
 impl RangeMachine {
     /// A leader of a range with these keys and learners, in which nothing was written.
     pub(super) fn leader(range: GroupId, span: Span, learners: &[u64]) -> Self {
-        let (voters, learners) = (vec![NODE.0], learners.to_vec());
-        let conf = ConfState { voters, learners, ..ConfState::default() };
-        let stored = Stored::first(conf.clone(), span);
+        Self::restarted(range, &Stored::first(conf(learners), span))
+    }
+
+    /// A leader of a range that was stored like this.
+    pub(super) fn restarted(range: GroupId, stored: &Stored) -> Self {
         let mut rows = Batch::default();
         stored.write(range, &mut rows);
         let mut view = MemoryView::new();
@@ -50,21 +60,30 @@ impl RangeMachine {
             range,
             group: group::Config::new(NODE, range),
             report_again_after: Length::from_ms(100),
-            abort_after: Length::from_secs(60),
-            note_after: Length::from_secs(60),
+            abort_after: NEVER,
+            note_after: NOTE_AFTER,
             limits: Limits::default(),
         };
+        let (applied, conf) = (stored.position.place(), stored.conf.clone());
+        let recovered = Recovered { applied, conf, ..Recovered::default() };
         let chance = Box::new(Chance::new(1));
-        let replica = Replica::new(config, Time(0), stored, Recovered::first(conf), chance);
-        let replica = replica.expect("a first state and an empty log fit together");
+        let replica = Replica::new(config, Time(0), stored.clone(), recovered, chance);
+        let replica = replica.expect("a state and an empty log fit together");
         let (unpersisted, tasks, said, ended) = (None, Vec::new(), Vec::new(), Vec::new());
         let (now, requests) = (0, 0);
         let mut machine = Self { replica, view, now, requests, unpersisted, tasks, said, ended };
+        while machine.persist() {}
         machine.step(Input::Campaign);
         while machine.persist() {}
         machine.apply();
         assert!(machine.replica.is_serving(), "who is alone leads");
         machine
+    }
+
+    /// Time goes by, enough for what is done after a while.
+    pub(super) fn wait(&mut self) {
+        self.now += NOTE_AFTER.0;
+        self.step(Input::Tick);
     }
 
     pub(super) fn step(&mut self, input: Input) {
