@@ -167,9 +167,14 @@ fn plant(options: &Options) -> flotilla_core::mutant::Planted {
     flotilla_core::mutant::plant(options.machine_mutant)
 }
 
+/// Stands where a planted bug would.
 #[cfg(not(feature = "mutants"))]
-fn plant(options: &Options) {
+struct NothingPlanted;
+
+#[cfg(not(feature = "mutants"))]
+fn plant(options: &Options) -> NothingPlanted {
     assert!(options.machine_mutant.is_none(), "this build has no bugs to plant in the machines");
+    NothingPlanted
 }
 
 fn of_invariant(text: &str) -> Finding {
