@@ -38,6 +38,10 @@ fn restless_seeds_are_clean() {
 fn aimed_seeds_are_clean() {
     let options = Options { is_restless: true, is_aimed: true, ..Options::default() };
     check_clean(FOCUSED_SEEDS.map(|seed| (seed, options.clone())));
+    for corner in ["struck in the middle", "node lost for good", "range taken over"] {
+        let is_reached = |seed| sim::run(seed, &options).seen.contains_key(corner);
+        assert!(FOCUSED_SEEDS.into_iter().any(is_reached), "{corner} never happened");
+    }
 }
 
 /// Clients mostly do one thing.

@@ -81,7 +81,9 @@ fn said(findings: &[Finding]) -> String {
     let mut checks: Vec<&str> = findings.iter().map(|finding| finding.check).collect();
     checks.dedup();
     let line = first.text.lines().next().unwrap_or_default();
-    let line = line.strip_prefix(first.check).unwrap_or(line).trim_start_matches(": ");
+    // What an invariant finds begins with its name.
+    let named = format!("{}: ", first.check);
+    let line = line.strip_prefix(named.as_str()).unwrap_or(line);
     let line = line.replace('|', "\\|");
     let mut text: String = line.chars().take(TEXT_CHARS_MAX).collect();
     if text.len() < line.len() {
