@@ -111,16 +111,16 @@ fn the_core_names_no_clock_thread_file_or_chance() {
 fn no_bug_can_be_planted_in_the_server() {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--offline", "--workspace", "-e", "normal", "--prefix", "none"])
-        .args(["--format", "{p} [{f}]"])
+        .args(["--format", "{lib}|{f}"])
         .current_dir(root())
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("cargo prints text");
     let core: BTreeSet<&str> =
-        text.lines().filter(|line| line.starts_with("flotilla-core ")).collect();
+        text.lines().filter_map(|line| line.strip_prefix("flotilla_core|")).collect();
     assert!(!core.is_empty(), "the core is a part of the workspace");
-    let with_bugs: Vec<_> = core.iter().filter(|line| line.contains("mutants")).collect();
+    let with_bugs: Vec<_> = core.iter().filter(|features| features.contains("mutants")).collect();
     assert!(with_bugs.is_empty(), "a build of everything has bugs to plant: {with_bugs:?}");
 
     let lib = std::fs::read_to_string(root().join("node/src/lib.rs")).expect("readable");
