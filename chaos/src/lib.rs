@@ -4,4 +4,6 @@
 pub mod check;
 pub mod history;
 pub mod model;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod sim;

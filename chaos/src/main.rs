@@ -6,15 +6,25 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use flotilla_chaos::sim::{self, Mutant, Options};
+use flotilla_chaos::sim::{self, Focus, Mutant, Options};
+use flotilla_core::mutant as machine;
 
 const USAGE: &str = "usage:
-  flotilla-chaos sim run --seed S [--nodes N] [--mutant NAME] [--restless] [--black-box]
-                         [--quiet]
-  flotilla-chaos sim sweep --seeds COUNT [--first S] [--nodes N] [--mutant NAME] [--restless]
-                           [--black-box] [--stop]
-  flotilla-chaos sim twice --seed S [--nodes N] [--mutant NAME] [--restless]
-A seed is a number. Exit code 0 means that nothing was found.";
+  flotilla-chaos sim run --seed S [--nodes N] [--mutant NAME] [--restless | --aimed]
+                         [--focus WHAT]
+                         [--black-box] [--quiet]
+  flotilla-chaos sim sweep --seeds COUNT [--first S] [--nodes N] [--mutant NAME] [--restless | --aimed]
+                           [--focus WHAT] [--black-box] [--stop]
+  flotilla-chaos sim twice --seed S [--nodes N] [--mutant NAME] [--restless | --aimed]
+                           [--focus WHAT]
+  flotilla-chaos mutants [--seeds COUNT] [--only NAME]
+`mutants` plants every bug there is, looks for each with at most COUNT seeds (5000), and prints a
+table; it needs a build with the feature `mutants`. A seed is a number, and the focus of clients is on
+`leases` or on `history`. Exit code 0 means that nothing was found.";
+
+/// Why a bug cannot be planted.
+const NEEDS_FEATURE: &str =
+    "plant it with: cargo run --release -p flotilla-chaos --features mutants";
 
 struct Arguments {
     command: String,
@@ -26,7 +36,13 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match parse().and_then(|arguments| carry_out(&arguments)) {
+    let is_mutants = std::env::args().nth(1).is_some_and(|word| word == "mutants");
+    let result = if is_mutants {
+        hunt_mutants()
+    } else {
+        parse().and_then(|arguments| carry_out(&arguments))
+    };
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -59,11 +75,27 @@ fn parse() -> anyhow::Result<Arguments> {
             "--seeds" => arguments.seeds_count = number(value()?)?,
             "--nodes" => arguments.options.nodes_count = number(value()?)?,
             "--mutant" => {
-                let mutant = value()?.parse::<Mutant>().map_err(anyhow::Error::msg)?;
-                arguments.options.mutant = Some(mutant);
+                let name = value()?;
+                let options = &mut arguments.options;
+                match name.parse::<machine::Mutant>() {
+                    Ok(mutant) if machine::IS_COMPILED_IN => options.machine_mutant = Some(mutant),
+                    Ok(_) => bail!("{name} is a bug of the machines; {NEEDS_FEATURE}"),
+                    Err(_) => {
+                        let mutant = name.parse::<Mutant>().map_err(anyhow::Error::msg)?;
+                        options.mutant = Some(mutant);
+                    }
+                }
+            }
+            "--focus" => {
+                let focus = value()?.parse::<Focus>().map_err(anyhow::Error::msg)?;
+                arguments.options.focus = Some(focus);
             }
             "--black-box" => arguments.options.is_black_box = true,
             "--restless" => arguments.options.is_restless = true,
+            "--aimed" => {
+                arguments.options.is_restless = true;
+                arguments.options.is_aimed = true;
+            }
             "--quiet" => arguments.is_quiet = true,
             "--stop" => arguments.stops = true,
             _ => bail!("unknown flag {flag}"),
@@ -131,4 +163,58 @@ fn twice(arguments: &Arguments) -> anyhow::Result<bool> {
         writeln!(out, "seed {} does not repeat itself", arguments.seed)?;
     }
     Ok(is_same)
+}
+
+#[cfg(not(feature = "mutants"))]
+fn hunt_mutants() -> anyhow::Result<bool> {
+    bail!("there are no bugs to plant in this build; {NEEDS_FEATURE}")
+}
+
+/// Looks for every bug that can be planted. True if each is found by a check that is there for it.
+#[cfg(feature = "mutants")]
+fn hunt_mutants() -> anyhow::Result<bool> {
+    use flotilla_chaos::mutants::{ROWS, Table, hunt};
+
+    /// Seeds within which a bug must be found.
+    const SEEDS_MAX: u64 = 5_000;
+
+    let (mut seeds_max, mut only) = (SEEDS_MAX, None);
+    let mut words = std::env::args().skip(2);
+    while let Some(flag) = words.next() {
+        let value = words.next().with_context(|| format!("{flag} needs a value"))?;
+        match flag.as_str() {
+            "--seeds" => {
+                seeds_max = value.parse().with_context(|| format!("{value} is not a number"))?;
+            }
+            "--only" => only = Some(value),
+            _ => bail!("unknown flag {flag}"),
+        }
+    }
+    let is_wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    if !ROWS.iter().any(|row| is_wanted(row.bug.name())) {
+        bail!("no bug is called {}", only.unwrap_or_default());
+    }
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut out = std::io::stdout().lock();
+    let mut table = Table::default();
+    writeln!(out, "{}", Table::HEAD)?;
+    for row in ROWS.iter().filter(|row| is_wanted(row.bug.name())) {
+        let hunted = hunt(row, seeds_max);
+        writeln!(out, "{hunted}")?;
+        out.flush()?;
+        table.push(hunted);
+    }
+    let failed: Vec<&str> = table.failed().map(|hunted| hunted.row.bug.name()).collect();
+    writeln!(out)?;
+    if let Some((middle, most)) = table.seeds() {
+        writeln!(
+            out,
+            "Half of those found with seeds took no more than {middle}, all no more than {most}."
+        )?;
+    }
+    match failed.as_slice() {
+        [] => writeln!(out, "Every bug was found by a check that is there for it.")?,
+        failed => writeln!(out, "Not found, or by another check: {}", failed.join(", "))?,
+    }
+    Ok(failed.is_empty())
 }

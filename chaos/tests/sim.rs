@@ -1,18 +1,20 @@
 //! The simulator under test: seeds that must stay clean, seeds that once failed, runs that repeat
 //! themselves to the byte, and planted bugs that must be found by what clients see.
 
-use flotilla_chaos::sim::{self, End, Mutant, Options};
+use flotilla_chaos::sim::{self, End, Focus, Mutant, Options};
 
 /// Fresh seeds of every run of the tests.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=40;
 /// Fresh seeds in which ranges are cut and merged all the time.
 const RESTLESS_SEEDS: std::ops::RangeInclusive<u64> = 1..=24;
+/// Fresh seeds of each kind that is aimed at something.
+const FOCUSED_SEEDS: std::ops::RangeInclusive<u64> = 1..=16;
 /// Seeds within which a planted bug must be found.
 const MUTANT_SEEDS_MAX: u64 = 200;
 
-fn check_clean(seeds: impl Iterator<Item = (u64, bool)>) {
+fn check_clean(seeds: impl Iterator<Item = (u64, Options)>) {
     let found: Vec<String> = seeds
-        .map(|(seed, is_restless)| sim::run(seed, &Options { is_restless, ..Options::default() }))
+        .map(|(seed, options)| sim::run(seed, &options))
         .filter(|report| !report.is_clean())
         .map(|report| report.to_string())
         .collect();
@@ -21,13 +23,34 @@ fn check_clean(seeds: impl Iterator<Item = (u64, bool)>) {
 
 #[test]
 fn seeds_are_clean() {
-    check_clean(SEEDS.map(|seed| (seed, false)));
+    check_clean(SEEDS.map(|seed| (seed, Options::default())));
 }
 
 /// Ranges are cut and merged all the time.
 #[test]
 fn restless_seeds_are_clean() {
-    check_clean(RESTLESS_SEEDS.map(|seed| (seed, true)));
+    let options = Options { is_restless: true, ..Options::default() };
+    check_clean(RESTLESS_SEEDS.map(|seed| (seed, options.clone())));
+}
+
+/// Ranges are cut and merged, and trouble strikes in the middle of that.
+#[test]
+fn aimed_seeds_are_clean() {
+    let options = Options { is_restless: true, is_aimed: true, ..Options::default() };
+    check_clean(FOCUSED_SEEDS.map(|seed| (seed, options.clone())));
+    for corner in ["struck in the middle", "node lost for good", "range taken over"] {
+        let is_reached = |seed| sim::run(seed, &options).seen.contains_key(corner);
+        assert!(FOCUSED_SEEDS.into_iter().any(is_reached), "{corner} never happened");
+    }
+}
+
+/// Clients mostly do one thing.
+#[test]
+fn seeds_with_a_focus_are_clean() {
+    for focus in [Focus::Leases, Focus::History] {
+        let options = Options { focus: Some(focus), ..Options::default() };
+        check_clean(FOCUSED_SEEDS.map(|seed| (seed, options.clone())));
+    }
 }
 
 #[test]
@@ -36,7 +59,11 @@ fn seeds_that_once_failed_are_clean() {
     let seeds = list.lines().filter_map(|line| {
         let (seed, reason) = line.split_once(' ').filter(|_| !line.starts_with('#'))?;
         let seed = seed.parse().expect("a line begins with a seed");
-        Some((seed, reason.starts_with("restless")))
+        let is_aimed = reason.starts_with("aimed");
+        let is_restless = is_aimed || reason.starts_with("restless");
+        let focus =
+            reason.split_once(':').and_then(|(kind, _)| kind.split(' ').next_back()?.parse().ok());
+        Some((seed, Options { is_restless, is_aimed, focus, ..Options::default() }))
     });
     check_clean(seeds);
 }

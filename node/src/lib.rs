@@ -23,6 +23,12 @@ pub mod metrics;
 pub mod runtime;
 pub mod supervise;
 
+/// A build in which bugs can be planted has no server in it.
+const _: () = assert!(
+    !flotilla_core::mutant::IS_COMPILED_IN,
+    "flotilla-core was built with the feature `mutants`, which is for flotilla-chaos alone"
+);
+
 /// The version of etcd whose API and behaviour this node speaks.
 pub const ETCD_VERSION: &str = "3.7.1";
 /// The cluster version that goes with it.

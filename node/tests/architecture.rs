@@ -105,6 +105,32 @@ fn the_core_names_no_clock_thread_file_or_chance() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// Bugs can be planted in the machines for the simulator to find. A build of the server has none,
+/// whatever else is built with it: with the feature on, `flotilla` does not compile.
+#[test]
+fn no_bug_can_be_planted_in_the_server() {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--workspace", "-e", "normal", "--prefix", "none"])
+        .args(["--format", "{lib}|{f}"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("cargo prints text");
+    let core: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("flotilla_core|")).collect();
+    assert!(!core.is_empty(), "the core is a part of the workspace");
+    let with_bugs: Vec<_> = core.iter().filter(|features| features.contains("mutants")).collect();
+    assert!(with_bugs.is_empty(), "a build of everything has bugs to plant: {with_bugs:?}");
+
+    let lib = std::fs::read_to_string(root().join("node/src/lib.rs")).expect("readable");
+    let words: Vec<&str> = lib.split_whitespace().collect();
+    assert!(
+        words.join(" ").contains("const _: () = assert!( !flotilla_core::mutant::IS_COMPILED_IN,"),
+        "the server refuses to compile with bugs to plant"
+    );
+}
+
 #[test]
 fn imports_go_down_the_way_of_a_request() {
     let src = root().join("node/src");

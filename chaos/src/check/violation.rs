@@ -331,6 +331,44 @@ pub enum Violation {
     },
 }
 
+impl Violation {
+    /// The promise that is broken, as its check is called.
+    pub const fn check(&self) -> &'static str {
+        match self {
+            Self::EvidenceConflict { .. }
+            | Self::LostRevision { .. }
+            | Self::ImpossibleRevision { .. }
+            | Self::RevisionBeyondHead { .. }
+            | Self::DuplicateRevision { .. }
+            | Self::AppliedTwice { .. }
+            | Self::Phantom { .. }
+            | Self::RefusedButApplied { .. }
+            | Self::SeenBeforeInvoked { .. } => "revisions",
+            Self::EffectDiffers { .. }
+            | Self::AnswerDiffers { .. }
+            | Self::HeaderMissing { .. }
+            | Self::RefusalMissing { .. } => "answers",
+            Self::RefusalUnjustified { .. } | Self::RefusalCodeDiffers { .. } => "refusals",
+            Self::WrittenInPast { .. } | Self::StaleRead { .. } => "real time",
+            Self::ReadBelowCompaction { .. }
+            | Self::CompactedAgain { .. }
+            | Self::CompactedFuture { .. } => "compaction",
+            Self::LeaseExpiredEarly { .. }
+            | Self::LeaseOutlived { .. }
+            | Self::LeaseEndedInParts { .. }
+            | Self::RevokeLeftKeys { .. }
+            | Self::AttachedToDeadLease { .. }
+            | Self::LeaseGrantedTwice { .. }
+            | Self::LeaseNotGone { .. }
+            | Self::LeaseLost { .. }
+            | Self::TtlGrew { .. }
+            | Self::LeaseKeysDiffer { .. } => "lease",
+            Self::Watch { .. } => "watch",
+            Self::ReplicasDiffer { .. } => "replicas",
+        }
+    }
+}
+
 /// An operation as a violation names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {

@@ -119,6 +119,10 @@ pub(super) enum Event {
     DiskHeals(u64),
     /// The membership is taken a step on.
     Members,
+    /// Trouble in the middle of a cut or a merge.
+    Strike,
+    /// A node is lost for good.
+    Lose,
     /// Looks whether the cluster has come to rest.
     Rest,
 }

@@ -19,6 +19,8 @@ const LOOK_EVERY: u64 = 50 * MS;
 const ELECTIONS_MAX: u64 = 60;
 /// A stream that is younger than this may still have everything to come, in microseconds.
 const WATCHED_FOR_MIN: u64 = 500 * MS;
+/// Election timeouts after which a node is lost in a healed cluster, if one is to be.
+const LOST_AFTER_ELECTIONS: u64 = 8;
 /// Election timeouts after which a healed cluster is taken to be calm.
 const CALM_AFTER_ELECTIONS: u64 = 20;
 
@@ -62,6 +64,33 @@ impl World {
             node.stuck_until = 0;
         }
         self.deadline = self.now + CALM_AFTER_ELECTIONS * self.plan.election();
+        if self.plan.loses_one {
+            self.after(LOST_AFTER_ELECTIONS * self.plan.election(), Event::Lose);
+        }
+    }
+
+    /// One of the members does not come back. All ranges sleep by now, and those it led must find out.
+    pub(super) fn lose_one(&mut self) {
+        let Some(leader) = self.leader() else { return };
+        let conf = self.up(leader).replica.state().conf().clone();
+        let is_whole = conf.voters.len() % 2 == 1
+            && conf.voters_outgoing.is_empty()
+            && conf.voters.iter().all(|id| self.nodes[id].running.is_some());
+        // A range follows the members of the cluster, but not while a merge locks its own.
+        let running = self.nodes.values().filter_map(|node| node.running.as_ref());
+        let mut ranges = running.flat_map(|running| running.ranges.values());
+        let are_whole = ranges.all(|range| {
+            let own = range.group().conf();
+            own.voters_outgoing.is_empty() && own.voters.iter().all(|id| conf.voters.contains(id))
+        });
+        if !is_whole || !are_whole {
+            return;
+        }
+        let id = *self.chance.pick(&conf.voters);
+        self.see("node lost for good");
+        self.say(|| format!("node {id} is lost"));
+        self.crash(id);
+        self.nodes.get_mut(&id).expect("it was up").is_out = true;
     }
 
     fn begin_serving(&mut self) {
@@ -217,6 +246,9 @@ impl World {
                     return Some(format!("range {range} of node {id} does not sleep; {text}"));
                 }
                 let role = replica.role();
+                if role.leader.is_none_or(|leader| self.nodes[&leader.0].is_out) {
+                    return Some(format!("range {range} of node {id} follows nobody: {role:?}"));
+                }
                 let first = *leaders.entry(*range).or_insert((role.term, role.leader));
                 if first != (role.term, role.leader) {
                     return Some(format!("range {range} of node {id} has {role:?}, not {first:?}"));
@@ -257,7 +289,8 @@ impl World {
         let election = self.plan.election();
         let ttl_min = (election * 3 / 2).div_ceil(SECOND);
         let rules = Rules {
-            operations_min: 20,
+            // With trouble aimed at what they wait for, little is answered.
+            operations_min: if self.plan.is_aimed { 10 } else { 20 },
             revisions_min: 5,
             reads_min: 3,
             watch_events_min: 5,

@@ -36,7 +36,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::check::{Summary, Verdict, judge};
 
 pub use mutant::Mutant;
-pub use plan::Options;
+pub use plan::{Focus, Options};
 use trace::Trace;
 use world::World;
 
@@ -49,6 +49,15 @@ pub enum End {
     Found(String),
 }
 
+/// What a check has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Which check: a promise of `check`, an invariant of the simulator, or an assertion.
+    pub check: &'static str,
+    /// What it has found.
+    pub text: String,
+}
+
 /// A run and its end.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -56,6 +65,8 @@ pub struct Report {
     pub seed: u64,
     /// What became of it.
     pub end: End,
+    /// What was found, if anything was.
+    pub findings: Vec<Finding>,
     /// Hash of everything that happened.
     pub hash: u64,
     /// Simulated microseconds.
@@ -100,19 +111,36 @@ impl fmt::Display for Report {
     }
 }
 
+/// Invariants of the simulator that have a name, with which what they find begins.
+const NAMED_INVARIANTS: [&str; 5] = [
+    "committed on a majority",
+    "election safety",
+    "liveness",
+    "log matching",
+    "state machine safety",
+];
+
 /// Runs one seed. Never panics: a machine that does is a finding.
 pub fn run(seed: u64, options: &Options) -> Report {
+    let _planted = plant(options);
     let mut world = World::new(seed, options);
     let result = catch_unwind(AssertUnwindSafe(|| {
         world.run();
         // What clients saw is judged in any case: it may say more than that a cluster is stuck.
         world.take_history()
     }));
+    let mut findings = Vec::new();
     let end = match result {
-        Err(panic) => End::Found(format!("a panic: {}", text_of(panic.as_ref()))),
+        Err(panic) => {
+            let text = text_of(panic.as_ref());
+            findings.push(Finding { check: "assertion", text: text.clone() });
+            End::Found(format!("a panic: {text}"))
+        }
         Ok((history, rules)) => {
             world.trace.bytes(format!("{:?}", history.operations).as_bytes());
             let verdict = judge(&history, &rules);
+            findings.extend(world.invariants.found().map(of_invariant));
+            findings.extend(of_verdict(&verdict));
             match (world.invariants.found(), verdict) {
                 (None, Verdict::Pass(summary)) => End::Clean(summary),
                 (None, verdict) => End::Found(verdict.to_string()),
@@ -128,6 +156,7 @@ pub fn run(seed: u64, options: &Options) -> Report {
     Report {
         seed,
         end,
+        findings,
         hash: world.trace.hash(),
         duration: world.now,
         seen: world.seen,
@@ -135,11 +164,44 @@ pub fn run(seed: u64, options: &Options) -> Report {
     }
 }
 
+#[cfg(feature = "mutants")]
+fn plant(options: &Options) -> flotilla_core::mutant::Planted {
+    flotilla_core::mutant::plant(options.machine_mutant)
+}
+
+/// Stands where a planted bug would.
+#[cfg(not(feature = "mutants"))]
+struct NothingPlanted;
+
+#[cfg(not(feature = "mutants"))]
+fn plant(options: &Options) -> NothingPlanted {
+    assert!(options.machine_mutant.is_none(), "this build has no bugs to plant in the machines");
+    NothingPlanted
+}
+
+fn of_invariant(text: &str) -> Finding {
+    let named = NAMED_INVARIANTS.into_iter().find(|name| text.starts_with(name));
+    Finding { check: named.unwrap_or("inside"), text: text.to_owned() }
+}
+
+fn of_verdict(verdict: &Verdict) -> Vec<Finding> {
+    match verdict {
+        Verdict::Pass(_) => Vec::new(),
+        Verdict::Fail(violations) => violations
+            .iter()
+            .map(|violation| Finding { check: violation.check(), text: violation.to_string() })
+            .collect(),
+        Verdict::Invalid(invalid) => {
+            vec![Finding { check: "invalid", text: invalid.to_string() }]
+        }
+    }
+}
+
 fn trace_text(trace: &Trace) -> String {
     trace.to_string()
 }
 
-fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
         .unwrap_or_else(|| "without a message".to_owned())

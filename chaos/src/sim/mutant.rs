@@ -1,14 +1,14 @@
-//! Bugs that are planted in the driver on purpose. Each must be found by the check it names; the
-//! machines themselves are never touched.
+//! Bugs that are planted in the driver on purpose. For those in the machines see
+//! `flotilla_core::mutant`.
 
 use std::fmt;
 use std::str::FromStr;
 
 macro_rules! mutants {
-    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal;)*) => {
         /// A planted bug.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Mutant { $($(#[$doc])* $name,)* }
+        pub enum Mutant { $($(#[doc = $doc])+ $name,)* }
 
         impl Mutant {
             /// All of them.
@@ -17,6 +17,11 @@ macro_rules! mutants {
             /// As on the command line.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => $text),* }
+            }
+
+            /// What is wrong with it, in a sentence.
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+)),* }
             }
         }
     };

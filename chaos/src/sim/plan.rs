@@ -10,6 +10,7 @@ use flotilla_core::{snapshot, watch};
 
 use super::chance::Chance;
 use super::mutant::Mutant;
+use super::traffic::Kind;
 
 /// Microseconds in a millisecond.
 pub const MS: u64 = 1_000;
@@ -25,12 +26,40 @@ pub struct Options {
     pub is_split: Option<bool>,
     /// Ranges are cut and merged all the time, and trouble comes three times as often.
     pub is_restless: bool,
-    /// A bug to plant.
+    /// Trouble strikes in the middle of cuts and merges, logs are short, and now and then a node is
+    /// lost for good. For a restless run.
+    pub is_aimed: bool,
+    /// What clients mostly do, if it is to be something.
+    pub focus: Option<Focus>,
+    /// A bug to plant in the driver.
     pub mutant: Option<Mutant>,
+    /// A bug to plant in the machines, in a build that has some.
+    pub machine_mutant: Option<flotilla_core::mutant::Mutant>,
     /// Leave out the checks that look into the nodes, so that only what clients see is judged.
     pub is_black_box: bool,
     /// Keep the last lines of the trace.
     pub is_told: bool,
+}
+
+/// What clients mostly do, beside what they always do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Focus {
+    /// They grant leases, attach keys to them, and end them.
+    Leases,
+    /// They read the past, in transactions too, and compact it.
+    History,
+}
+
+impl std::str::FromStr for Focus {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "leases" => Ok(Self::Leases),
+            "history" => Ok(Self::History),
+            _ => Err(format!("there is no focus on {text}, but on leases and history")),
+        }
+    }
 }
 
 /// Of the kinds of trouble in a restless run, so many are cuts.
@@ -120,6 +149,10 @@ pub struct Traffic {
     pub weights: Vec<u64>,
     /// Watchers of parts of the keyspace.
     pub watchers_count: usize,
+    /// One in so many puts attaches its key to a lease.
+    pub attached_one_in: u64,
+    /// See `Options::focus`.
+    pub focus: Option<Focus>,
 }
 
 /// A run.
@@ -175,6 +208,10 @@ pub struct Plan {
     pub is_split: bool,
     /// Keys at which the keyspace is cut when the cluster is founded.
     pub cuts: Vec<Bytes>,
+    /// Trouble strikes in the middle of cuts and merges.
+    pub is_aimed: bool,
+    /// A node is lost for good at the end, and the others must do without it.
+    pub loses_one: bool,
     /// One in so many pages of a read is read on another node though this one could; 0 for none.
     pub reads_elsewhere_one_in: u64,
     /// How many nodes are to hold each range.
@@ -208,7 +245,7 @@ impl Plan {
             request_timeout: chance.between(election * 2, election * 6),
             drift_ppm: *chance.pick(&[0, 100, 10_000]),
             network: Network::draw(chance),
-            traffic: Traffic::draw(chance, election),
+            traffic: Traffic::draw(chance, election, options.focus),
             flush_mean: *chance.pick(&[200, 2 * MS, 10 * MS, 30 * MS]),
             apply_mean: chance.between(20, 3 * MS),
             batch_tasks_max: *chance.pick(&[1, 4, 64]),
@@ -230,8 +267,16 @@ impl Plan {
             reads_elsewhere_one_in: 0,
             replicas_wanted: REPLICAS_WANTED,
             blocks_elsewhere_one_in: 0,
+            is_aimed: options.is_aimed,
+            loses_one: false,
         };
         plan.draw_cuts(chance, options);
+        if options.is_aimed {
+            plan.loses_one = chance.one_in(3);
+            let retention = &mut plan.limits.retention;
+            retention.flush_entries = *chance.pick(&[20, 20, 100]);
+            retention.catch_up_entries = *chance.pick(&[0, 0, 10]);
+        }
         plan.blocks_elsewhere_one_in = *chance.pick(&[2, 5, 20]);
         plan
     }
@@ -301,7 +346,7 @@ impl Network {
 }
 
 impl Traffic {
-    fn draw(chance: &mut Chance, election: u64) -> Self {
+    fn draw(chance: &mut Chance, election: u64, focus: Option<Focus>) -> Self {
         let weights = super::traffic::KINDS
             .iter()
             .map(|(_, weight)| if chance.one_in(6) { 0 } else { *weight })
@@ -313,12 +358,29 @@ impl Traffic {
             patience: chance.between(election * 2, election * 8),
             weights,
             watchers_count: usize::try_from(chance.between(1, 6)).expect("a small number"),
+            attached_one_in: 5,
+            focus,
         };
         // A run without puts and reads says little.
         for at in [0, 1] {
             traffic.weights[at] = super::traffic::KINDS[at].1;
         }
+        traffic.look_at(focus);
         traffic
+    }
+
+    fn look_at(&mut self, focus: Option<Focus>) {
+        let more: &[(Kind, u64)] = match focus {
+            None => &[],
+            Some(Focus::Leases) => &[(Kind::Grant, 20), (Kind::Revoke, 15), (Kind::KeepAlive, 8)],
+            Some(Focus::History) => &[(Kind::Txn, 40), (Kind::OldRead, 20), (Kind::Compact, 15)],
+        };
+        for (weight, (kind, _)) in self.weights.iter_mut().zip(super::traffic::KINDS) {
+            *weight += more.iter().filter(|(it, _)| *it == kind).map(|(_, more)| more).sum::<u64>();
+        }
+        if focus == Some(Focus::Leases) {
+            self.attached_one_in = 2;
+        }
     }
 }
 

@@ -109,8 +109,8 @@ impl World {
         let Request::Txn(request) = &self.operations[operation].request else {
             unreachable!("rows are gathered for transactions")
         };
-        let overlay = gathering.over(&self.nodes[&id].store.view);
-        match mvcc::read_txn(&overlay, shown.head, request) {
+        let overlay = gathering.over(&self.nodes[&id].store.view).map_err(Failure::View);
+        match overlay.and_then(|overlay| mvcc::read_txn(&overlay, shown.head, request)) {
             Ok(answer) => self.answer(id, operation, Outcome::Answered(Answer::Txn(answer))),
             Err(error) => self.fail_reading(id, operation, error),
         }

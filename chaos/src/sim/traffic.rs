@@ -10,6 +10,7 @@ use flotilla_core::proto::etcdserverpb::{
 };
 
 use super::chance::Chance;
+use super::plan::Focus;
 use super::world::World;
 use crate::history::Request;
 
@@ -142,7 +143,8 @@ impl World {
     }
 
     fn put(&self, name: &str, chance: &mut Chance) -> PutRequest {
-        let lease = if chance.one_in(5) { self.any_lease(chance) } else { 0 };
+        let is_attached = chance.one_in(self.plan.traffic.attached_one_in);
+        let lease = if is_attached { self.any_lease(chance) } else { 0 };
         let mut put = PutRequest {
             key: self.key(chance),
             value: Bytes::copy_from_slice(name.as_bytes()),
@@ -267,7 +269,14 @@ impl World {
                 6 if depth > 0 && operations.is_empty() => {
                     Op::RequestTxn(self.txn(&name, depth - 1, chance))
                 }
-                _ => Op::RequestRange(self.range(chance)),
+                _ => {
+                    let mut range = self.range(chance);
+                    let is_past = self.plan.traffic.focus == Some(Focus::History);
+                    if is_past && chance.one_in(2) {
+                        range.revision = self.old_revision(chance).max(1);
+                    }
+                    Op::RequestRange(range)
+                }
             };
             operations.push(RequestOp { request: Some(operation) });
         }

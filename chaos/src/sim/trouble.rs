@@ -242,6 +242,40 @@ impl World {
         }
         let key = format!("k{}", self.chance.below(self.plan.traffic.keys_count)).into();
         self.ask(id, Command::Split(SplitRequest { key }), OwnCommand::Split);
+        self.aim();
+    }
+
+    /// What was just asked for will be disturbed, before it begins, in its middle, or soon after.
+    fn aim(&mut self) {
+        if self.plan.is_aimed && !self.chance.one_in(3) {
+            let step = 2 * self.plan.network.delay_mean + self.plan.flush_mean;
+            let steps = *self.chance.pick(&[2, 6, 20]);
+            let wait = 1 + self.chance.wait(steps * step);
+            self.after(wait, Event::Strike);
+        }
+    }
+
+    /// Trouble for one node.
+    pub(super) fn strike(&mut self) {
+        if self.phase > Phase::Trouble {
+            return;
+        }
+        self.see("struck in the middle");
+        match self.chance.below(6) {
+            0 | 1 => self.crash_one(),
+            2 => self.cut_off_for_long(),
+            3 => self.pause_one(),
+            4 => self.stick_disk(),
+            _ => self.move_range(),
+        }
+    }
+
+    /// One node hears nobody for so long that the others cut their logs.
+    fn cut_off_for_long(&mut self) {
+        let Some(victim) = self.victim() else { return };
+        let others: Vec<u64> = self.nodes.keys().copied().filter(|id| *id != victim).collect();
+        let pairs = others.into_iter().flat_map(|other| [(victim, other), (other, victim)]);
+        self.add_cut(pairs.collect());
     }
 
     /// Somebody has a range held by other nodes than before.
@@ -336,6 +370,7 @@ impl World {
         }
         let request = MergeRequest { left: left.0, right: right.0 };
         self.ask(id, Command::Merge(request), OwnCommand::Merge);
+        self.aim();
     }
 
     /// Whether the leader of a range has locks or writes of it under way.

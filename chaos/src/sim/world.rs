@@ -205,6 +205,8 @@ impl World {
                 }
             }
             Event::Members => self.change_members(),
+            Event::Strike => self.strike(),
+            Event::Lose => self.lose_one(),
             Event::Rest => self.look_for_rest(),
         }
     }

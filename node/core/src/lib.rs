@@ -11,6 +11,7 @@ pub mod view;
 
 pub mod command;
 pub mod error;
+pub mod mutant;
 
 pub mod group;
 pub mod lease;

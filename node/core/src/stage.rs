@@ -14,6 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::command::{Outcome, RequestId};
+use crate::mutant::{self, Mutant};
 use crate::mvcc::layout::Revision;
 use crate::mvcc::{self, Event, Head};
 use crate::proto::Span;
@@ -368,8 +369,10 @@ impl Stage {
             lacking.extend(self.frontier.ranges());
         }
         let shown = Shown { index: self.frontier.index(), head: self.frontier.head() };
+        // Tables that are kept beside the state are as old as this.
+        let behind = if mutant::is(Mutant::StaleRouting) { 16 } else { 0 };
         while let Some((_, transfer)) =
-            self.transfers.pop_front_if(|(index, _)| *index <= shown.index)
+            self.transfers.pop_front_if(|(index, _)| *index + behind <= shown.index)
         {
             let owners = Arc::make_mut(&mut self.reach.owners);
             match transfer {
@@ -537,7 +540,7 @@ impl Stage {
         let is_here = !self.ahead_of_spine.contains_key(&cut.parent);
         if self.frontier.knows(cut.child) || self.is_gone(cut.child) {
             // It began before the spine's state here came so far, and knows itself how it stands.
-        } else if is_here && self.frontier.shows(cut.parent) {
+        } else if is_here && self.frontier.shows(cut.parent) || mutant::is(Mutant::CutShown) {
             self.frontier.begin(cut.child);
         } else {
             self.frontier.join(cut.child, Vec::new());
@@ -601,7 +604,9 @@ impl Stage {
         let mut shown = Vec::new();
         for (_, mut events) in std::mem::replace(&mut self.ahead, later) {
             // The shares of a transaction may come in any order.
-            events.sort_by_key(|event| event.sub);
+            if !mutant::is(Mutant::SharesUnsorted) {
+                events.sort_by_key(|event| event.sub);
+            }
             shown.extend(events);
         }
         shown

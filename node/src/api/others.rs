@@ -82,7 +82,7 @@ pub(super) async fn txn(
         if !is_refused && gathering.is_still_here(&reach.owners, |range| reach.has(range)) {
             let wanted = request.clone();
             let answer = read::elsewhere(context.store(), move |store| {
-                mvcc::read_txn(&gathering.over(store), shown.head, &wanted)
+                mvcc::read_txn(&gathering.over(store)?, shown.head, &wanted)
             });
             let answer = answer.await?;
             if context.board().replacements() == replacements {

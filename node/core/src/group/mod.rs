@@ -25,7 +25,10 @@ mod tests;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use raft::{Changer, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole, eraftpb};
+use raft::{
+    Changer, GetEntriesContext, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole,
+    eraftpb,
+};
 
 pub use admit::NUMBER_MAX;
 pub use change::{Change, ChangeStep};
@@ -37,6 +40,7 @@ pub use message::Kind;
 pub use recovered::Recovered;
 pub use retention::{Flushed, Retention};
 
+use crate::mutant::{self, Mutant};
 use crate::proto::internal;
 use crate::{GroupId, NodeId};
 use log::Log;
@@ -261,6 +265,14 @@ impl Group {
         self.log().bytes()
     }
 
+    /// What this member has in its log after what it knows to be committed.
+    pub(crate) fn uncommitted(&self) -> Vec<Bytes> {
+        let log = &self.raft.raft.raft_log;
+        let entries = log.entries(self.commit() + 1, None, GetEntriesContext::empty(false));
+        let normal = |it: &eraftpb::Entry| it.get_entry_type() == eraftpb::EntryType::EntryNormal;
+        entries.unwrap_or_default().into_iter().filter(normal).map(|it| it.data).collect()
+    }
+
     /// Bytes of data this leader has proposed and not seen committed.
     pub fn uncommitted_bytes(&self) -> usize {
         self.raft.raft.uncommitted_size()
@@ -473,6 +485,9 @@ impl Group {
     }
 
     fn on_ticket(&mut self, context: u64, out: &mut Vec<Effect>) {
+        if mutant::is(Mutant::StaleTicket) && self.is_leader() {
+            return out.push(Effect::TicketReady { context, index: self.commit() });
+        }
         if !self.tickets.take(context) {
             out.push(Effect::TicketDropped { context });
         }

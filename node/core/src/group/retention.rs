@@ -1,6 +1,8 @@
 //! When a state is made durable, and how much of the log before it is kept: the same for every
 //! group.
 
+use crate::mutant::{self, Mutant};
+
 /// How much log may pile up, and how much is kept for slow followers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
@@ -71,6 +73,9 @@ impl Flushed {
         self.is_asked = false;
         let is_long = log_bytes as u64 > retention.catch_up_bytes;
         let keep = if is_long { 0 } else { retention.catch_up_entries };
+        if mutant::is(Mutant::CutUnflushed) {
+            return applied;
+        }
         self.index.min(applied.saturating_sub(keep))
     }
 

@@ -15,6 +15,7 @@ use raft::{ProgressState, StateRole};
 
 use super::{Effect, Group, Ignored, Input, Kind, Part, message};
 use crate::NodeId;
+use crate::mutant::{self, Mutant};
 use crate::proto::internal::RaftMessage;
 
 /// Whether a member sleeps, and what it needs to know for that.
@@ -153,7 +154,8 @@ impl Group {
         let is_member_news = before
             .symmetric_difference(&self.sleep.alive)
             .any(|node| members.get(node.0).is_some());
-        if is_leader_gone || (self.is_leader() && is_member_news) {
+        let is_noticed = is_leader_gone && !mutant::is(Mutant::WakeSkipped);
+        if is_noticed || (self.is_leader() && is_member_news) {
             self.wake(self.role.leader, out);
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::LeaseId;
+use crate::mutant::{self, Mutant};
 use crate::proto::internal::LeaseRemaining;
 use crate::time::{Length, Time};
 
@@ -120,6 +121,7 @@ impl Book {
             .into_iter()
             .map(|(id, ttl, remaining)| {
                 let secs = if remaining > 0 { remaining } else { ttl };
+                let secs = if mutant::is(Mutant::LeaseNotExtended) { remaining } else { secs };
                 let deadline = now + seconds(secs) + election_timeout;
                 let lease =
                     Lease { ttl, deadline, retry: None, mark: None, is_marked: remaining > 0 };

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::GroupId;
 use crate::command::RequestId;
+use crate::mutant::{self, Mutant};
 use crate::mvcc::Head;
 use crate::range::stored::Stored;
 
@@ -211,7 +212,8 @@ impl Frontier {
         self.advance();
         let Some(standing) = self.replicas.get_mut(&range) else { return };
         let is_whole = |lacks: &mut Lacks| {
-            lacks.is_caught_up && lacks.txns.is_empty() && standing.applied >= lacks.seq
+            mutant::is(Mutant::LackingShown)
+                || lacks.is_caught_up && lacks.txns.is_empty() && standing.applied >= lacks.seq
         };
         if standing.lacks.take_if(is_whole).is_some() {
             self.lacking.remove(&range);
@@ -225,7 +227,9 @@ impl Frontier {
             .needs
             .iter()
             .all(|(range, seq)| shown(range).is_none_or(|standing| standing.applied >= *seq));
-        has_all && step.needs_txns.iter().all(|(range, _)| shown(range).is_none())
+        let has_shares = step.needs_txns.iter().all(|(range, _)| shown(range).is_none());
+        (has_all || mutant::is(Mutant::ShownEarly))
+            && (has_shares || mutant::is(Mutant::ShareNotAwaited))
     }
 
     fn lacks(&mut self, range: GroupId) -> Option<&mut Lacks> {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
 
+use crate::mutant::{self, Mutant};
 use crate::mvcc;
 use crate::proto::Span;
 
@@ -155,6 +156,9 @@ impl Latches {
         }
         self.spans.extend(footprint.spans.iter().map(|(span, mode)| (me, span.clone(), *mode)));
 
+        if mutant::is(Mutant::NoLatch) {
+            blockers.clear();
+        }
         for blocker in &blockers {
             self.slots.get_mut(blocker).expect("a blocker is held or waits").dependents.push(me);
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use crate::mutant::{self, Mutant};
 use crate::proto::Span;
 use crate::proto::internal::Lock;
 use crate::range::latch::{Footprint, Mode, Point};
@@ -15,11 +16,14 @@ pub fn footprint(locks: &[Lock]) -> Footprint {
     let mut footprint = Footprint::default();
     for Lock { key, range_end, is_write, lease, members } in locks {
         let mode = if *is_write { Mode::Write } else { Mode::Read };
+        if mutant::is(Mutant::FrozenAccepts) && members.is_empty() && membership(locks).is_some() {
+            continue;
+        }
         if !members.is_empty() {
             footprint.points.push((Point::Members, Mode::Write));
         } else if *lease != 0 {
             footprint.points.push((Point::Lease(*lease), mode));
-            if *is_write {
+            if *is_write && !mutant::is(Mutant::MembersUnlatched) {
                 // A merge brings keys that may be attached to the lease, and would not be locked.
                 footprint.points.push((Point::Members, Mode::Read));
             }

@@ -13,17 +13,17 @@ use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::internal::{AskedRows, AskedSpan, SnapshotRow};
 use crate::txn::Job;
-use crate::view::View;
+use crate::view::{View, ViewError};
 
 /// A transaction whose rows are fetched.
 #[derive(Debug, Default)]
 pub struct Gathering {
     /// Not looked at yet.
     wanted: VecDeque<AskedSpan>,
-    /// Fetched.
+    /// Fetched: nothing of these is read here.
     foreign: Vec<Span>,
     /// Relied on to be here.
-    local: Vec<Span>,
+    local: Vec<AskedSpan>,
     rows: Vec<SnapshotRow>,
     bytes: usize,
     /// Of the keys only what is attached to a lease, which has none but in these ranges.
@@ -84,8 +84,11 @@ impl Gathering {
             if attached.is_some_and(|(_, ranges)| range.0 != 0 && !ranges.contains(&range.0)) {
                 continue;
             }
-            if is_here(range) {
-                self.local.push(piece);
+            // What a key is now and what it was are asked for apart. The range may have come or gone
+            // in between, and a key is read either here or elsewhere.
+            let is_foreign = self.foreign.iter().any(|foreign| foreign.overlaps(&piece));
+            if is_here(range) && !is_foreign {
+                self.local.push(asked_span(piece, asked.revision));
                 continue;
             }
             let lease = attached.map_or(0, |(lease, _)| *lease);
@@ -102,7 +105,9 @@ impl Gathering {
     /// It is too much for one request.
     pub fn take(&mut self, rows: Vec<SnapshotRow>) -> Result<(), Error> {
         let Some(asked) = self.wanted.pop_front() else { return Ok(()) };
-        self.foreign.push(span_of(&asked));
+        let span = span_of(&asked);
+        self.wanted.extend(self.local.extract_if(.., |local| span_of(local).overlaps(&span)));
+        self.foreign.push(span);
         self.bytes += rows.iter().map(|row| row.key.len() + row.value.len()).sum::<usize>();
         self.rows.extend(rows);
         if self.bytes > ROWS_BYTES_MAX { Err(Error::RequestTooLarge) } else { Ok(()) }
@@ -110,8 +115,8 @@ impl Gathering {
 
     /// Whether the keys that were not fetched are still read here.
     pub fn is_still_here(&self, owners: &Owners, is_here: impl Fn(GroupId) -> bool) -> bool {
-        self.local.iter().all(|span| {
-            let mut rest = span.clone();
+        self.local.iter().all(|asked| {
+            let mut rest = span_of(asked);
             loop {
                 let (range, piece) = owners.first_piece(&rest);
                 if !is_here(range) {
@@ -131,10 +136,13 @@ impl Gathering {
     }
 
     /// The store together with what was fetched.
-    pub fn over(self, local: &dyn View) -> Overlay<'_> {
+    ///
+    /// # Errors
+    /// A row that was fetched is damaged.
+    pub fn over(self, local: &dyn View) -> Result<Overlay<'_>, ViewError> {
         let mut overlay = Overlay::new(local, self.foreign);
-        overlay.add(self.rows);
-        overlay
+        overlay.add(self.rows)?;
+        Ok(overlay)
     }
 }
 
@@ -171,4 +179,34 @@ fn add_txn(txn: &pb::TxnRequest, wanted: &mut VecDeque<AskedSpan>) {
         }
     }
     inner.into_iter().for_each(|txn| add_txn(txn, wanted));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The range of a key comes, or goes, between the question of what the key is now and that of
+    /// what it was: both are asked elsewhere.
+    #[test]
+    fn a_key_is_read_either_here_or_elsewhere() {
+        let read = |revision| {
+            let key = bytes::Bytes::from_static(b"k");
+            let request = pb::RangeRequest { key, revision, ..Default::default() };
+            pb::RequestOp { request: Some(Request::RequestRange(request)) }
+        };
+        let request = pb::TxnRequest { success: vec![read(0), read(3)], ..Default::default() };
+        let owners = Owners::default();
+        for was_here in [true, false] {
+            let mut gathering = Gathering::new(&request);
+            let calls = std::cell::Cell::new(0);
+            let mut revisions = Vec::new();
+            let is_here = |_| (calls.replace(calls.get() + 1) == 0) == was_here;
+            while let Some((_, rows)) = gathering.next(&owners, is_here) {
+                revisions.extend(rows.spans.iter().map(|asked| asked.revision));
+                gathering.take(Vec::new()).expect("nothing is little");
+            }
+            revisions.sort_unstable();
+            assert_eq!(revisions, [0, 3], "was it here at first? {was_here}");
+        }
+    }
 }

@@ -25,6 +25,7 @@ pub use reading::Reading;
 use bytes::Bytes;
 
 use crate::Error;
+use crate::mutant::{self, Mutant};
 use crate::mvcc::{self, Failure, Head, Page};
 use crate::proto::Span;
 use crate::proto::etcdserverpb as pb;
@@ -122,6 +123,11 @@ pub fn outcome(told: Told) -> Result<Told, Failure> {
 /// # Errors
 /// As `mvcc::read`.
 pub fn page(view: &dyn View, head: Head, read: &pb::RangeRequest) -> Result<Page, Failure> {
+    if mutant::is(Mutant::PagesAtNewest) && read.revision == head.revision {
+        let newest = Head { revision: i64::MAX - 1, ..head };
+        let read = pb::RangeRequest { revision: 0, ..read.clone() };
+        return mvcc::read_page(view, newest, &read, None, ANSWER_BYTES_MAX);
+    }
     mvcc::read_page(view, head, read, None, ANSWER_BYTES_MAX)
 }
 

@@ -3,7 +3,7 @@
 use std::iter::Peekable;
 use std::ops::{Bound, ControlFlow};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::memory::MemoryView;
 use crate::mvcc::layout::{self, KeyValueFields, RecordHead};
@@ -24,17 +24,39 @@ impl<'a> Overlay<'a> {
         Self { local, foreign, rows: MemoryView::new() }
     }
 
-    /// Adds rows of those spans.
-    pub fn add(&mut self, rows: Vec<SnapshotRow>) {
-        let mut batch = Batch::default();
+    /// Adds rows of those spans. What was fetched before may be of an older state, in which another
+    /// record of a key was the newest: the older one of the two is history, as in a store.
+    ///
+    /// # Errors
+    /// A row is damaged.
+    pub fn add(&mut self, rows: Vec<SnapshotRow>) -> Result<(), ViewError> {
         for row in rows {
-            if let Some(column) = Column::from_number(row.column)
-                && column != Column::Meta
-            {
-                batch.put(column, row.key, row.value);
+            let SnapshotRow { key, value, .. } = row;
+            let mut batch = Batch::default();
+            match Column::from_number(row.column) {
+                None | Some(Column::Meta) => {}
+                Some(Column::Key) => self.add_newest(key, value, &mut batch)?,
+                Some(column) => batch.put(column, key, value),
             }
+            self.rows.apply(&batch);
         }
-        self.rows.apply(&batch);
+        Ok(())
+    }
+
+    fn add_newest(&self, key: Bytes, value: Bytes, batch: &mut Batch) -> Result<(), ViewError> {
+        let revision = RecordHead::decode(&value)?.revision;
+        let Some(known) = self.rows.get(Column::Key, &key)? else {
+            batch.put(Column::Key, key, value);
+            return Ok(());
+        };
+        let known_revision = RecordHead::decode(&known)?.revision;
+        if known_revision < revision {
+            supersede(&key, known, batch)?;
+            batch.put(Column::Key, key, value);
+        } else if revision < known_revision {
+            supersede(&key, value, batch)?;
+        }
+        Ok(())
     }
 
     fn is_foreign(&self, column: Column, key: &[u8], value: &[u8]) -> Result<bool, ViewError> {
@@ -65,6 +87,17 @@ impl<'a> Overlay<'a> {
         })?;
         Ok(rows)
     }
+}
+
+/// A record that is not the newest of its key any more.
+fn supersede(key: &[u8], record: Bytes, batch: &mut Batch) -> Result<(), ViewError> {
+    let RecordHead { revision, is_tombstone, .. } = RecordHead::decode(&record)?;
+    let mut row = BytesMut::with_capacity(layout::history_key_len(key));
+    layout::encode_history_key(key, revision, &mut row);
+    let kind = if is_tombstone { layout::HISTORY_TOMBSTONE } else { layout::HISTORY_PUT };
+    batch.put(Column::History, row.freeze(), kind);
+    batch.put(Column::Revision, Bytes::copy_from_slice(&revision.encode()), record);
+    Ok(())
 }
 
 /// Shows those of `rows` that come before `key`, or all. Whether to go on.
@@ -144,5 +177,60 @@ impl View for Overlay<'_> {
             let _ = show_before(&mut fetched, |_| true, visit);
         }
         damage.map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mvcc::{self, Applier, Head};
+    use crate::proto::etcdserverpb as pb;
+    use crate::proto::internal::{Ask, AskedRows, AskedSpan, Effect, ask::What};
+    use crate::remote;
+
+    const KEY: &[u8] = b"k";
+
+    fn put(view: &mut MemoryView, revision: i64) {
+        let put = Effect { key: Bytes::from_static(KEY), ..Effect::default() };
+        let mut batch = Batch::default();
+        Applier::new(view)
+            .apply(revision, &[put], false, &mut batch, &mut Vec::new())
+            .expect("memory");
+        view.apply(&batch);
+    }
+
+    fn fetch(view: &MemoryView, head: i64, revision: i64) -> Vec<SnapshotRow> {
+        let key = Bytes::from_static(KEY);
+        let spans = vec![AskedSpan { key, range_end: Bytes::new(), revision }];
+        let what = Some(What::Rows(AskedRows { spans }));
+        let ask = Ask { revision: head, compact_revision: -1, what, ..Ask::default() };
+        remote::answer(view, &ask).expect("memory").rows
+    }
+
+    /// A transaction reads a key now and in the past, which is asked for apart; between the two
+    /// questions, in whichever order they come, the key is written.
+    #[test]
+    fn rows_that_were_fetched_at_different_times_fit_together() {
+        let head = Head { revision: 6, compact_revision: -1 };
+        for (first, second) in [(0, 3), (3, 0), (5, 3), (3, 5)] {
+            let mut far = MemoryView::new();
+            [2, 4, 6].into_iter().for_each(|revision| put(&mut far, revision));
+            let before = fetch(&far, head.revision, first);
+            put(&mut far, 8);
+            let after = fetch(&far, head.revision, second);
+
+            let local = MemoryView::new();
+            let span = Span::from_request(Bytes::from_static(KEY), Bytes::new());
+            let mut overlay = Overlay::new(&local, vec![span]);
+            overlay.add(before).expect("memory");
+            overlay.add(after).expect("memory");
+            for asked in [first, second] {
+                let key = Bytes::from_static(KEY);
+                let request = pb::RangeRequest { key, revision: asked, ..Default::default() };
+                let here = mvcc::read(&overlay, head, &request).expect("it can be read");
+                let there = mvcc::read(&far, head, &request).expect("it can be read");
+                assert_eq!(here, there, "at {asked}, fetched at {first} and then at {second}");
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 use prost::Message;
 
+use crate::mutant::{self, Mutant};
 use crate::proto::Span;
 use crate::proto::internal::{self, Ref, Run, Void, void::Reason};
 use crate::range::run;
@@ -249,8 +250,12 @@ impl Ranges {
         predicates: &dyn Predicates,
     ) -> Option<Run> {
         let range = self.by_id.get_mut(&reference.range)?;
-        range.forget(reference.noted);
+        let is_told = !mutant::is(Mutant::NumbersForgotten);
+        range.forget(if is_told { reference.noted } else { range.assigned });
         range.settle(reference.settled);
+        if mutant::is(Mutant::StaleReport) {
+            range.assigned = range.assigned.min(reference.noted);
+        }
         if reference.upto <= range.assigned || range.runs.len() >= RUNS_MAX {
             return None;
         }
@@ -264,7 +269,10 @@ impl Ranges {
                 run.voids.push(Void { seq: predicate.seq, reason: reason.into() });
             }
         }
-        let numbered_count = run.count - run.voids.len() as u64;
+        let mut numbered_count = run.count - run.voids.len() as u64;
+        if mutant::is(Mutant::VoidsCounted) {
+            numbered_count = run.count;
+        }
         if numbered_count > 0 {
             run.revision = *revision + 1;
             *revision += i64::try_from(numbered_count).expect("a log holds fewer writes");

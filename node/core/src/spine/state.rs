@@ -9,6 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::command::RequestId;
+use crate::mutant::{self, Mutant};
 use crate::proto::internal::{self, Share, record::Body, void::Reason};
 use crate::proto::{NodeId, Span};
 use crate::spine::decisions::Decisions;
@@ -483,7 +484,8 @@ impl State {
             Body::TxnCommit(commit) => self.fold_commit(id, commit, batch),
             Body::TxnAbort(abort) => {
                 // From now on a commit is a duplicate.
-                match abort.id.as_ref().map(txns::from_proto) {
+                let id = abort.id.as_ref().filter(|_| !mutant::is(Mutant::NoAbortCheck));
+                match id.map(txns::from_proto) {
                     Some(id) if !self.admit(id, batch) => Verdict::Duplicate,
                     _ => Verdict::Done,
                 }
@@ -556,12 +558,15 @@ impl State {
             self.windows.remove(&oldest);
             batch.delete(Column::Meta, numbered(row::WINDOW, oldest));
         }
-        self.windows.entry(id.origin).or_default().admit(id.n, index)
+        let is_new = self.windows.entry(id.origin).or_default().admit(id.n, index);
+        is_new || mutant::is(Mutant::FoldedTwice)
     }
 
     fn fold_write(&mut self, write: &internal::Write) -> Verdict {
         let is_lease_known = |effect: &internal::Effect| {
-            effect.lease == 0 || self.leases.contains_key(&effect.lease)
+            effect.lease == 0
+                || self.leases.contains_key(&effect.lease)
+                || mutant::is(Mutant::NoLeaseCheck)
         };
         if !write.effects.iter().all(is_lease_known) {
             return Verdict::Rejected(Error::LeaseNotFound);
@@ -601,7 +606,8 @@ impl State {
     fn attach(&mut self, leases: &[i64], range: GroupId, batch: &mut Batch) {
         for id in leases {
             let lease = self.leases.get_mut(id).expect("a lease that was attached to exists");
-            if range != GroupId::SPINE && lease.ranges.insert(range.0) {
+            let is_noted = range != GroupId::SPINE && !mutant::is(Mutant::AttachForgotten);
+            if is_noted && lease.ranges.insert(range.0) {
                 write_lease(batch, *id, lease);
             }
         }
@@ -614,7 +620,7 @@ impl State {
         batch: &mut Batch,
     ) -> Verdict {
         let term = self.position.term;
-        if commit.spine_term != 0 && commit.spine_term != term {
+        if commit.spine_term != 0 && commit.spine_term != term && !mutant::is(Mutant::StaleLocks) {
             return Verdict::Ended;
         }
         // A range that has ceased holds no locks any more; of keys it holds none before.
@@ -629,7 +635,8 @@ impl State {
             let Some(lease) = lease.filter(|_| !is_late) else {
                 return Verdict::Rejected(Error::LeaseNotFound);
             };
-            if !lease.ranges.iter().all(|range| commit.ranges.contains(range)) {
+            let is_elsewhere = lease.ranges.iter().any(|range| !commit.ranges.contains(range));
+            if is_elsewhere && !mutant::is(Mutant::RevokeNotRetried) {
                 return Verdict::Ended;
             }
         }
@@ -662,7 +669,10 @@ impl State {
             self.attach(&leases, GroupId(share.range), batch);
         }
         let is_elsewhere = |share: &&internal::Share| share.range != GroupId::SPINE.0;
-        let shares: Vec<_> = commit.shares.iter().filter(is_elsewhere).cloned().collect();
+        let mut shares: Vec<_> = commit.shares.iter().filter(is_elsewhere).cloned().collect();
+        if mutant::is(Mutant::CommitInParts) && shares.len() > 1 {
+            shares.pop();
+        }
         if !shares.is_empty() {
             self.txns.commit(id, self.position.revision, shares);
             self.write_txn(id, batch);
@@ -699,7 +709,9 @@ impl State {
         } else {
             split.leases.iter().filter(exists).copied().collect()
         };
-        self.attach(&leases, child, batch);
+        if !mutant::is(Mutant::SplitForgetsLeases) {
+            self.attach(&leases, child, batch);
+        }
         if parent != GroupId::SPINE {
             let split_at = split.prepared_at;
             let split = Some(internal::Split { child: child.0, ..split.clone() });
@@ -728,7 +740,7 @@ impl State {
         children.into_iter().for_each(|child| self.write_range(child, batch));
         for (id, lease) in &mut self.leases {
             if lease.ranges.remove(&right.0) {
-                lease.ranges.insert(left.0);
+                lease.ranges.extend((!mutant::is(Mutant::MergeForgetsLeases)).then_some(left.0));
                 write_lease(batch, *id, lease);
             }
         }
@@ -829,6 +841,7 @@ impl State {
         match self.leases.get(&revoke.id) {
             None => return Verdict::Rejected(Error::LeaseNotFound),
             // A key was attached elsewhere since the record was made.
+            Some(_) if mutant::is(Mutant::RevokeNotRetried) => {}
             Some(lease) if !lease.ranges.is_empty() => return Verdict::Ended,
             Some(_) => {}
         }
@@ -966,10 +979,13 @@ struct Facts<'a> {
 
 impl Predicates for Facts<'_> {
     fn check(&self, predicate: &internal::Predicate) -> Option<Reason> {
-        if !predicate.leases.iter().all(|lease| self.leases.contains_key(lease)) {
+        let is_known = |lease| self.leases.contains_key(lease) || mutant::is(Mutant::NoLeaseCheck);
+        if !predicate.leases.iter().all(is_known) {
             return Some(Reason::LeaseNotFound);
         }
-        let is_compacted = predicate.reads_at != 0 && predicate.reads_at < self.compact_revision;
+        let is_compacted = predicate.reads_at != 0
+            && predicate.reads_at < self.compact_revision
+            && !mutant::is(Mutant::CompactUnchecked);
         is_compacted.then_some(Reason::Compacted)
     }
 }

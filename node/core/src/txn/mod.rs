@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::command::{Answer, Command, Outcome, RequestId};
+use crate::mutant::{self, Mutant};
 use crate::mvcc::{self, Draft, Evaluated, Failure, Head};
 use crate::proto::Span;
 use crate::proto::etcdserverpb as pb;
@@ -141,7 +142,11 @@ impl Coordinator {
                 ids.map(|range| (range, vec![lock.clone()])).collect()
             }
             Job::Split { range, key, .. } => {
-                BTreeMap::from([(*range, vec![cut::rest_of_range(ranges, key)])])
+                let mut lock = cut::rest_of_range(ranges, key);
+                if mutant::is(Mutant::SplitNoDrain) {
+                    lock.range_end.clear();
+                }
+                BTreeMap::from([(*range, vec![lock])])
             }
             Job::Merge { left, right } => cut::merge(ranges, *left, *right),
         };
@@ -279,7 +284,9 @@ impl Coordinator {
             }
             Job::Split { range, key, is_here } => {
                 let lock = cut::rest_of_range(ranges, key);
-                if ranges.owner(key) != *range || self.locks[range] != [lock.clone()] {
+                let is_locked =
+                    self.locks[range] == [lock.clone()] || mutant::is(Mutant::SplitNoDrain);
+                if ranges.owner(key) != *range || !is_locked {
                     return self.give_up(out);
                 }
                 let end = lock.range_end.clone();

@@ -12,6 +12,7 @@ use super::hub::{Effect, Hub};
 use super::index::join;
 use super::slab::Slot;
 use super::watcher::{Phase, Watcher};
+use crate::mutant::{self, Mutant};
 use crate::mvcc::{Head, ReplayLimits};
 use crate::proto::Span;
 use crate::view::{View, ViewError};
@@ -307,7 +308,8 @@ impl Hub {
             if next <= through && self.watchers[slot].phase == Phase::Ready {
                 let is_synced = through == self.frontier.delivered();
                 let phase = if is_synced { Phase::Live } else { Phase::Ready };
-                self.set_phase(slot, phase, through + 1);
+                let skipped = i64::from(is_synced && mutant::is(Mutant::HandOffSkips));
+                self.set_phase(slot, phase, through + 1 + skipped);
             }
         }
         for &(_, slot) in chosen {

@@ -7,6 +7,7 @@ use super::response::{NO_WATCHER, Response};
 use super::slab::Slot;
 use super::watcher::Phase;
 use crate::Error;
+use crate::mutant::{self, Mutant};
 use crate::time::{Length, Time};
 
 /// Election timeouts without a leader after which streams that need one are closed.
@@ -22,6 +23,10 @@ impl Hub {
 
     /// One answer for the whole stream, or none: a client asks again.
     pub(super) fn on_progress_request(&mut self, slot: Slot) {
+        if mutant::is(Mutant::ProgressAhead) {
+            let header = self.header(self.frontier.seen());
+            return self.send(slot, Response::new(header, NO_WATCHER));
+        }
         if self.streams[slot].is_synced() && !self.frontier.has_gap() {
             let header = self.header(self.frontier.delivered());
             self.send(slot, Response::new(header, NO_WATCHER));

@@ -134,7 +134,7 @@ impl Elsewhere {
             gathering.take(remote::outcome(told)?.rows)?;
         }
         assert!(gathering.is_still_here(&self.owners, is_here));
-        let overlay: Overlay<'_> = gathering.over(&self.local);
+        let overlay: Overlay<'_> = gathering.over(&self.local)?;
         read_txn(&overlay, head, request)
     }
 }

@@ -6,6 +6,7 @@ use prost::Message;
 
 use crate::Error;
 use crate::group::{self, Entry, EntryKind, Ignored, Part};
+use crate::mutant::{self, Mutant};
 use crate::proto::internal::{ConfState, RaftMessage, RangeEntry, RangeWrite, Resolve};
 use crate::range::latch::Guard;
 use crate::range::numbering::{Numbering, Verdict};
@@ -189,7 +190,7 @@ impl Replica {
         while self.installing.is_none()
             && !self.is_removed()
             && !self.lacks_numbers()
-            && !self.awaits_merge(view)?
+            && (mutant::is(Mutant::MergeNotAwaited) || !self.awaits_merge(view)?)
             && let Some(staged) = self.staged.pop_front()
         {
             self.join_entry(staged);
@@ -255,7 +256,11 @@ impl Replica {
             conf: self.holders.conf.clone(),
             conf_changed: self.holders.changed_at,
             is_conf_settled: self.holders.is_settled,
-            prepared: self.stored_prepared(),
+            prepared: if mutant::is(Mutant::LocksNotStored) {
+                Vec::new()
+            } else {
+                self.stored_prepared()
+            },
             span: self.span.clone(),
             generation: self.generation,
         };

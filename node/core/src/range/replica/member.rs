@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::NodeId;
-use crate::group::{self, Change, ChangeStep, Ignored, Kind, Part, Refusal, conf};
 use prost::Message;
 
+use crate::group::{self, Change, ChangeStep, Ignored, Kind, Part, Refusal, conf};
+use crate::mutant::{self, Mutant};
 use crate::proto::internal::{ConfState, RaftMessage, RangeEntry, SnapshotMark};
 use crate::range::replica::write::Holder;
 use crate::range::replica::{Effect, Replica};
@@ -135,7 +136,11 @@ impl Replica {
         if next.is_none() && !is_unknown {
             return;
         }
-        match (next, self.holders.freshness) {
+        let freshness = match mutant::is(Mutant::StrangersRemoved) {
+            true => Freshness::Good,
+            false => self.holders.freshness,
+        };
+        match (next, freshness) {
             (_, Freshness::Unknown) => {
                 self.holders.freshness = Freshness::Asked;
                 self.want_ticket(Holder::Members);
@@ -192,10 +197,11 @@ impl Replica {
             2 * left.clone().filter(|voter| is_close(**voter)).count() > left.count()
         };
         // Who is gone for good goes first: it only makes a quorum harder.
-        let may_go = |id: &&u64| !is_wanted(id) && keeps_quorum(id);
+        let is_stranger = mutant::is(Mutant::StrangersRemoved);
+        let may_go = |id: &&u64| !is_wanted(id) && (keeps_quorum(id) || is_stranger);
         let all = || conf.voters.iter().chain(&conf.learners);
         let gone = all().find(|id| may_go(id) && removed.contains(id));
-        let unwanted = gone.or_else(|| all().find(|id| may_go(id) && do_all_vote));
+        let unwanted = gone.or_else(|| all().find(|id| may_go(id) && (do_all_vote || is_stranger)));
         let me = self.config.node;
         Some(Next::Change(match (missing, promoted, unwanted) {
             (Some(id), ..) => ChangeStep::AddLearner(NodeId(*id)),

@@ -8,6 +8,7 @@ use std::mem;
 use crate::GroupId;
 use crate::command::RequestId;
 use crate::group::{self, Part};
+use crate::mutant::{self, Mutant};
 use crate::proto::Span;
 use crate::proto::internal::{ConfState, Lock, Merge, Resolve};
 use crate::range::lock;
@@ -91,9 +92,13 @@ impl Replica {
     fn end_of_log(&self) -> Option<u64> {
         let end = self.joined.index;
         let is_all_joined = self.staged.is_empty() && self.joined.seq == self.committed;
-        let is_noted = self.numbering.noted() == self.committed;
+        let is_noted =
+            self.numbering.noted() == self.committed || mutant::is(Mutant::MergeNotNoted);
         assert!(self.prepared.len() == 1, "a range that is to cease is locked by nobody else");
-        let is_everywhere = || self.group.progress().iter().all(|it| it.matched >= end);
+        let is_everywhere = || {
+            self.group.progress().iter().all(|it| it.matched >= end)
+                || mutant::is(Mutant::MergeNotEverywhere)
+        };
         (self.is_serving() && is_all_joined && is_noted && is_everywhere()).then_some(end)
     }
 

@@ -23,6 +23,7 @@ use std::mem;
 
 use crate::command::{Command, Outcome, RequestId};
 use crate::group::{self, Change, Flushed, Group, Ignored, Refusal, Retention};
+use crate::mutant::{self, Mutant};
 use crate::mvcc::Head;
 use crate::proto::Span;
 use crate::proto::internal::{
@@ -579,7 +580,8 @@ impl Replica {
 
     /// A leader that has applied everything it inherited.
     pub fn is_serving(&self) -> bool {
-        self.drain_index.is_some_and(|index| self.applied.index >= index)
+        let is_drained = |index| self.applied.index >= index || mutant::is(Mutant::NoDrain);
+        self.drain_index.is_some_and(is_drained)
     }
 
     fn on_tick(&mut self, view: &dyn View) -> Result<(), ViewError> {

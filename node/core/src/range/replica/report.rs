@@ -4,6 +4,7 @@
 use prost::Message;
 
 use crate::group::{self, Part};
+use crate::mutant::{self, Mutant};
 use crate::mvcc;
 use crate::proto::internal::{Predicate, RangeEntry, RangeWrite, Ref, Run};
 use crate::range::replica::{Effect, Replica};
@@ -54,7 +55,14 @@ impl Replica {
                 predicates.extend(predicate(seq, write));
             }
         }
-        let Reported { upto, noted, settled, .. } = self.reported;
+        let Reported { mut upto, noted, settled, .. } = self.reported;
+        if mutant::is(Mutant::AssignBeforeCommit) {
+            let tail = self.group.uncommitted().into_iter();
+            for write in tail.flat_map(|data| RangeEntry::decode(data).unwrap_or_default().writes) {
+                upto += 1;
+                predicates.extend(predicate(upto, &write));
+            }
+        }
         let resolved = self.resolved.iter().map(|id| txns::to_proto(*id)).collect();
         let range = self.config.range.0;
         self.out.push(Effect::Report(Ref { range, upto, predicates, noted, resolved, settled }));

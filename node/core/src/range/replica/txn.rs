@@ -8,6 +8,7 @@ use std::mem;
 use crate::GroupId;
 use crate::command::RequestId;
 use crate::group::Part;
+use crate::mutant::{self, Mutant};
 use crate::proto::Span;
 use crate::proto::internal::{Lock, Prepare, PreparedTxn, Resolve, Share, Split};
 use crate::range::latch::Guard;
@@ -200,7 +201,8 @@ impl Replica {
     /// A new leader holds the locks that are in the log, before it evaluates anything (I5).
     pub(super) fn lock_again(&mut self) {
         for (id, prepared) in &mut self.prepared {
-            if prepared.guard.is_some() || prepared.is_resolved {
+            let is_skipped = mutant::is(Mutant::LocksNotRetaken);
+            if prepared.guard.is_some() || prepared.is_resolved || is_skipped {
                 continue;
             }
             let (guard, is_granted) =

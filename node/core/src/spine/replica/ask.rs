@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 
 use crate::command::RequestId;
+use crate::mutant::{self, Mutant};
 use crate::proto::internal::{Ask, Told, ask::What};
 use crate::spine::replica::{Effect, Parcel, Replica, Shown};
 use crate::time::{Length, Time};
@@ -193,7 +194,7 @@ impl Replica {
 
     /// Another node asks.
     pub(super) fn on_ask(&mut self, from: NodeId, ask: Ask) {
-        if self.reach.shown.index < ask.index && self.asks.kept.len() < KEPT_MAX {
+        if !self.has_come_to(&ask) && self.asks.kept.len() < KEPT_MAX {
             self.asks.kept.push_back((from, ask, self.now));
         } else {
             self.answer_ask(from, ask);
@@ -203,7 +204,7 @@ impl Replica {
     /// More is shown than before.
     pub(super) fn answer_kept(&mut self) {
         for (from, ask, at) in mem::take(&mut self.asks.kept) {
-            if self.reach.shown.index < ask.index {
+            if !self.has_come_to(&ask) {
                 self.asks.kept.push_back((from, ask, at));
             } else {
                 self.answer_ask(from, ask);
@@ -212,12 +213,17 @@ impl Replica {
     }
 
     fn answer_ask(&mut self, from: NodeId, ask: Ask) {
-        let is_shown = self.reach.shown.index >= ask.index;
+        let is_shown = self.has_come_to(&ask);
         if is_shown && self.reach.has(GroupId(ask.range)) && self.is_owned(&ask) {
             self.out.push(Effect::Answer(from, ask));
         } else {
             self.refuse_ask(from, &ask);
         }
+    }
+
+    /// Whether as much is shown here as the node that asks shows.
+    fn has_come_to(&self, ask: &Ask) -> bool {
+        self.reach.shown.index >= ask.index || mutant::is(Mutant::AskNotAwaited)
     }
 
     /// Whether the range has all keys that are asked for.

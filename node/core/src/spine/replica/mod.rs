@@ -31,6 +31,7 @@ use crate::command::{Command, Outcome, RequestId};
 use crate::group::{self, Change, Flushed, Group, Ignored, Refusal, Retention};
 use crate::lease::Book;
 use crate::membership::Policy;
+use crate::mutant::{self, Mutant};
 use crate::mvcc::{self, Head};
 use crate::proto::internal::{
     self, Ask, Forward, ForwardAnswer, Heartbeat, RaftMessage, RangeLeft, Record, Ref,
@@ -566,7 +567,8 @@ impl Replica {
 
     /// A leader that has applied everything it inherited.
     fn is_serving(&self) -> bool {
-        self.drain_index.is_some_and(|index| self.applied.index >= index)
+        let is_drained = |index| self.applied.index >= index || mutant::is(Mutant::NoDrain);
+        self.drain_index.is_some_and(is_drained)
     }
 
     fn on_tick(&mut self, view: &dyn View) -> Result<(), ViewError> {

@@ -7,6 +7,7 @@ use std::mem;
 use bytes::Bytes;
 
 use crate::group::Part;
+use crate::mutant::{self, Mutant};
 use crate::proto::Span;
 use crate::proto::internal::{RangeInfo, Record, Ref, Refs, TxnCommit, record::Body};
 use crate::range::Tell;
@@ -255,7 +256,8 @@ impl Replica {
             // A replica here that lags still has the keys: the range that has them now begins when
             // that replica comes so far, and not before, as the older writes are in its log. It may
             // be of a range that has ceased, and is not taken over here yet.
-            let is_to_come = here.iter().any(|span| span.contains(&known.span.start));
+            let is_to_come = here.iter().any(|span| span.contains(&known.span.start))
+                && !mutant::is(Mutant::BegunBeside);
             if has_parent && !is_to_come {
                 absent.push(range);
             }
@@ -282,7 +284,8 @@ impl Replica {
         // A learner that nobody leads has never told of a role.
         let here = self.ranges.found.iter().filter(|range| self.state.has_ceased(**range));
         let ceased: Vec<GroupId> = here.copied().collect();
-        if ceased.is_empty() || self.applied.index != self.position().index {
+        let is_left = mutant::is(Mutant::LeftBehind);
+        if ceased.is_empty() || self.applied.index != self.position().index || is_left {
             return Ok(());
         }
         let mut first_without: Option<(&Bytes, GroupId)> = None;
@@ -305,7 +308,8 @@ impl Replica {
         }
         for range in ceased {
             let Some(stored) = Stored::load(view, range)? else { continue };
-            if first_without.is_none_or(|(start, _)| stored.span.contains(start)) {
+            let is_in_the_way = first_without.is_none_or(|(start, _)| stored.span.contains(start));
+            if is_in_the_way || mutant::is(Mutant::DroppedEarly) {
                 self.out.push(Effect::Drop(range));
             }
         }

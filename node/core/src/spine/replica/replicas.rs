@@ -3,6 +3,7 @@
 
 use crate::command::{Answer, Command};
 use crate::group;
+use crate::mutant::{self, Mutant};
 use crate::proto::internal::{
     AskedMembers, ConfState, RangeLeft, Replicas, ReplicasAnswer, ReplicasRequest, ReplicasWanted,
     ReplicasWantedAnswer, SnapshotMark, ask::What, record::Body,
@@ -93,7 +94,10 @@ impl Replica {
         let here = |ids: &[u64]| -> Vec<u64> {
             ids.iter().copied().filter(|id| known.replicas.contains(&NodeId(*id))).collect()
         };
-        let (voters, learners) = (here(&conf.voters), here(&conf.learners));
+        let (voters, mut learners) = (here(&conf.voters), here(&conf.learners));
+        if mutant::is(Mutant::LearnersForgotten) {
+            learners.clear();
+        }
         if !conf.voters_outgoing.is_empty() || voters.is_empty() {
             return None;
         }

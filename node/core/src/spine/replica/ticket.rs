@@ -7,6 +7,7 @@ use std::mem;
 
 use crate::command::{Command, RequestId};
 use crate::group;
+use crate::mutant::{self, Mutant};
 use crate::mvcc::{self, Failure};
 use crate::range;
 use crate::spine::apply::Requester;
@@ -132,7 +133,7 @@ impl Replica {
         }
         let is_reachable = self.status.is_leader
             || self.status.leader.is_some_and(|leader| self.connected.contains_key(&leader));
-        self.tickets.count += 1;
+        self.tickets.count += u64::from(!mutant::is(Mutant::TicketReused));
         let id = self.config.origin.wrapping_add(self.tickets.count);
         self.tickets.under_way = Some((id, self.now));
         self.tickets.asking = mem::take(&mut self.tickets.gathering);
@@ -184,7 +185,7 @@ impl Replica {
             self.serve(kept, view)?;
         }
         while let Some(entry) = self.tickets.confirmed.first_entry() {
-            if *entry.key() > self.reach.shown.index {
+            if *entry.key() > self.reach.shown.index && !mutant::is(Mutant::ReadNoWait) {
                 break;
             }
             let holders = entry.remove();
@@ -264,7 +265,7 @@ impl Replica {
         Ok(())
     }
 
-    fn answer_command(
+    pub(super) fn answer_command(
         &mut self,
         to: Requester,
         command: Command,

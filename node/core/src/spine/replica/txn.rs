@@ -139,7 +139,8 @@ impl Replica {
             if gathered.is_empty() {
                 attempt.coordinator.step(now, view, ranges, input, &mut out)?;
             } else {
-                attempt.coordinator.step(now, &gathered.over(view), ranges, input, &mut out)?;
+                let over = gathered.over(view)?;
+                attempt.coordinator.step(now, &over, ranges, input, &mut out)?;
             }
             for effect in out {
                 self.carry_out_txn(id, effect, view)?;

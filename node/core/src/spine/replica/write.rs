@@ -2,6 +2,7 @@
 //! are decided (I4); or, when there is no effect, answer at a ticket (I7).
 
 use crate::command::{Answer, Command, RequestId};
+use crate::mutant::{self, Mutant};
 use crate::mvcc::{self, Evaluated, Head};
 use crate::proto::etcdserverpb::{CompactionRequest, LeaseRevokeRequest};
 use crate::proto::internal::{self, Lock, Record, record::Body};
@@ -192,6 +193,10 @@ impl Replica {
             return self.route(to, command, view);
         }
         match mvcc::evaluate(view, self.applied_head(), &mvcc::FoldDecides, &command)? {
+            Evaluated::NoEffect if mutant::is(Mutant::StaleFail) => {
+                self.unlatch(vec![guard], view)?;
+                self.answer_command(to, command, view)
+            }
             Evaluated::NoEffect => {
                 self.tickets.want_command(to, command, self.now);
                 self.unlatch(vec![guard], view)
