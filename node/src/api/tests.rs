@@ -1041,7 +1041,8 @@ fn watchers_are_sent_what_happened_to_keys_that_are_not_shown_here() {
         let rest = pb::WatchCreateRequest { start_revision: 3, range_end: "c".into(), ..all };
         sender.send(create(rest)).await.unwrap();
         assert!(next().await.created);
-        assert_eq!(texts(&next().await), ["3:b after 2", "3:bb after -"]);
+        let wanted = ["3:b after 2", "3:bb after -", "4:a after old"];
+        assert_eq!(texts(&next().await), wanted);
 
         // The range is here again.
         let head = Head { revision, compact_revision: -1 };

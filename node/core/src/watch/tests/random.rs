@@ -230,7 +230,7 @@ impl Run {
     fn play(&mut self) {
         for step in 0..STEPS {
             self.step = step;
-            match self.chance.below(104) {
+            match self.chance.below(114) {
                 0..30 => self.commit(),
                 30..48 => self.publish(),
                 48..52 => self.compact(),
@@ -243,7 +243,8 @@ impl Run {
                 97..99 => self.open(),
                 99..100 => self.close(),
                 100..102 => self.is_lacking = self.chance.below(3) == 0,
-                _ => self.pieces.move_keys(&mut self.chance),
+                102..104 => self.pieces.move_keys(&mut self.chance),
+                _ => self.ask_progress(),
             }
             self.note_quiet();
         }
