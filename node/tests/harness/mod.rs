@@ -38,10 +38,15 @@ pub fn flotilla() -> PathBuf {
 }
 
 /// `FLOTILLA_TEST_SPLIT_KEYS` cuts the keyspace of every cluster, so that any test can be run with
-/// several ranges: no client can tell.
-fn flags_of_all(binary: &Path) -> Option<String> {
-    let keys = std::env::var("FLOTILLA_TEST_SPLIT_KEYS").ok();
-    keys.filter(|_| binary == flotilla()).map(|keys| format!("--initial-split-keys={keys}"))
+/// several ranges: no client can tell. `FLOTILLA_TEST_LOG_LEVEL` has every node say more.
+fn flags_of_all(binary: &Path) -> Vec<String> {
+    let flag = |variable: &str, name: &str| {
+        let value = std::env::var(variable).ok().filter(|_| binary == flotilla());
+        value.map(|value| format!("{name}={value}"))
+    };
+    let split_keys = flag("FLOTILLA_TEST_SPLIT_KEYS", "--initial-split-keys");
+    let log_level = flag("FLOTILLA_TEST_LOG_LEVEL", "--log-level");
+    split_keys.into_iter().chain(log_level).collect()
 }
 
 /// The distribution's etcd, if it is installed.

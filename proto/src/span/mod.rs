@@ -87,14 +87,17 @@ impl Span {
         self.contains(lowest) && other.contains(lowest)
     }
 
-    /// What of this span is not in another: what is before it, and what is after it.
+    /// What of this span is not in another: what is before it, and what is after it. No span of
+    /// the answer is empty.
     pub fn without(&self, other: &Span) -> Vec<Span> {
-        if !self.overlaps(other) {
-            return vec![self.clone()];
-        }
-        let before = Span { start: self.start.clone(), end: Some(other.start.clone()) };
-        let after = other.end.clone().map(|start| Span { start, end: self.end.clone() });
-        [Some(before), after].into_iter().flatten().filter(|span| !span.is_empty()).collect()
+        let parts = if self.overlaps(other) {
+            let before = Span { start: self.start.clone(), end: Some(other.start.clone()) };
+            let after = other.end.clone().map(|start| Span { start, end: self.end.clone() });
+            [Some(before), after]
+        } else {
+            [Some(self.clone()), None]
+        };
+        parts.into_iter().flatten().filter(|span| !span.is_empty()).collect()
     }
 
     /// The key, if the span holds exactly one.

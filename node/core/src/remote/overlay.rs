@@ -202,7 +202,7 @@ mod tests {
     fn fetch(view: &MemoryView, head: i64, revision: i64) -> Vec<SnapshotRow> {
         let key = Bytes::from_static(KEY);
         let spans = vec![AskedSpan { key, range_end: Bytes::new(), revision }];
-        let what = Some(What::Rows(AskedRows { spans }));
+        let what = Some(What::Rows(AskedRows { spans, lease: 0 }));
         let ask = Ask { revision: head, compact_revision: -1, what, ..Ask::default() };
         remote::answer(view, &ask).expect("memory").rows
     }

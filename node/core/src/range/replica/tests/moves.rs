@@ -333,15 +333,11 @@ impl World {
                 if is_member && (self.is_calm || !self.chance.is_hit(10)) {
                     continue;
                 }
-                let lacks = |place: &&group::Position| {
-                    !conf::has_member(&self.confs[&range][*place], NodeId(id))
-                };
-                let news: Vec<group::Position> =
-                    self.confs[&range].keys().filter(lacks).copied().collect();
-                let newest = news.len() as u64;
-                if newest > 0 {
-                    let back = if self.is_calm { 0 } else { self.chance.below(newest) };
-                    let place = news[usize::try_from(newest - 1 - back).expect("small")];
+                let told: Vec<group::Position> =
+                    self.nodes.values().filter_map(|node| who_left(node, range, id)).collect();
+                if !told.is_empty() {
+                    let at = self.chance.below(told.len() as u64);
+                    let place = told[usize::try_from(at).expect("small")];
                     self.step(id, range, Input::RemovedAt(place));
                 }
             }
@@ -363,6 +359,14 @@ impl World {
         self.join(id, range);
         self.start_replica(id, range, Stored::default());
     }
+}
+
+/// Where a replica is that knows that a node has no part in the range, and that whoever votes knows.
+fn who_left(node: &Node, range: GroupId, id: u64) -> Option<group::Position> {
+    let stored = Stored::load(&node.store, range).expect("readable")?;
+    let is_known = node.is_up && stored.is_conf_settled && stored.position.index > 0;
+    let is_gone = is_known && !conf::has_member(&stored.conf, NodeId(id));
+    is_gone.then(|| stored.position.place())
 }
 
 /// The term and the vote outlive everything else.
