@@ -1,11 +1,12 @@
-//! The command line of the simulator: runs one seed, many seeds, or one seed twice. Prints one
-//! line for each finding, which is all that is needed to repeat it.
+//! The command line: runs one seed of the simulator, many, or one twice; or runs a real cluster
+//! under real faults. Prints one line for each finding, which is all that is needed to repeat it.
 
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use flotilla_chaos::process;
 use flotilla_chaos::sim::{self, Mutant, Options};
 
 const USAGE: &str = "usage:
@@ -14,7 +15,10 @@ const USAGE: &str = "usage:
   flotilla-chaos sim sweep --seeds COUNT [--first S] [--nodes N] [--mutant NAME] [--restless]
                            [--black-box] [--stop]
   flotilla-chaos sim twice --seed S [--nodes N] [--mutant NAME] [--restless]
-A seed is a number. Exit code 0 means that nothing was found.";
+A seed is a number. Exit code 0 means that nothing was found.
+";
+const CODES: &str = "Exit codes of `run`: 0 PASS, 1 FAIL, 2 it could not be made, 3 INVALID.
+Scenarios:";
 
 struct Arguments {
     command: String,
@@ -26,11 +30,46 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == "run") {
+        return run_processes(&words[1..]);
+    }
     match parse().and_then(|arguments| carry_out(&arguments)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("{error:#}\n{USAGE}");
+            eprintln!("{error:#}\n{USAGE}{}", process_usage());
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// How real clusters are run.
+fn process_usage() -> String {
+    let scenarios = process::scenario::SCENARIOS.iter();
+    let scenarios: Vec<String> =
+        scenarios.map(|it| format!("  {:<11} {}", it.name, it.about)).collect();
+    format!("  {}\n{CODES}\n{}", process::options::USAGE, scenarios.join("\n"))
+}
+
+fn run_processes(words: &[String]) -> ExitCode {
+    let options = match process::Options::parse(words) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{error:#}\n{}", process_usage());
+            return ExitCode::from(2);
+        }
+    };
+    match process::run(&options) {
+        Ok(ended) => {
+            let mut out = std::io::stdout().lock();
+            // Whoever does not listen has the report.
+            let _ = write!(out, "{ended}");
+            let _ = writeln!(out, "{}", options.command());
+            ExitCode::from(ended.judgement.verdict.exit_code())
+        }
+        Err(error) => {
+            eprintln!("the run could not be made: {error:#}");
             ExitCode::from(2)
         }
     }
@@ -39,7 +78,7 @@ fn main() -> ExitCode {
 fn parse() -> anyhow::Result<Arguments> {
     let mut words = std::env::args().skip(1);
     if words.next().as_deref() != Some("sim") {
-        bail!("the first word is `sim`");
+        bail!("the first word is `sim` or `run`");
     }
     let command = words.next().context("a command is missing")?;
     let mut arguments = Arguments {

@@ -287,7 +287,7 @@ impl Network {
 
 impl Traffic {
     fn draw(chance: &mut Chance, election: u64) -> Self {
-        let weights = super::traffic::KINDS
+        let weights = crate::traffic::KINDS
             .iter()
             .map(|(_, weight)| if chance.one_in(6) { 0 } else { *weight })
             .collect::<Vec<_>>();
@@ -301,7 +301,7 @@ impl Traffic {
         };
         // A run without puts and reads says little.
         for at in [0, 1] {
-            traffic.weights[at] = super::traffic::KINDS[at].1;
+            traffic.weights[at] = crate::traffic::KINDS[at].1;
         }
         traffic
     }
