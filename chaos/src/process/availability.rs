@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::history::{Operation, Outcome, Request, Stamp};
-use crate::process::clock::seconds;
+use crate::process::clock::{STAMPS_PER_SECOND, seconds};
 use crate::process::fault::Done;
 use crate::process::fault::Ground;
+
+/// A death this close to the end of the load is not counted, in stamps.
+const SUCCESSION_MIN: Stamp = 5 * STAMPS_PER_SECOND;
 
 /// What clients could get done.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -63,18 +66,20 @@ pub fn measure(operations: &[Operation], ground: &Ground, from: Stamp, to: Stamp
         .iter()
         .filter(|it| is_write(&it.request) && matches!(it.outcome, Outcome::Answered(_)))
         .filter_map(|it| Some((it.returned?, it.invoked)))
-        .filter(|(returned, _)| (from..=to).contains(returned))
         .collect();
     acks.sort_unstable();
     let mut edges = vec![from];
-    edges.extend(acks.iter().map(|(returned, _)| *returned));
+    let under_load = acks.iter().map(|(returned, _)| *returned);
+    edges.extend(under_load.filter(|returned| (from..=to).contains(returned)));
     edges.push(to);
     let gaps: Vec<(Stamp, Stamp)> = edges.windows(2).map(|pair| (pair[0], pair[1])).collect();
     let longest = gaps.iter().max_by_key(|(begin, end)| end - begin).copied();
     let (began, ended) = longest.unwrap_or((from, from));
+    // Hardly anybody writes once the load is over.
     let successions = ground
         .deaths()
         .into_iter()
+        .filter(|death| death.at + SUCCESSION_MIN < to)
         .map(|death| Succession {
             class: death.class.to_string(),
             leader: format!("n{}", death.node),

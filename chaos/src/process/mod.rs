@@ -100,7 +100,13 @@ impl fmt::Display for Ended {
 pub fn run(options: &Options) -> anyhow::Result<Ended> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).enable_all().build()?;
-    let ended = runtime.block_on(run_async(options));
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = run_async(options) => ended,
+            // What was started ends with the values that hold it.
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        }
+    });
     // A task that waits for a process must not keep the command from ending.
     runtime.shutdown_timeout(Duration::from_secs(5));
     ended
@@ -175,8 +181,13 @@ async fn run_async(options: &Options) -> anyhow::Result<Ended> {
         load: (load_from, load_to),
     };
     report.write(&folder)?;
+    run.network.write_packets(&folder.join("packets.pcap"))?;
     for node in 0..run.nodes_count() {
-        run.node(node).await.kill();
+        let mut held = run.node(node).await;
+        held.kill();
+        if judgement.verdict == Verdict::Fail {
+            held.disk.keep(&folder.join(&held.name))?;
+        }
     }
     Ok(Ended { judgement, folder })
 }

@@ -1,19 +1,92 @@
-//! todo
-use crate::process::fault::{Effect, Ground, Planned};
+//! Power cuts: at one moment the disk keeps what was synced, and of the rest what the policy
+//! says; the process is killed right after. Effect: a process was there, and changes that were
+//! not synced were lost or torn.
+
+use anyhow::Context as _;
+use tokio::time::sleep;
+
+use crate::process::disk::{Loss, Policy};
+use crate::process::fault::{Class, Effect, Ground, Planned};
 use crate::sim::chance::Chance;
+
+/// Cuts the power of one node.
 pub(super) async fn one(
-    _ground: &Ground,
-    _planned: &Planned,
-    _who: &mut String,
-    _chance: &mut Chance,
+    ground: &Ground,
+    planned: &Planned,
+    who: &mut String,
+    chance: &mut Chance,
 ) -> anyhow::Result<Effect> {
-    anyhow::bail!("later")
+    let wants_leader = chance.one_in(2);
+    let hold = ground.hold(wants_leader, chance).await;
+    let policy = Policy::draw(chance);
+    let was_leader = ground.note_death(hold.node, Class::PowerCut);
+    let leads = if was_leader { ", the leader" } else { "" };
+    *who = format!("n{}{leads}, {policy}", hold.node);
+    let (was_running, loss) = cut(ground, hold.node, policy).await?;
+    sleep(planned.lasts / 2).await;
+    revive(ground, hold.node).await?;
+    Ok(judge(was_running, loss))
 }
+
+/// Cuts the power of all nodes.
 pub(super) async fn all(
-    _ground: &Ground,
-    _planned: &Planned,
-    _who: &mut String,
-    _chance: &mut Chance,
+    ground: &Ground,
+    planned: &Planned,
+    who: &mut String,
+    chance: &mut Chance,
 ) -> anyhow::Result<Effect> {
-    anyhow::bail!("later")
+    let _hold = ground.hold_all().await;
+    let policy = Policy::draw(chance);
+    *who = format!("all, {policy}");
+    let members = ground.run.members();
+    let mut sum = Loss::default();
+    let mut were_running = true;
+    for node in &members {
+        let (was_running, loss) = cut(ground, *node, policy).await?;
+        were_running &= was_running;
+        sum.changes += loss.changes;
+        sum.lost += loss.lost;
+        sum.bytes += loss.bytes;
+    }
+    sleep(planned.lasts / 4).await;
+    for node in &members {
+        let mut held = ground.run.node(*node).await;
+        held.disk.heal();
+        held.start(&ground.run.target)?;
+        held.may_leave = false;
+    }
+    for node in &members {
+        ground.revive(*node).await?;
+    }
+    Ok(judge(were_running, sum))
+}
+
+async fn cut(ground: &Ground, node: usize, policy: Policy) -> anyhow::Result<(bool, Loss)> {
+    let mut held = ground.run.node(node).await;
+    let was_running = held.take_exit().is_none() && held.is_started();
+    // Between the cut and the kill it sees nothing but errors.
+    held.may_leave = true;
+    let loss = held.disk.mounted().context("it has an ordinary disk")?.cut(policy);
+    held.kill();
+    Ok((was_running, loss))
+}
+
+async fn revive(ground: &Ground, node: usize) -> anyhow::Result<()> {
+    let held = ground.run.node(node).await;
+    held.disk.heal();
+    drop(held);
+    ground.revive(node).await?;
+    ground.run.node(node).await.may_leave = false;
+    Ok(())
+}
+
+fn judge(was_running: bool, loss: Loss) -> Effect {
+    let what = format!("{} of {} changes lost, {} bytes", loss.lost, loss.changes, loss.bytes);
+    if !was_running {
+        Err("it did not run".to_owned())
+    } else if loss.lost == 0 {
+        Err(format!("everything was synced: {what}"))
+    } else {
+        Ok(what)
+    }
 }
