@@ -66,7 +66,9 @@ pub fn judge(
     let mut doubts = Vec::new();
     let mut summary = String::new();
     match history {
-        check::Verdict::Pass(_) => summary = history.to_string(),
+        check::Verdict::Pass(_) => {
+            summary = history.to_string().replace("PASS: ", "the history is clean: ")
+        }
         check::Verdict::Fail(found) => violations.extend(found.iter().map(ToString::to_string)),
         check::Verdict::Invalid(reason) => doubts.push(reason.to_string()),
     }

@@ -23,6 +23,8 @@ use crate::sim::chance::Chance;
 
 /// Nothing is remembered of names and attributes.
 const FORGET_AT_ONCE: Duration = Duration::ZERO;
+/// Most draws of what a loss of power leaves.
+const SPRINGS_MAX: usize = 20;
 /// Longest name, in bytes.
 const NAME_MAX: u32 = 255;
 /// `FALLOC_FL_KEEP_SIZE`: room is reserved behind the end.
@@ -42,6 +44,49 @@ struct Shared {
     volume: Mutex<Volume>,
     rules: Rules,
     chance: Mutex<Chance>,
+    trap: Mutex<Trap>,
+}
+
+/// A loss of power that waits for its moment.
+#[derive(Debug, Default)]
+struct Trap {
+    armed: Option<Policy>,
+    sprung: Option<Loss>,
+}
+
+impl Shared {
+    fn volume(&self) -> MutexGuard<'_, Volume> {
+        self.volume.lock().expect("nobody panics with the volume")
+    }
+
+    fn trap(&self) -> MutexGuard<'_, Trap> {
+        self.trap.lock().expect("nobody panics with a trap")
+    }
+
+    fn cut(&self, policy: Policy) -> Loss {
+        let mut chance = self.chance.lock().expect("nobody panics while drawing");
+        let loss = self.volume().cut(policy, &mut chance);
+        self.rules.clear();
+        loss
+    }
+
+    /// The power fails now, if it was to fail when something that matters is synced. Of what
+    /// chance may leave, something is taken that lacks a change.
+    fn spring(&self, inode: u64) {
+        let mut trap = self.trap();
+        let Some(policy) = trap.armed.filter(|_| self.volume().has_changes(inode)) else { return };
+        trap.armed = None;
+        let before = self.volume().clone();
+        for _ in 0..SPRINGS_MAX {
+            let loss = self.cut(policy);
+            trap.sprung = Some(loss);
+            if loss.lost > 0 {
+                return;
+            }
+            *self.volume() = before.clone();
+        }
+        trap.sprung = Some(self.cut(policy));
+    }
 }
 
 impl Mounted {
@@ -54,6 +99,7 @@ impl Mounted {
             volume: Mutex::new(volume),
             rules: Rules::default(),
             chance: Mutex::new(Chance::new(seed)),
+            trap: Mutex::default(),
         });
         let adapter = Adapter { shared: Arc::clone(&shared), listings: Mutex::default() };
         let mut config = Config::default();
@@ -70,17 +116,26 @@ impl Mounted {
 
     /// The volume, for one look.
     pub fn volume(&self) -> MutexGuard<'_, Volume> {
-        self.shared.volume.lock().expect("nobody panics with the volume")
+        self.shared.volume()
     }
 
-    /// The power fails; whoever waits for the disk is told of an error.
+    /// The power fails; whoever waits for the disk is told of an error. If a trap has sprung
+    /// before, the power is off already, and what that has lost is returned.
     pub fn cut(&self, policy: Policy) -> Loss {
-        let loss = {
-            let mut chance = self.shared.chance.lock().expect("nobody panics while drawing");
-            self.volume().cut(policy, &mut chance)
-        };
-        self.shared.rules.clear();
-        loss
+        let mut trap = self.shared.trap();
+        trap.armed = None;
+        trap.sprung.take().unwrap_or_else(|| self.shared.cut(policy))
+    }
+
+    /// The power is to fail at the next sync of a file that has something to lose, right before
+    /// it would be durable.
+    pub fn arm(&self, policy: Policy) {
+        *self.shared.trap() = Trap { armed: Some(policy), sprung: None };
+    }
+
+    /// True if the power has failed since.
+    pub fn has_sprung(&self) -> bool {
+        self.shared.trap().sprung.is_some()
     }
 
     /// Writes what is there into ordinary files below a directory.
@@ -131,7 +186,7 @@ struct Listings {
 
 impl Adapter {
     fn volume(&self) -> MutexGuard<'_, Volume> {
-        self.shared.volume.lock().expect("nobody panics with the volume")
+        self.shared.volume()
     }
 
     fn listings(&self) -> MutexGuard<'_, Listings> {
@@ -387,7 +442,7 @@ impl Filesystem for Adapter {
             if action == Some(Action::Fail) {
                 return reply.error(Errno::EIO);
             }
-            let volume = shared.volume.lock().expect("nobody panics with the volume");
+            let volume = shared.volume();
             match volume.read(inode.0, offset, size as usize) {
                 Ok(mut bytes) => {
                     if let (Some(Action::FlipBit), Some(byte)) = (action, bytes.first_mut()) {
@@ -420,7 +475,7 @@ impl Filesystem for Adapter {
                 Some(Action::Short) => data.len().div_ceil(2),
                 _ => data.len(),
             };
-            let mut volume = shared.volume.lock().expect("nobody panics with the volume");
+            let mut volume = shared.volume();
             match volume.write(inode.0, offset, &data[..length]) {
                 Ok(()) => reply.written(u32::try_from(length).expect("a request is small")),
                 Err(error) => reply.error(error),
@@ -456,7 +511,8 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         self.under_rules(Operation::Sync, inode, move |shared, action| {
-            let mut volume = shared.volume.lock().expect("nobody panics with the volume");
+            shared.spring(inode.0);
+            let mut volume = shared.volume();
             let outcome = match action {
                 Some(Action::Fail) => volume.fail_sync(inode.0).and_then(|_| Err(Errno::EIO)),
                 _ => volume.sync_file(inode.0, only_data),
@@ -518,7 +574,7 @@ impl Filesystem for Adapter {
 
     fn fsyncdir(&self, _: &Request, inode: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         self.under_rules(Operation::Sync, inode, move |shared, action| {
-            let mut volume = shared.volume.lock().expect("nobody panics with the volume");
+            let mut volume = shared.volume();
             let outcome = match action {
                 Some(Action::Fail) => Err(Errno::EIO),
                 _ => volume.sync_directory(inode.0),

@@ -288,6 +288,12 @@ impl Volume {
         Ok(std::mem::take(&mut content.changes).len() as u64)
     }
 
+    /// True if a sync of the file would make something durable.
+    pub fn has_changes(&self, inode: u64) -> bool {
+        let body = self.inodes.get(&inode).map(|inode| &inode.body);
+        matches!(body, Some(Body::File(content)) if !content.changes.is_empty())
+    }
+
     /// Makes the names of a directory durable.
     pub fn sync_directory(&mut self, directory: u64) -> Outcome<()> {
         self.names_of(directory)?;
