@@ -34,6 +34,9 @@ fn main() -> ExitCode {
     if words.first().is_some_and(|word| word == "run") {
         return run_processes(&words[1..]);
     }
+    if words.first().is_some_and(|word| word == "calibrate") {
+        return calibrate(&words[1..]);
+    }
     match parse().and_then(|arguments| carry_out(&arguments)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -49,7 +52,24 @@ fn process_usage() -> String {
     let scenarios = process::scenario::SCENARIOS.iter();
     let scenarios: Vec<String> =
         scenarios.map(|it| format!("  {:<11} {}", it.name, it.about)).collect();
-    format!("  {}\n{CODES}\n{}", process::options::USAGE, scenarios.join("\n"))
+    let (run, many) = (process::options::USAGE, process::calibrate::USAGE);
+    format!("  {run}\n  {many}\n{CODES}\n{}", scenarios.join("\n"))
+}
+
+fn calibrate(words: &[String]) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    let say = |line: &str| eprint!("{line}");
+    match process::calibrate::calibrate(words, say) {
+        Ok(table) => {
+            // Whoever does not listen has the reports.
+            let _ = write!(out, "{table}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error:#}\n{}", process_usage());
+            ExitCode::from(2)
+        }
+    }
 }
 
 fn run_processes(words: &[String]) -> ExitCode {

@@ -7,6 +7,7 @@
 //! besides and whether every fault had an effect.
 
 pub mod availability;
+pub mod calibrate;
 pub mod call;
 pub mod clock;
 pub mod disk;
@@ -77,6 +78,10 @@ pub struct Ended {
     pub judgement: Judgement,
     /// The folder with everything in it.
     pub folder: PathBuf,
+    /// Calls that were made.
+    pub operations: usize,
+    /// Faults that were asked for and are not possible here.
+    pub impossible: Vec<(fault::Class, String)>,
 }
 
 impl fmt::Display for Ended {
@@ -85,6 +90,9 @@ impl fmt::Display for Ended {
         writeln!(f, "{}: {}", judgement.verdict, self.folder.join("report.html").display())?;
         for line in judgement.violations.iter().chain(&judgement.doubts) {
             writeln!(f, "  {line}")?;
+        }
+        for (class, reason) in &self.impossible {
+            writeln!(f, "  not possible here: {class}: {reason}")?;
         }
         if !judgement.summary.is_empty() {
             writeln!(f, "  {}", judgement.summary)?;
@@ -189,7 +197,8 @@ async fn run_async(options: &Options) -> anyhow::Result<Ended> {
             held.disk.keep(&folder.join(&held.name))?;
         }
     }
-    Ok(Ended { judgement, folder })
+    let operations = history.operations.len();
+    Ok(Ended { judgement, folder, operations, impossible: prepared.impossible })
 }
 
 fn make_folder(options: &Options) -> anyhow::Result<PathBuf> {

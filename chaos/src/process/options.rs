@@ -163,6 +163,9 @@ impl Options {
 
     /// The command that repeats the run.
     pub fn command(&self) -> String {
+        if self.words.is_empty() {
+            return self.spelled_out();
+        }
         let quoted = self
             .words
             .iter()
@@ -174,6 +177,22 @@ impl Options {
             format!(" --seed {}", self.seed)
         };
         format!("flotilla-chaos run {}{seed}", words.join(" "))
+    }
+
+    /// The command of options that no words were read for.
+    fn spelled_out(&self) -> String {
+        let classes: Vec<String> = self.classes.iter().map(ToString::to_string).collect();
+        format!(
+            "flotilla-chaos run --target '{}={}' --nodes {} --seed {} --seconds {} --faults {} \
+             --overlap {}",
+            self.target.name,
+            self.target.words.join(" "),
+            self.nodes_count,
+            self.seed,
+            self.length.as_secs(),
+            classes.join(","),
+            self.lanes,
+        )
     }
 
     fn check(&self) -> anyhow::Result<()> {

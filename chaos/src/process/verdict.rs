@@ -28,6 +28,8 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// What was broken, one line each.
     pub violations: Vec<String>,
+    /// How often each kind of violation was found.
+    pub kinds: BTreeMap<String, usize>,
     /// Why the run proves nothing, or proves less than was asked.
     pub doubts: Vec<String>,
     /// What the history consists of, if it passed.
@@ -62,14 +64,23 @@ pub fn judge(
     done: &[Done],
     asked: &[Class],
 ) -> Judgement {
+    let mut kinds = BTreeMap::new();
     let mut violations = findings;
+    if !violations.is_empty() {
+        kinds.insert("finding beside the history".to_owned(), violations.len());
+    }
     let mut doubts = Vec::new();
     let mut summary = String::new();
     match history {
         check::Verdict::Pass(_) => {
             summary = history.to_string().replace("PASS: ", "the history is clean: ")
         }
-        check::Verdict::Fail(found) => violations.extend(found.iter().map(ToString::to_string)),
+        check::Verdict::Fail(found) => {
+            violations.extend(found.iter().map(ToString::to_string));
+            for violation in found {
+                *kinds.entry(kind(violation)).or_default() += 1;
+            }
+        }
         check::Verdict::Invalid(reason) => doubts.push(reason.to_string()),
     }
     doubts.extend(without_effect(done, asked));
@@ -78,7 +89,17 @@ pub fn judge(
         (true, false) => Verdict::Invalid,
         (true, true) => Verdict::Pass,
     };
-    Judgement { verdict, violations, doubts, summary }
+    Judgement { verdict, violations, kinds, doubts, summary }
+}
+
+/// The name of a kind of violation, as the checks have it.
+fn kind(violation: &check::Violation) -> String {
+    let (prefix, debug) = match violation {
+        check::Violation::Watch { fault, .. } => ("watch: ", format!("{fault:?}")),
+        other => ("", format!("{other:?}")),
+    };
+    let name = debug.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    format!("{prefix}{name}")
 }
 
 /// Each class that was asked for and never had an effect. One fault of a class may miss: its

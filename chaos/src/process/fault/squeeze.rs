@@ -17,7 +17,7 @@ const SECOND: &str = "/sys/fs/cgroup";
 const QUOTA_US: u64 = 5_000;
 const PERIOD_US: u64 = 100_000;
 /// Bytes beyond those that the process had before.
-const MEMORY_BYTES: u64 = 12 << 20;
+const MEMORY_BYTES: u64 = 1 << 20;
 
 /// A group, for as long as this value lives.
 struct Group {

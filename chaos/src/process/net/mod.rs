@@ -9,6 +9,9 @@ mod pcap;
 mod switch;
 mod tap;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::Path;
