@@ -50,6 +50,8 @@ pub struct Options {
     pub has_strict_names: bool,
     /// Faults that are not possible here do not make the run invalid; they are listed all the same.
     pub is_lenient: bool,
+    /// Keys at which Flotilla cuts the keyspace from the beginning, separated by commas.
+    pub split_keys: String,
     /// The words as they were given, for the line that repeats the run.
     words: Vec<String>,
 }
@@ -94,7 +96,8 @@ pub const USAGE: &str =
     "flotilla-chaos run --target NAME=COMMAND [--nodes 1|3|5] [--seed S] [--seconds N]
                      [--scenario NAME | --faults A,B,…] [--overlap 1..3] [--clients N] [--keys N]
                      [--watchers N] [--mix usual|churn|puts|leases] [--think-ms N] [--out DIR]
-                     [--loopback] [--plain-disk] [--strict-names] [--lenient]";
+                     [--loopback] [--plain-disk] [--strict-names] [--lenient]
+                     [--split-keys K,…]";
 
 impl Options {
     /// Reads the words behind `run`.
@@ -130,11 +133,16 @@ impl Options {
                 "--loopback" => options.is_loopback = true,
                 "--plain-disk" => options.is_plain_disk = true,
                 "--strict-names" => options.has_strict_names = true,
+                "--split-keys" => options.split_keys = value()?.to_owned(),
                 "--lenient" => options.is_lenient = true,
                 _ => bail!("unknown flag {flag}"),
             }
         }
         options.check()?;
+        if options.target.is_flotilla && !options.split_keys.is_empty() {
+            let flag = format!("--initial-split-keys={}", options.split_keys);
+            options.target.words.push(flag);
+        }
         Ok(options)
     }
 
@@ -157,6 +165,7 @@ impl Options {
             is_plain_disk: false,
             has_strict_names: false,
             is_lenient: false,
+            split_keys: String::new(),
             words: Vec::new(),
         }
     }

@@ -20,6 +20,9 @@ pub struct Scenario {
     mix: Mix,
 }
 
+/// Where the keyspace is cut from the beginning if ranges are merged.
+const RANGES: &str = "k2,k4,k6,k8";
+
 /// All scenarios.
 pub const SCENARIOS: [Scenario; 11] = [
     Scenario {
@@ -163,5 +166,8 @@ impl Scenario {
         options.lanes = self.lanes;
         options.length = Duration::from_secs(self.seconds);
         options.mix = self.mix;
+        if self.classes.contains(&Class::Merge) {
+            RANGES.clone_into(&mut options.split_keys);
+        }
     }
 }

@@ -514,7 +514,7 @@ impl Filesystem for Adapter {
             shared.spring(inode.0);
             let mut volume = shared.volume();
             let outcome = match action {
-                Some(Action::Fail) => volume.fail_sync(inode.0).and_then(|_| Err(Errno::EIO)),
+                Some(Action::Fail) => volume.fail_sync(inode.0).and(Err(Errno::EIO)),
                 _ => volume.sync_file(inode.0, only_data),
             };
             answer(reply, outcome);

@@ -344,7 +344,7 @@ fn a_mounted_disk_follows_rules_and_forgets_when_the_power_fails() {
     mounted.volume().power_on();
     // Of the appended bytes only what was written after the failed sync has come through, behind
     // a hole where the lost bytes were.
-    assert_eq!(fs::read(root.join("a")).unwrap(), b"synced\0\0\0\0\012");
+    assert_eq!(fs::read(root.join("a")).unwrap(), b"synced\x00\x00\x00\x00\x0012");
     let names: Vec<_> = fs::read_dir(&root).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(names.len(), 2, "the journal was committed with the failed file's next sync");
 }

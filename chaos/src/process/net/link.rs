@@ -1,6 +1,7 @@
 //! What happens to a packet from one port to another, as a function of chance and time: when it
 //! arrives, how often, or that it never does.
 
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use crate::sim::chance::Chance;
@@ -25,8 +26,8 @@ pub struct Link {
     pub delay: Duration,
     /// At most this much is added to that, evenly.
     pub jitter: Duration,
-    /// Most bytes a second; zero: as many as come.
-    pub bytes_per_second: u64,
+    /// Most bytes a second; `None`: as many as come.
+    pub bytes_per_second: Option<NonZeroU64>,
 }
 
 /// What a direction remembers of the packets before.
@@ -49,7 +50,7 @@ impl Link {
             overtaken_ppm: self.overtaken_ppm.max(other.overtaken_ppm),
             delay: self.delay + other.delay,
             jitter: self.jitter + other.jitter,
-            bytes_per_second: rates.into_iter().filter(|rate| *rate > 0).min().unwrap_or(0),
+            bytes_per_second: rates.into_iter().flatten().min(),
         }
     }
 
@@ -65,12 +66,12 @@ impl Link {
             return Vec::new();
         }
         let mut at = now;
-        if self.bytes_per_second > 0 {
+        if let Some(rate) = self.bytes_per_second {
             let begins = pipe.free_at.map_or(now, |free_at| free_at.max(now));
             if begins - now > QUEUE_MAX {
                 return Vec::new();
             }
-            let micros = bytes as u64 * 1_000_000 / self.bytes_per_second;
+            let micros = bytes as u64 * 1_000_000 / rate;
             at = begins + Duration::from_micros(micros);
             pipe.free_at = Some(at);
         }
@@ -133,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_rate_spreads_packets_out_and_a_full_queue_loses_them() {
-        let link = Link { bytes_per_second: 100_000, ..Link::default() };
+        let link = Link { bytes_per_second: NonZeroU64::new(100_000), ..Link::default() };
         let passed = pass(&link, 100);
         assert_eq!(passed[9], [Duration::from_millis(100)]);
         assert!(passed.iter().filter(|it| it.is_empty()).count() > 70);
@@ -144,12 +145,13 @@ mod tests {
         let cut = Link { is_cut: true, ..Link::default() };
         let slow = Link {
             delay: Duration::from_millis(5),
-            bytes_per_second: 10,
+            bytes_per_second: NonZeroU64::new(10),
             lost_ppm: 3,
             ..Link::default()
         };
         let both = cut.and(&slow).and(&slow);
         assert!(both.is_cut);
-        assert_eq!((both.delay, both.bytes_per_second), (Duration::from_millis(10), 10));
+        assert_eq!(both.delay, Duration::from_millis(10));
+        assert_eq!(both.bytes_per_second, NonZeroU64::new(10));
     }
 }
