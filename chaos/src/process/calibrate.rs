@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::process::options::Options;
 use crate::process::verdict::Verdict;
-use crate::process::{Ended, scenario};
+use crate::process::{Ended, Interrupted, scenario};
 
 /// How a calibration is asked for.
 pub const USAGE: &str =
@@ -30,7 +30,7 @@ struct Row {
 /// Makes all runs and prints a line for each to `say`. Returns the table, as Markdown.
 ///
 /// # Errors
-/// The words are not understood.
+/// The words are not understood, or somebody interrupted.
 pub fn calibrate(words: &[String], mut say: impl FnMut(&str)) -> anyhow::Result<String> {
     let mut scenarios = Vec::new();
     let (mut seeds_count, mut first) = (1, 1);
@@ -58,6 +58,7 @@ pub fn calibrate(words: &[String], mut say: impl FnMut(&str)) -> anyhow::Result<
                     say(&format!("{name}, seed {seed}: {ended}"));
                     row.take(&ended);
                 }
+                Err(error) if error.is::<Interrupted>() => return Err(error),
                 Err(error) => {
                     say(&format!("{name}, seed {seed}: could not be made: {error:#}"));
                     row.failed_to_run += 1;

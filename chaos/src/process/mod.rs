@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail, ensure};
+use thiserror::Error;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -59,6 +60,8 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 const LANES_WITHIN: Duration = Duration::from_secs(90);
 /// How long the watchers of a healed cluster may take to get everything.
 const WATCHERS_WITHIN: Duration = Duration::from_secs(30);
+/// Room that a run needs at least where its folder is: nodes that find none leave.
+const FREE_BYTES_MIN: u64 = 3 << 30;
 /// Watchers of everything on each node.
 const WITNESSES_PER_NODE: u32 = 2;
 /// Watching clients are numbered from here.
@@ -70,6 +73,11 @@ const DRIFT_PPM: u64 = 1_000;
 const LEASE_GRACE: Duration = Duration::from_secs(10);
 /// etcd's default, of which the shortest lease depends.
 const ELECTION_MS: u64 = 1_000;
+
+/// Somebody wants the run to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("interrupted")]
+pub struct Interrupted;
 
 /// What a run came to, and where it is written.
 #[derive(Debug)]
@@ -112,7 +120,7 @@ pub fn run(options: &Options) -> anyhow::Result<Ended> {
         tokio::select! {
             ended = run_async(options) => ended,
             // What was started ends with the values that hold it.
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            _ = tokio::signal::ctrl_c() => Err(Interrupted.into()),
         }
     });
     // A task that waits for a process must not keep the command from ending.
@@ -206,6 +214,9 @@ fn make_folder(options: &Options) -> anyhow::Result<PathBuf> {
     let name = format!("run-{}-{}-{}", options.target.name, options.seed, since.as_millis());
     let folder = options.out.join(name);
     std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    let room = rustix::fs::statvfs(&folder)?;
+    let free = room.f_bavail.saturating_mul(room.f_frsize);
+    ensure!(free >= FREE_BYTES_MIN, "only {free} bytes are free in {}", folder.display());
     std::fs::canonicalize(&folder).context("the folder is there")
 }
 
