@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tonic::Status;
 use tonic::transport::Channel;
 
-use crate::process::fault::{Class, Effect, Ground, Planned};
+use crate::process::fault::{Class, Effect, Ground, Planned, Whom};
 use crate::process::traffic::connect;
 use crate::sim::chance::Chance;
 
@@ -22,7 +22,7 @@ const DONE_WITHIN: Duration = Duration::from_secs(15);
 pub(super) async fn carry_out(
     ground: &Ground,
     planned: &Planned,
-    who: &mut String,
+    who: &mut Whom,
     chance: &mut Chance,
 ) -> anyhow::Result<Effect> {
     let members = ground.run.members();
@@ -52,7 +52,7 @@ async fn list(admin: &mut Admin) -> Result<Vec<RangeInfo>, Status> {
 async fn split(
     ground: &Ground,
     admin: &mut Admin,
-    who: &mut String,
+    who: &mut Whom,
     chance: &mut Chance,
 ) -> Result<Effect, Status> {
     let ranges = list(admin).await?;
@@ -65,12 +65,12 @@ async fn split(
         return Ok(Err("every key is a border".to_owned()));
     }
     let key = (*chance.pick(&free)).clone();
-    *who = format!("at {key}");
+    who.is(format!("at {key}"));
     let answer = admin.split(SplitRequest { key: key.into() }).await?.into_inner();
     Ok(Ok(format!("range {} begins there", answer.range)))
 }
 
-async fn merge(admin: &mut Admin, who: &mut String, chance: &mut Chance) -> Result<Effect, Status> {
+async fn merge(admin: &mut Admin, who: &mut Whom, chance: &mut Chance) -> Result<Effect, Status> {
     let ranges = list(admin).await?;
     let neighbours: Vec<(u64, u64)> = ranges
         .windows(2)
@@ -81,7 +81,7 @@ async fn merge(admin: &mut Admin, who: &mut String, chance: &mut Chance) -> Resu
         return Ok(Err("there are no neighbours".to_owned()));
     }
     let (left, right) = *chance.pick(&neighbours);
-    *who = format!("ranges {left} and {right}");
+    who.is(format!("ranges {left} and {right}"));
     let answer = admin.merge(MergeRequest { left, right }).await?.into_inner();
     Ok(Ok(format!("range {} has the keys of both", answer.range)))
 }
@@ -89,7 +89,7 @@ async fn merge(admin: &mut Admin, who: &mut String, chance: &mut Chance) -> Resu
 async fn transfer(
     ground: &Ground,
     admin: &mut Admin,
-    who: &mut String,
+    who: &mut Whom,
     chance: &mut Chance,
 ) -> Result<Effect, Status> {
     let ranges = list(admin).await?;
@@ -103,7 +103,7 @@ async fn transfer(
         return Ok(Err("there is nobody to hand over to".to_owned()));
     }
     let node = format!("n{}", chance.pick(&others));
-    *who = format!("range {} to {node}", range.range);
+    who.is(format!("range {} to {node}", range.range));
     let answer = admin.transfer(TransferRequest { range: range.range, node }).await?.into_inner();
     Ok(if answer.node == range.leader {
         Err("the leader is the same".to_owned())

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use tokio::time::{Instant, sleep};
 
 use crate::process::disk::{Action, Operation, Rule};
-use crate::process::fault::{Class, Effect, Ground, Planned};
+use crate::process::fault::{Class, Effect, Ground, Planned, Whom};
 use crate::sim::chance::Chance;
 
 /// How long each operation of a slow disk takes.
@@ -22,12 +22,12 @@ const POLL_EVERY: Duration = Duration::from_millis(50);
 pub(super) async fn carry_out(
     ground: &Ground,
     planned: &Planned,
-    who: &mut String,
+    who: &mut Whom,
     chance: &mut Chance,
 ) -> anyhow::Result<Effect> {
     let wants_leader = chance.one_in(2);
     let hold = ground.hold(wants_leader, chance).await;
-    *who = format!("n{}", hold.node);
+    who.is(format!("n{}", hold.node));
     let rule = match planned.class {
         Class::SlowDisk => rule(vec![Operation::Write, Operation::Sync], Action::Delay(SLOW)),
         Class::StuckDisk => rule(vec![Operation::Write, Operation::Sync], Action::Hang),

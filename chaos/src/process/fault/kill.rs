@@ -2,20 +2,20 @@
 
 use tokio::time::sleep;
 
-use crate::process::fault::{Class, Effect, Ground, Planned};
+use crate::process::fault::{Class, Effect, Ground, Planned, Whom};
 use crate::sim::chance::Chance;
 
 /// Kills one node and starts it again after a while.
 pub(super) async fn one(
     ground: &Ground,
     planned: &Planned,
-    who: &mut String,
+    who: &mut Whom,
     chance: &mut Chance,
 ) -> anyhow::Result<Effect> {
     let hold = ground.hold(planned.class == Class::KillLeader, chance).await;
     let term = ground.run.monitor.term();
     let was_leader = ground.note_death(hold.node, planned.class);
-    *who = format!("n{}{}", hold.node, if was_leader { ", the leader" } else { "" });
+    who.is(format!("n{}{}", hold.node, if was_leader { ", the leader" } else { "" }));
     let was_running = ground.run.node(hold.node).await.kill();
     sleep(planned.lasts).await;
     ground.revive(hold.node).await?;
@@ -29,10 +29,10 @@ pub(super) async fn one(
 pub(super) async fn all(
     ground: &Ground,
     planned: &Planned,
-    who: &mut String,
+    who: &mut Whom,
 ) -> anyhow::Result<Effect> {
     let _hold = ground.hold_all().await;
-    *who = "all".to_owned();
+    who.is("all".to_owned());
     let members = ground.run.members();
     let mut killed = 0;
     for node in &members {

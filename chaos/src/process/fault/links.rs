@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::time::sleep;
 
-use crate::process::fault::{Class, Effect, Ground, Planned};
+use crate::process::fault::{Class, Effect, Ground, Planned, Whom};
 use crate::process::net::Link;
 
 pub(super) async fn carry_out(
     ground: &Ground,
     planned: &Planned,
-    who: &mut String,
+    who: &mut Whom,
 ) -> anyhow::Result<Effect> {
     let switch = ground.run.network.switch().context("there is no switch")?;
     let members = ground.run.members();
@@ -34,7 +34,7 @@ pub(super) async fn carry_out(
             ..Link::default()
         },
     };
-    *who = "all links between nodes".to_owned();
+    who.is("all links between nodes".to_owned());
     let before = switch.counts_of(&pairs);
     let number = switch.disturb(pairs.clone(), link);
     sleep(planned.lasts).await;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::history::ClientId;
 use crate::process::clock::{duration, stamps};
-use crate::process::fault::{Effect, Ground, Planned};
+use crate::process::fault::{Effect, Ground, Planned, Whom};
 use crate::process::traffic::{Home, client};
 use crate::sim::chance::Chance;
 
@@ -21,10 +21,10 @@ const HURRY: u32 = 25;
 pub(super) async fn carry_out(
     ground: &Ground,
     planned: &Planned,
-    who: &mut String,
+    who: &mut Whom,
     chance: &mut Chance,
 ) -> anyhow::Result<Effect> {
-    *who = format!("{CLIENTS} clients more");
+    who.is(format!("{CLIENTS} clients more"));
     let run = &ground.run;
     let clock = run.recorder.clock;
     let rate = |from: u64, to: u64| {

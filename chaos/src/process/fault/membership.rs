@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 use tonic::transport::Channel;
 
-use crate::process::fault::{Effect, Ground, Planned};
+use crate::process::fault::{Effect, Ground, Planned, Whom};
 use crate::process::traffic::connect;
 use crate::sim::chance::Chance;
 
@@ -30,14 +30,14 @@ const SERVE_WITHIN: Duration = Duration::from_secs(30);
 pub(super) async fn replace(
     ground: &Ground,
     planned: &Planned,
-    who: &mut String,
+    who: &mut Whom,
     chance: &mut Chance,
 ) -> anyhow::Result<Effect> {
     let _hold = ground.hold_all().await;
     let run = &ground.run;
     let members = run.members();
     let node = *chance.pick(&members);
-    *who = format!("n{node}");
+    who.is(format!("n{node}"));
     let via: Vec<usize> = members.into_iter().filter(|other| *other != node).collect();
     let old = run.monitor.member_id(node).context("its id is not known")?;
     {
@@ -56,14 +56,14 @@ pub(super) async fn replace(
 pub(super) async fn grow(
     ground: &Ground,
     planned: &Planned,
-    who: &mut String,
+    who: &mut Whom,
 ) -> anyhow::Result<Effect> {
     let _hold = ground.hold_all().await;
     let run = &ground.run;
     let founders = run.members();
     let spare: Vec<usize> =
         (0..run.nodes_count()).filter(|node| !founders.contains(node)).collect();
-    *who = format!("{spare:?}");
+    who.is(format!("{spare:?}"));
     let mut effect = Ok(format!("{spare:?} joined, served and were removed"));
     for node in &spare {
         run.node(*node).await.disk.wipe()?;

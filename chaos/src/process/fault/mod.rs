@@ -15,11 +15,13 @@ mod power_cut;
 mod rolling;
 mod schedule;
 mod squeeze;
+mod whom;
 
 pub use class::{Class, Needs};
 pub use ground::{Done, Ground};
 pub use schedule::{Planned, draw};
 pub use squeeze::missing_control_groups;
+pub use whom::Whom;
 
 use std::sync::Arc;
 
@@ -42,19 +44,19 @@ pub async fn carry_out_lane(
         if !ground.run.is_under_load() {
             return;
         }
-        let since = ground.run.recorder.clock.now();
-        let mut who = String::new();
+        let mut who = Whom::new(ground.run.recorder.clock);
         let effect = carry_out(&ground, &planned, &mut who, &mut chance).await;
         let until = ground.run.recorder.clock.now();
         let effect = effect.unwrap_or_else(|error| Err(format!("{error:#}")));
-        ground.note(Done { class: planned.class, who, since, until, effect });
+        let since = who.since.unwrap_or(until);
+        ground.note(Done { class: planned.class, who: who.text, since, until, effect });
     }
 }
 
 async fn carry_out(
     ground: &Ground,
     planned: &Planned,
-    who: &mut String,
+    who: &mut Whom,
     chance: &mut Chance,
 ) -> anyhow::Result<Effect> {
     match planned.class {

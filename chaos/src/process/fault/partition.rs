@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::time::sleep;
 
-use crate::process::fault::{Class, Effect, Ground, Planned};
+use crate::process::fault::{Class, Effect, Ground, Planned, Whom};
 use crate::process::net::Link;
 use crate::sim::chance::Chance;
 
@@ -16,7 +16,7 @@ const LONG: Duration = Duration::from_millis(3_000);
 pub(super) async fn carry_out(
     ground: &Ground,
     planned: &Planned,
-    who: &mut String,
+    who: &mut Whom,
     chance: &mut Chance,
 ) -> anyhow::Result<Effect> {
     let switch = ground.run.network.switch().context("there is no switch")?;
@@ -44,7 +44,7 @@ pub(super) async fn carry_out(
     let term = ground.run.monitor.term();
     let is_long = planned.lasts >= LONG;
     let was_leader = is_long && ground.note_death(hold.node, planned.class);
-    *who = format!("{small:?} from {large:?}{}", if was_leader { ", the leader" } else { "" });
+    who.is(format!("{small:?} from {large:?}{}", if was_leader { ", the leader" } else { "" }));
     let before = switch.counts_of(&pairs);
     let number = switch.disturb(pairs.clone(), Link { is_cut: true, ..Link::default() });
     sleep(planned.lasts).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::time::sleep;
 
-use crate::process::fault::{Class, Effect, Ground, Planned};
+use crate::process::fault::{Class, Effect, Ground, Planned, Whom};
 use crate::sim::chance::Chance;
 
 /// A signal takes effect when the process is next scheduled, or interrupted.
@@ -17,14 +17,14 @@ const LONG: Duration = Duration::from_millis(3_000);
 pub(super) async fn carry_out(
     ground: &Ground,
     planned: &Planned,
-    who: &mut String,
+    who: &mut Whom,
     chance: &mut Chance,
 ) -> anyhow::Result<Effect> {
     let hold = ground.hold(planned.class == Class::PauseLeader, chance).await;
     let term = ground.run.monitor.term();
     let is_long = planned.lasts >= LONG && ground.run.members().len() > 1;
     let was_leader = is_long && ground.note_death(hold.node, planned.class);
-    *who = format!("n{}{}", hold.node, if was_leader { ", the leader" } else { "" });
+    who.is(format!("n{}{}", hold.node, if was_leader { ", the leader" } else { "" }));
     let was_sent = ground.run.node(hold.node).await.signal(Signal::STOP);
     sleep(STOPPED_WITHIN).await;
     let was_stopped = ground.run.node(hold.node).await.is_paused();

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use tokio::time::{Instant, sleep};
 
 use crate::process::disk::{Loss, Policy};
-use crate::process::fault::{Class, Effect, Ground, Planned};
+use crate::process::fault::{Class, Effect, Ground, Planned, Whom};
 use crate::sim::chance::Chance;
 
 /// How long the worst moment is waited for.
@@ -20,7 +20,7 @@ const POLL_EVERY: Duration = Duration::from_millis(1);
 pub(super) async fn one(
     ground: &Ground,
     planned: &Planned,
-    who: &mut String,
+    who: &mut Whom,
     chance: &mut Chance,
 ) -> anyhow::Result<Effect> {
     let wants_leader = chance.one_in(2);
@@ -28,8 +28,8 @@ pub(super) async fn one(
     let policy = Policy::draw(chance);
     let was_leader = ground.note_death(hold.node, Class::PowerCut);
     let leads = if was_leader { ", the leader" } else { "" };
-    *who = format!("n{}{leads}, {policy}", hold.node);
-    *who += wait_for_moment(ground, hold.node, policy, chance).await?;
+    who.is(format!("n{}{leads}, {policy}", hold.node));
+    who.add(wait_for_moment(ground, hold.node, policy, chance).await?);
     let (was_running, loss) = cut(ground, hold.node, policy).await?;
     sleep(planned.lasts / 2).await;
     revive(ground, hold.node).await?;
@@ -40,14 +40,14 @@ pub(super) async fn one(
 pub(super) async fn all(
     ground: &Ground,
     planned: &Planned,
-    who: &mut String,
+    who: &mut Whom,
     chance: &mut Chance,
 ) -> anyhow::Result<Effect> {
     let _hold = ground.hold_all().await;
     let policy = Policy::draw(chance);
-    *who = format!("all, {policy}");
+    who.is(format!("all, {policy}"));
     let members = ground.run.members();
-    *who += wait_for_moment(ground, *chance.pick(&members), policy, chance).await?;
+    who.add(wait_for_moment(ground, *chance.pick(&members), policy, chance).await?);
     let mut sum = Loss::default();
     let mut were_running = true;
     for node in &members {

@@ -1,11 +1,11 @@
 //! SIGTERM and a new start, node after node, as an operator would. Effect: every node left by
 //! itself when asked, and has come back.
 
-use crate::process::fault::{Class, Effect, Ground};
+use crate::process::fault::{Class, Effect, Ground, Whom};
 
-pub(super) async fn carry_out(ground: &Ground, who: &mut String) -> anyhow::Result<Effect> {
+pub(super) async fn carry_out(ground: &Ground, who: &mut Whom) -> anyhow::Result<Effect> {
     let _hold = ground.hold_all().await;
-    *who = "all, one after the other".to_owned();
+    who.is("all, one after the other".to_owned());
     let mut stubborn = Vec::new();
     for node in ground.run.members() {
         ground.note_death(node, Class::Rolling);

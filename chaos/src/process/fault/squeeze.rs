@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use tokio::time::sleep;
 
-use crate::process::fault::{Class, Effect, Ground, Planned};
+use crate::process::fault::{Class, Effect, Ground, Planned, Whom};
 use crate::sim::chance::Chance;
 
 /// Where control groups are: the first version has a tree for each controller.
@@ -41,12 +41,12 @@ pub fn missing_control_groups() -> Option<String> {
 pub(super) async fn carry_out(
     ground: &Ground,
     planned: &Planned,
-    who: &mut String,
+    who: &mut Whom,
     chance: &mut Chance,
 ) -> anyhow::Result<Effect> {
     let wants_leader = chance.one_in(2);
     let hold = ground.hold(wants_leader, chance).await;
-    *who = format!("n{}", hold.node);
+    who.is(format!("n{}", hold.node));
     let group = {
         let mut held = ground.run.node(hold.node).await;
         // Too little memory may end it.
