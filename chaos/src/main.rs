@@ -1,11 +1,12 @@
-//! The command line of the simulator: runs one seed, many seeds, or one seed twice. Prints one
-//! line for each finding, which is all that is needed to repeat it.
+//! The command line: runs one seed of the simulator, many, or one twice; or runs a real cluster
+//! under real faults. Prints one line for each finding, which is all that is needed to repeat it.
 
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use flotilla_chaos::process;
 use flotilla_chaos::sim::{self, Focus, Mutant, Options};
 use flotilla_core::mutant as machine;
 
@@ -20,7 +21,10 @@ const USAGE: &str = "usage:
   flotilla-chaos mutants [--seeds COUNT] [--only NAME]
 `mutants` plants every bug there is, looks for each with at most COUNT seeds (5000), and prints a
 table; it needs a build with the feature `mutants`. A seed is a number, and the focus of clients is on
-`leases` or on `history`. Exit code 0 means that nothing was found.";
+`leases` or on `history`. Exit code 0 means that nothing was found.
+";
+const CODES: &str = "Exit codes of `run`: 0 PASS, 1 FAIL, 2 it could not be made, 3 INVALID.
+Scenarios:";
 
 /// Why a bug cannot be planted.
 const NEEDS_FEATURE: &str =
@@ -36,17 +40,66 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let is_mutants = std::env::args().nth(1).is_some_and(|word| word == "mutants");
-    let result = if is_mutants {
-        hunt_mutants()
-    } else {
-        parse().and_then(|arguments| carry_out(&arguments))
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let result = match words.first().map(String::as_str) {
+        Some("run") => return run_processes(&words[1..]),
+        Some("calibrate") => return calibrate(&words[1..]),
+        Some("mutants") => hunt_mutants(),
+        _ => parse().and_then(|arguments| carry_out(&arguments)),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("{error:#}\n{USAGE}");
+            eprintln!("{error:#}\n{USAGE}{}", process_usage());
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// How real clusters are run.
+fn process_usage() -> String {
+    let scenarios = process::scenario::SCENARIOS.iter();
+    let scenarios: Vec<String> =
+        scenarios.map(|it| format!("  {:<11} {}", it.name, it.about)).collect();
+    let (run, many) = (process::options::USAGE, process::calibrate::USAGE);
+    format!("  {run}\n  {many}\n{CODES}\n{}", scenarios.join("\n"))
+}
+
+fn calibrate(words: &[String]) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    let say = |line: &str| eprint!("{line}");
+    match process::calibrate::calibrate(words, say) {
+        Ok(table) => {
+            // Whoever does not listen has the reports.
+            let _ = write!(out, "{table}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error:#}\n{}", process_usage());
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run_processes(words: &[String]) -> ExitCode {
+    let options = match process::Options::parse(words) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{error:#}\n{}", process_usage());
+            return ExitCode::from(2);
+        }
+    };
+    match process::run(&options) {
+        Ok(ended) => {
+            let mut out = std::io::stdout().lock();
+            // Whoever does not listen has the report.
+            let _ = write!(out, "{ended}");
+            let _ = writeln!(out, "{}", options.command());
+            ExitCode::from(ended.judgement.verdict.exit_code())
+        }
+        Err(error) => {
+            eprintln!("the run could not be made: {error:#}");
             ExitCode::from(2)
         }
     }
@@ -55,7 +108,7 @@ fn main() -> ExitCode {
 fn parse() -> anyhow::Result<Arguments> {
     let mut words = std::env::args().skip(1);
     if words.next().as_deref() != Some("sim") {
-        bail!("the first word is `sim`");
+        bail!("the first word is `sim` or `run`");
     }
     let command = words.next().context("a command is missing")?;
     let mut arguments = Arguments {

@@ -9,10 +9,11 @@ use flotilla_core::proto::etcdserverpb::{self as pb, RangeRequest, ResponseHeade
 use super::event::{Event, NodeEvent};
 use super::mutant::Mutant;
 use super::node::Waiting;
-use super::plan::MS;
+use super::plan::{Focus, MS};
 use super::world::{CLUSTER_ID, Phase, World};
 use crate::history::{Answer, ClientId, Code, Operation, Outcome, Refused, Request};
 use crate::model::Refusal;
+use crate::traffic::Outlook;
 
 /// Mean time between a client and a node, in microseconds.
 const DISTANCE_MEAN: u64 = 300;
@@ -47,6 +48,21 @@ impl World {
             let wait = self.chance.below(500 * MS);
             self.after(wait, Event::Call(client));
         }
+    }
+
+    /// What a client named `name` in its values asks next.
+    fn draw_request(&mut self, name: &str) -> Request {
+        let mut chance = self.chance.fork(3);
+        let mut outlook = Outlook {
+            keys_count: self.plan.traffic.keys_count,
+            weights: &self.plan.traffic.weights,
+            revision_seen: self.revision_seen,
+            leases: &self.leases,
+            leases_count: &mut self.leases_count,
+            attached_one_in: self.plan.traffic.attached_one_in,
+            is_about_past: self.plan.traffic.focus == Some(Focus::History),
+        };
+        outlook.draw_request(name, &mut chance)
     }
 
     /// A client makes its next call.

@@ -24,7 +24,6 @@ mod reading;
 mod snapshots;
 pub mod store_disk;
 pub mod trace;
-pub mod traffic;
 mod trouble;
 mod watcher;
 mod world;

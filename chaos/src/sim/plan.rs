@@ -10,7 +10,7 @@ use flotilla_core::{snapshot, watch};
 
 use super::chance::Chance;
 use super::mutant::Mutant;
-use super::traffic::Kind;
+use crate::traffic::Kind;
 
 /// Microseconds in a millisecond.
 pub const MS: u64 = 1_000;
@@ -347,7 +347,7 @@ impl Network {
 
 impl Traffic {
     fn draw(chance: &mut Chance, election: u64, focus: Option<Focus>) -> Self {
-        let weights = super::traffic::KINDS
+        let weights = crate::traffic::KINDS
             .iter()
             .map(|(_, weight)| if chance.one_in(6) { 0 } else { *weight })
             .collect::<Vec<_>>();
@@ -363,7 +363,7 @@ impl Traffic {
         };
         // A run without puts and reads says little.
         for at in [0, 1] {
-            traffic.weights[at] = super::traffic::KINDS[at].1;
+            traffic.weights[at] = crate::traffic::KINDS[at].1;
         }
         traffic.look_at(focus);
         traffic
@@ -375,7 +375,7 @@ impl Traffic {
             Some(Focus::Leases) => &[(Kind::Grant, 20), (Kind::Revoke, 15), (Kind::KeepAlive, 8)],
             Some(Focus::History) => &[(Kind::Txn, 40), (Kind::OldRead, 20), (Kind::Compact, 15)],
         };
-        for (weight, (kind, _)) in self.weights.iter_mut().zip(super::traffic::KINDS) {
+        for (weight, (kind, _)) in self.weights.iter_mut().zip(crate::traffic::KINDS) {
             *weight += more.iter().filter(|(it, _)| *it == kind).map(|(_, more)| more).sum::<u64>();
         }
         if focus == Some(Focus::Leases) {

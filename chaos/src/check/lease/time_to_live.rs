@@ -92,9 +92,11 @@ fn was_attached(case: &Case<'_>, lease: i64, last: i64, keys: &[Bytes]) -> bool 
 }
 
 /// Compares each answer with the next that was asked for after it. The leader was the same
-/// throughout if its term was seen before the first and is in the answer to the second.
+/// throughout if its term was seen before the first, is in the answer to the second, and no other
+/// was seen for a while after that: the term in a header may lag behind the leader who answers.
 fn check_growth(case: &Case<'_>) -> Result<(), Violation> {
     let terms = terms_seen(case);
+    let while_after = case.rules.lease_time.as_ref().map_or(0, |time| time.grace);
     let mut by_lease: BTreeMap<i64, Vec<(&Operation, usize, &LeaseTimeToLiveResponse)>> =
         BTreeMap::new();
     for (index, operation, _) in case.placed() {
@@ -109,10 +111,11 @@ fn check_growth(case: &Case<'_>) -> Result<(), Violation> {
         for pair in answers.windows(2) {
             let ((first, first_index, before), (second, second_index, after)) = (pair[0], pair[1]);
             let term = after.header.as_ref().map_or(0, |header| header.raft_term);
-            let is_one_leader = before.header.as_ref().map_or(0, |it| it.raft_term) == term
-                && term_before(&terms, first.invoked) == term;
             let is_apart = first.returned.is_some_and(|at| at < second.invoked);
             let until = second.returned.unwrap_or(Stamp::MAX);
+            let is_one_leader = before.header.as_ref().map_or(0, |it| it.raft_term) == term
+                && term_before(&terms, first.invoked) == term
+                && term_before(&terms, until.saturating_add(while_after)) == term;
             if after.ttl > before.ttl
                 && is_one_leader
                 && is_apart

@@ -321,6 +321,27 @@ fn a_remaining_time_that_grows() {
     assert_passes(&renewed, &rules);
 }
 
+/// The new leader answers before it has told the node, which fills in the header, of its term.
+#[test]
+fn a_remaining_time_may_grow_with_a_leader_whose_term_shows_later() {
+    let mut scene = leased();
+    scene.run(read_all());
+    let first = scene.run(time_to_live(LEASE));
+    let second = scene.run(time_to_live(LEASE));
+    let last = scene.run(read_all());
+    let (mut history, rules) = scene.finish();
+    for (index, operation) in history.operations.iter_mut().enumerate() {
+        if let Outcome::Answered(answer) = &mut operation.outcome {
+            set_term(answer, if index == last { 4 } else { 3 });
+        }
+    }
+    for (index, ttl) in [(first, 5), (second, 6)] {
+        let Answer::LeaseTimeToLive(it) = answer(&mut history, index) else { panic!("a ttl") };
+        it.ttl = ttl;
+    }
+    assert_passes(&history, &rules);
+}
+
 fn set_term(answer: &mut Answer, raft_term: u64) {
     answer.header_mut().as_mut().expect("a scene sets every header").raft_term = raft_term;
 }

@@ -1,18 +1,18 @@
-//! Which calls clients make: few keys, unique values, every form of every call that changes or
-//! reads keys, now and then a wrong one.
+//! Which calls clients make, in the simulator and on real nodes: few keys, unique values, every
+//! form of every call that changes or reads keys, now and then a wrong one.
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use flotilla_core::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
-use flotilla_core::proto::etcdserverpb::request_op::Request as Op;
-use flotilla_core::proto::etcdserverpb::{
+use flotilla_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use flotilla_proto::etcdserverpb::request_op::Request as Op;
+use flotilla_proto::etcdserverpb::{
     CompactionRequest, Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest,
     LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 
-use super::chance::Chance;
-use super::plan::Focus;
-use super::world::World;
 use crate::history::Request;
+use crate::sim::chance::Chance;
 
 /// A kind of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,53 +59,68 @@ pub const KINDS: [(Kind, u64); 12] = [
     (Kind::TimeToLive, 2),
 ];
 
-impl World {
+/// What a call is drawn from: how the run is made, and what its clients have seen so far.
+#[derive(Debug)]
+pub struct Outlook<'a> {
+    /// Keys are `k0` to one less than this.
+    pub keys_count: u64,
+    /// Relative weights of the calls, as in [`KINDS`].
+    pub weights: &'a [u64],
+    /// The highest revision that an answer named.
+    pub revision_seen: i64,
+    /// Leases that were granted and, as far as is known, not revoked.
+    pub leases: &'a BTreeSet<i64>,
+    /// Ids of leases that were drawn so far; counted on by a grant.
+    pub leases_count: &'a mut i64,
+    /// One in so many puts attaches its key to a lease.
+    pub attached_one_in: u64,
+    /// Half of the reads within a transaction are of an old revision.
+    pub is_about_past: bool,
+}
+
+impl Outlook<'_> {
     /// The next call of a client, named `name` in the values it writes.
-    pub(super) fn draw_request(&mut self, name: &str) -> Request {
-        let mut chance = self.chance.fork(3);
-        match self.draw_kind(&mut chance) {
-            Kind::Put => Request::Put(self.put(name, &mut chance)),
-            Kind::Read => Request::Read(self.range(&mut chance)),
+    pub fn draw_request(&mut self, name: &str, chance: &mut Chance) -> Request {
+        match self.draw_kind(chance) {
+            Kind::Put => Request::Put(self.put(name, chance)),
+            Kind::Read => Request::Read(self.range(chance)),
             Kind::StaleRead => {
-                Request::Read(RangeRequest { serializable: true, ..self.range(&mut chance) })
+                Request::Read(RangeRequest { serializable: true, ..self.range(chance) })
             }
             Kind::OldRead => {
-                let revision = self.old_revision(&mut chance);
+                let revision = self.old_revision(chance);
                 let serializable = chance.one_in(2);
-                Request::Read(RangeRequest { revision, serializable, ..self.range(&mut chance) })
+                Request::Read(RangeRequest { revision, serializable, ..self.range(chance) })
             }
-            Kind::Delete => Request::DeleteRange(self.delete(&mut chance)),
-            Kind::Swap => Request::Txn(self.swap(name, &mut chance)),
-            Kind::Txn => Request::Txn(self.txn(name, 2, &mut chance)),
+            Kind::Delete => Request::DeleteRange(self.delete(chance)),
+            Kind::Swap => Request::Txn(self.swap(name, chance)),
+            Kind::Txn => Request::Txn(self.txn(name, 2, chance)),
             Kind::Compact => {
-                let revision = (self.old_revision(&mut chance) + 3).max(1);
+                let revision = (self.old_revision(chance) + 3).max(1);
                 Request::Compact(CompactionRequest { revision, physical: false })
             }
             Kind::Grant => {
-                self.leases_count += 1;
+                *self.leases_count += 1;
                 // Now and then an id that may be in use.
                 let is_again = chance.one_in(10);
-                let id = if is_again { self.any_lease(&mut chance) } else { self.leases_count };
+                let id = if is_again { self.any_lease(chance) } else { *self.leases_count };
                 let ttl = i64::try_from(chance.between(1, 6)).expect("small");
                 Request::LeaseGrant(LeaseGrantRequest { ttl, id })
             }
-            Kind::Revoke => {
-                Request::LeaseRevoke(LeaseRevokeRequest { id: self.any_lease(&mut chance) })
-            }
+            Kind::Revoke => Request::LeaseRevoke(LeaseRevokeRequest { id: self.any_lease(chance) }),
             Kind::KeepAlive => {
-                Request::LeaseKeepAlive(LeaseKeepAliveRequest { id: self.any_lease(&mut chance) })
+                Request::LeaseKeepAlive(LeaseKeepAliveRequest { id: self.any_lease(chance) })
             }
             Kind::TimeToLive => Request::LeaseTimeToLive(LeaseTimeToLiveRequest {
-                id: self.any_lease(&mut chance),
+                id: self.any_lease(chance),
                 keys: false,
             }),
         }
     }
 
     fn draw_kind(&self, chance: &mut Chance) -> Kind {
-        let weights = &self.plan.traffic.weights;
-        let mut at = chance.below(weights.iter().sum());
-        for ((kind, _), weight) in KINDS.iter().zip(weights) {
+        let mut at = chance.below(self.weights.iter().sum());
+        for ((kind, _), weight) in KINDS.iter().zip(self.weights) {
             if at < *weight {
                 return *kind;
             }
@@ -115,7 +130,7 @@ impl World {
     }
 
     fn key(&self, chance: &mut Chance) -> Bytes {
-        format!("k{}", chance.below(self.plan.traffic.keys_count)).into()
+        format!("k{}", chance.below(self.keys_count)).into()
     }
 
     /// A key alone, a span, everything from a key on, or all there is.
@@ -143,7 +158,7 @@ impl World {
     }
 
     fn put(&self, name: &str, chance: &mut Chance) -> PutRequest {
-        let is_attached = chance.one_in(self.plan.traffic.attached_one_in);
+        let is_attached = chance.one_in(self.attached_one_in);
         let lease = if is_attached { self.any_lease(chance) } else { 0 };
         let mut put = PutRequest {
             key: self.key(chance),
@@ -244,7 +259,7 @@ impl World {
 
     /// A branch, most of the time without a key that is written twice.
     fn branch(&self, name: &str, depth: u32, chance: &mut Chance) -> Vec<RequestOp> {
-        let mut keys: Vec<u64> = (0..self.plan.traffic.keys_count).collect();
+        let mut keys: Vec<u64> = (0..self.keys_count).collect();
         let mut operations = Vec::new();
         for nth in 0..chance.below(4) {
             let name = format!("{name}{nth}");
@@ -271,8 +286,7 @@ impl World {
                 }
                 _ => {
                     let mut range = self.range(chance);
-                    let is_past = self.plan.traffic.focus == Some(Focus::History);
-                    if is_past && chance.one_in(2) {
+                    if self.is_about_past && chance.one_in(2) {
                         range.revision = self.old_revision(chance).max(1);
                     }
                     Op::RequestRange(range)
