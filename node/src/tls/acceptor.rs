@@ -36,7 +36,7 @@ const NO_TLS_SPOKEN: &[u8] =
 #[derive(Clone)]
 pub struct Acceptor {
     server: Watched<ServerConfig>,
-    under_way: Arc<Semaphore>,
+    pub(super) under_way: Arc<Semaphore>,
     /// The common name of a client's certificate says who it is.
     names_clients: bool,
     /// A certificate must name the address it comes from, if it names any.

@@ -17,6 +17,9 @@ mod verify;
 mod generate;
 mod versions;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 pub use acceptor::{Acceptor, Handshaken};
