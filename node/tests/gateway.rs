@@ -306,6 +306,10 @@ fn heads_are_those_of_etcd() {
     }
     let answer = request(port, "OPTIONS", "/v3/kv/put", headers, "");
     assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+    // Nobody who names no origin is told of one, but asks what is allowed with success.
+    let answer = request(port, "OPTIONS", "/health", "Host: good.test\r\n", "");
+    assert_eq!(answer.status, 200);
+    assert!(!answer.head.contains("access-control"), "{}", answer.head);
     let answer = request(port, "POST", "/v3/kv/put", "Host: bad.test\r\n", r#"{"key":"YQ=="}"#);
     assert_eq!(answer.status, 421);
     // What says that there must be a leader is handed on, as is every other word for the call.
@@ -315,6 +319,8 @@ fn heads_are_those_of_etcd() {
     let cluster = Cluster::start_with(&flotilla(), 1, &["--enable-grpc-gateway=false"]);
     let answer = post(cluster.nodes[0].client_port, "/v3/kv/range", r#"{"key":"YQ=="}"#);
     assert_eq!((answer.status, answer.body.as_str()), (404, "404 page not found\n"));
+    // Where all origins are welcome, that is said to everyone.
+    assert!(answer.head.contains("access-control-allow-origin: *"), "{}", answer.head);
 }
 
 #[test]
