@@ -13,6 +13,7 @@ pub mod placement;
 pub mod range;
 pub mod router;
 pub mod store;
+pub mod tls;
 pub mod wal;
 pub mod watch;
 

@@ -21,6 +21,8 @@ use crate::api::{Method, Streaming};
 pub const APPLY_SECONDS: &str = "flotilla_apply_seconds";
 /// Frames for peers that were dropped because too many waited.
 pub const PEER_FRAMES_DROPPED: &str = "flotilla_peer_frames_dropped_total";
+/// Handshakes of TLS on the ports of this node that came to nothing.
+pub const HANDSHAKES_FAILED: &str = "flotilla_tls_handshakes_failed_total";
 /// Replicas of ranges on this node that sleep: they send nothing and need no time.
 pub const RANGES_ASLEEP: &str = "flotilla_ranges_asleep";
 /// How often a replica of a range was woken.
@@ -177,6 +179,7 @@ fn doubling(first: f64, count: i32) -> Vec<f64> {
 fn describe() {
     describe_histogram!(APPLY_SECONDS, Unit::Seconds, "time to apply a batch of entries");
     describe_counter!(PEER_FRAMES_DROPPED, "frames for peers dropped as too many waited");
+    describe_counter!(HANDSHAKES_FAILED, "handshakes of TLS that came to nothing");
     describe_gauge!(RANGES_ASLEEP, "replicas of ranges that sleep");
     describe_counter!(RANGE_WAKES, "replicas of ranges that were woken");
     describe_counter!(

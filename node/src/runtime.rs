@@ -18,10 +18,11 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::api;
+use crate::api::{self, Door};
 use crate::config::Config;
 use crate::peer;
 use crate::router::Router;
+use crate::tls;
 use crate::watch::HubHandle;
 
 /// Connections that may wait for a worker.
@@ -30,7 +31,17 @@ const CONNECTIONS_WAITING_MAX: usize = 1_024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection on its way to a worker.
-pub enum Connection {
+pub struct Connection {
+    /// As it was accepted.
+    pub socket: Socket,
+    /// Does the handshake, which is yet to come, on a listener with TLS.
+    pub tls: Option<tls::Acceptor>,
+    /// What is served on it.
+    pub door: Door,
+}
+
+/// A connection as it was accepted.
+pub enum Socket {
     /// Over TCP.
     Tcp(std::net::TcpStream, SocketAddr),
     /// Over a Unix socket.
@@ -38,11 +49,22 @@ pub enum Connection {
 }
 
 /// Where clients come in.
-pub enum ClientListener {
-    /// A TCP port.
-    Tcp(TcpListener),
-    /// A Unix socket.
-    Unix(UnixListener),
+pub struct ClientListener {
+    bound: Bound,
+    is_tls: bool,
+    door: Door,
+}
+
+impl ClientListener {
+    fn acceptor(&self, ends: &tls::Ends) -> Option<tls::Acceptor> {
+        let acceptor = match self.door {
+            Door::Everything | Door::Grpc | Door::Pages => &ends.clients,
+            Door::Metrics => &ends.metrics,
+        };
+        self.is_tls.then(|| {
+            acceptor.clone().expect("the configuration has a certificate for each https address")
+        })
+    }
 }
 
 /// All ports of a node.
@@ -60,19 +82,28 @@ impl Listeners {
     /// A port is taken or not allowed.
     pub async fn bind(config: &Config) -> anyhow::Result<Self> {
         let mut clients = Vec::new();
-        let http = config.listen_client_urls.iter().chain(&config.listen_client_http_urls);
-        for url in http.chain(&config.listen_metrics_urls) {
-            clients.push(match bind(url).await.with_context(|| format!("listen on {url}"))? {
-                Bound::Tcp(listener) => ClientListener::Tcp(listener),
-                Bound::Unix(listener) => ClientListener::Unix(listener),
-            });
+        let calls = match config.listen_client_http_urls.is_empty() {
+            true => Door::Everything,
+            false => Door::Grpc,
+        };
+        let doors = [
+            (calls, &config.listen_client_urls),
+            (Door::Pages, &config.listen_client_http_urls),
+            (Door::Metrics, &config.listen_metrics_urls),
+        ];
+        for (door, urls) in doors {
+            for url in urls {
+                let bound = bind(url).await.with_context(|| format!("listen on {url}"))?;
+                clients.push(ClientListener { bound, is_tls: url.is_tls(), door });
+            }
         }
         let mut peers = Vec::new();
         for url in &config.listen_peer_urls {
-            peers.push(match bind(url).await.with_context(|| format!("listen on {url}"))? {
-                Bound::Tcp(listener) => peer::Listener::Tcp(listener),
-                Bound::Unix(listener) => peer::Listener::Unix(listener),
-            });
+            let socket = match bind(url).await.with_context(|| format!("listen on {url}"))? {
+                Bound::Tcp(listener) => peer::Socket::Tcp(listener),
+                Bound::Unix(listener) => peer::Socket::Unix(listener),
+            };
+            peers.push(peer::Listener { socket, is_tls: url.is_tls() });
         }
         Ok(Self { clients, peers })
     }
@@ -146,10 +177,13 @@ impl Workers {
     }
 
     /// Accepts connections and deals them out in turn, until what it returns is dropped.
-    pub fn accept(&self, listeners: Vec<ClientListener>) -> Accepting {
+    pub fn accept(&self, listeners: Vec<ClientListener>, ends: &tls::Ends) -> Accepting {
         let tasks = listeners
             .into_iter()
-            .map(|listener| actix::spawn(accept(listener, self.connections.clone())))
+            .map(|listener| {
+                let tls = listener.acceptor(ends);
+                actix::spawn(accept(listener, tls, self.connections.clone()))
+            })
             .collect();
         Accepting { tasks }
     }
@@ -177,12 +211,17 @@ impl Drop for Accepting {
     }
 }
 
-async fn accept(listener: ClientListener, workers: Vec<mpsc::Sender<Connection>>) {
+async fn accept(
+    listener: ClientListener,
+    tls: Option<tls::Acceptor>,
+    workers: Vec<mpsc::Sender<Connection>>,
+) {
     let mut turn = 0;
     loop {
-        match accept_one(&listener).await {
-            Ok(connection) => {
+        match accept_one(&listener.bound).await {
+            Ok(socket) => {
                 turn = (turn + 1) % workers.len();
+                let connection = Connection { socket, tls: tls.clone(), door: listener.door };
                 if workers[turn].send(connection).await.is_err() {
                     return;
                 }
@@ -195,16 +234,16 @@ async fn accept(listener: ClientListener, workers: Vec<mpsc::Sender<Connection>>
     }
 }
 
-async fn accept_one(listener: &ClientListener) -> io::Result<Connection> {
+async fn accept_one(listener: &Bound) -> io::Result<Socket> {
     match listener {
-        ClientListener::Tcp(listener) => {
+        Bound::Tcp(listener) => {
             let (stream, address): (TcpStream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            Ok(Connection::Tcp(stream.into_std()?, address))
+            Ok(Socket::Tcp(stream.into_std()?, address))
         }
-        ClientListener::Unix(listener) => {
+        Bound::Unix(listener) => {
             let (stream, _): (UnixStream, _) = listener.accept().await?;
-            Ok(Connection::Unix(stream.into_std()?))
+            Ok(Socket::Unix(stream.into_std()?))
         }
     }
 }

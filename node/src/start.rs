@@ -30,7 +30,7 @@ use crate::router::{Board, Pending, Router};
 use crate::runtime::{Listeners, Workers};
 use crate::store::{self, Store};
 use crate::supervise::fatal;
-use crate::{CLUSTER_VERSION, ETCD_VERSION, metrics, wal};
+use crate::{CLUSTER_VERSION, ETCD_VERSION, metrics, tls, wal};
 
 /// How long a stopping leader waits for its successor.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -72,6 +72,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     let listeners = Listeners::bind(&config).await?;
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("cannot create {}", config.data_dir.display()))?;
+    let ends = tls::Ends::open(&config)?;
 
     let (completions, reports) = mpsc::channel(range::COMPLETIONS_MAX);
     let store = store::open(&store::Options::new(config.data_dir.join("member").join("store")))?;
@@ -82,7 +83,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         tracing::warn!(?torn, "the log ended in an unfinished write, which was cut off");
     }
     let Bootstrapped { node, cluster_id, state, recovered, remote_members } =
-        bootstrap(&config, &store, &mut logs, &listeners.peers).await?;
+        bootstrap(&config, &ends.to_peers, &store, &mut logs, &listeners.peers).await?;
 
     let board = Arc::new(Board::new(cluster_id, node.0));
     let pending = Arc::new(Pending::default());
@@ -135,7 +136,8 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         logs: Arc::new(Mutex::new(logs.groups)),
     };
     let (peer_events, events) = mpsc::channel(peer::EVENTS_MAX);
-    let mut peers = Peers::new(board.clone(), store.clone(), peer_events.clone());
+    let mut peers =
+        Peers::new(ends.to_peers.clone(), board.clone(), store.clone(), peer_events.clone());
     peers.set_members(&remote_members, &BTreeSet::new());
     let removed = Arc::new(Notify::new());
     let on_removed = {
@@ -170,7 +172,8 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     }
 
     for listener in listeners.peers {
-        actix::spawn(peer::serve(listener, board.clone(), store.clone(), peer_events.clone()));
+        let (board, store, events) = (board.clone(), store.clone(), peer_events.clone());
+        actix::spawn(peer::serve(listener, ends.peers.clone(), board, store, events));
     }
     if has_ranges && !until_shown(&board, &removed).await {
         return Ok(applying);
@@ -183,7 +186,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         meters,
     };
     Driver::new(parts, &measurer, findings, heard).start();
-    let accepting = workers.accept(listeners.clients);
+    let accepting = workers.accept(listeners.clients, &ends);
     announce_when_ready(&config, &router, node);
     if let Some(policy) = config.auto_compaction {
         actix::spawn(auto_compact::run(router.clone(), policy));

@@ -21,7 +21,7 @@ const BANNED_IN_CORE: [&str; 11] = [
 
 /// Modules of the node, in the order of a request's way, with the node's modules each may name.
 /// `config`, `metrics`, `supervise` and the crate's constants may be named by all.
-const IMPORTS: [(&str, &[&str]); 12] = [
+const IMPORTS: [(&str, &[&str]); 13] = [
     (
         "start",
         &[
@@ -33,18 +33,20 @@ const IMPORTS: [(&str, &[&str]); 12] = [
             "router",
             "runtime",
             "store",
+            "tls",
             "wal",
             "watch",
         ],
     ),
     ("placement", &["range", "router", "store"]),
-    ("runtime", &["api", "peer", "router", "watch"]),
-    ("api", &["router", "runtime", "store", "watch"]),
+    ("runtime", &["api", "peer", "router", "tls", "watch"]),
+    ("api", &["router", "runtime", "store", "tls", "watch"]),
     ("router", &["store"]),
     ("range", &["peer", "router", "store", "wal"]),
-    ("cluster", &["peer", "range", "router", "store", "wal"]),
+    ("cluster", &["peer", "range", "router", "store", "tls", "wal"]),
     ("watch", &["router", "store"]),
-    ("peer", &["router", "store"]),
+    ("peer", &["router", "store", "tls"]),
+    ("tls", &[]),
     ("wal", &["io"]),
     ("store", &["io"]),
     ("io", &[]),

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use etcd_client::{
     AlarmAction, AlarmType, Client, CompactionOptions, Compare, CompareOp, DeleteOptions, Error,
-    EventType, GetOptions, LeaseGrantOptions, LeaseTimeToLiveOptions, PutOptions, SortOrder,
-    SortTarget, Txn, TxnOp, TxnOpResponse, WatchFilterType, WatchOptions, WatchResponse,
+    EventType, GetOptions, LeaseGrantOptions, LeaseTimeToLiveOptions, PutOptions, ResignOptions,
+    SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse, WatchFilterType, WatchOptions, WatchResponse,
     WatchStream,
 };
 use harness::Cluster;
@@ -51,6 +51,7 @@ async fn everyday_calls(size: usize) {
         move_leader(&cluster).await;
         keys(&mut client).await;
     }
+    locks_and_elections(&mut client).await;
     absent_services(&mut client).await;
 }
 
@@ -518,18 +519,23 @@ async fn move_leader(cluster: &Cluster) {
     assert!(after.raft_term() > before.raft_term());
 }
 
-/// Locks, elections and users are not served. What is not there is said at once, and clearly.
+async fn locks_and_elections(client: &mut Client) {
+    let held = client.lock("lock", None).await.expect("nobody has it");
+    assert!(held.key().starts_with(b"lock/"));
+    client.unlock(held.key()).await.expect("unlock");
+    let lease = client.lease_grant(60, None).await.expect("a lease").id();
+    let elected = client.campaign("election", "value", lease).await.expect("nobody else stands");
+    let leader = elected.leader().expect("a leader").clone();
+    assert_eq!((leader.name(), leader.lease()), (&b"election"[..], lease));
+    let seen = client.leader("election").await.expect("there is one");
+    assert_eq!(seen.kv().expect("a key").value(), b"value");
+    let options = || Some(ResignOptions::new().with_leader(leader.clone()));
+    client.resign(options()).await.expect("it leads");
+    client.leader("election").await.expect_err("nobody leads");
+}
+
+/// Users are not served. What is not there is said at once, and clearly.
 async fn absent_services(client: &mut Client) {
-    let lock = client.lock("name", None).await.expect_err("no lock service");
-    assert_status(&lock, 12, "unknown service v3lockpb.Lock");
-    let unlock = client.unlock("name").await.expect_err("no lock service");
-    assert_status(&unlock, 12, "unknown service v3lockpb.Lock");
-    let campaign = client.campaign("name", "value", 1).await.expect_err("no election service");
-    assert_status(&campaign, 12, "unknown service v3electionpb.Election");
-    let leader = client.leader("name").await.expect_err("no election service");
-    assert_status(&leader, 12, "unknown service v3electionpb.Election");
-    let observe = client.observe("name").await.expect_err("no election service");
-    assert_status(&observe, 12, "unknown service v3electionpb.Election");
     let enable = client.auth_enable().await.expect_err("no users");
     assert_status(&enable, 12, "unknown service etcdserverpb.Auth");
     let add = client.user_add("name", "password", None).await.expect_err("no users");

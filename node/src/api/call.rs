@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use flotilla_core::Error;
 use futures::Stream;
-use hyper::body::Incoming;
 use prost::Message;
 use tokio::time::{Instant, Sleep};
 use tonic::body::Body;
@@ -18,6 +17,7 @@ use tonic::{Code, Status};
 use tower::service_fn;
 
 use super::codec::{self, Codec, ToProst};
+use super::inside::RequestBody;
 use super::policy::{self, Wishes};
 use super::status::IntoStatus;
 use super::{Context, Method};
@@ -35,7 +35,7 @@ impl Call {
     /// that asks for nothing but the local state.
     pub(super) async fn unary<Req, Res, E, F, Fut>(
         self,
-        request: http::Request<Incoming>,
+        request: http::Request<RequestBody>,
         is_local_read: fn(&Req) -> bool,
         method: F,
     ) -> http::Response<Body>
@@ -67,7 +67,7 @@ impl Call {
     /// Carries out a method that takes one message and gives a stream of them.
     pub(super) async fn server_stream<Req, F, S, Res>(
         self,
-        request: http::Request<Incoming>,
+        request: http::Request<RequestBody>,
         method: F,
     ) -> http::Response<Body>
     where
@@ -95,7 +95,7 @@ impl Call {
     /// and makes the stream of answers.
     pub(super) async fn bidi_stream<En, Req, F, S>(
         self,
-        request: http::Request<Incoming>,
+        request: http::Request<RequestBody>,
         method: F,
     ) -> http::Response<Body>
     where

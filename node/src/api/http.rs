@@ -10,10 +10,12 @@ use http::header::{
 };
 use http::{Method as Verb, Request, Response, StatusCode};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use tonic::body::Body;
 
 use super::maintenance::alarm_name;
-use super::{Context, read};
+use super::service::Service;
+use super::{Context, Door, gateway, read};
 use crate::metrics::{self, Figures};
 use crate::{CLUSTER_VERSION, ETCD_VERSION};
 
@@ -23,19 +25,26 @@ const EXPOSITION: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// Answers a request that is not gRPC.
-pub(super) async fn answer<B>(context: &Context, request: &Request<B>) -> Response<Body> {
-    if let Some(host) = unwelcome_host(context, request) {
+pub(super) async fn answer(service: &Service, request: Request<Incoming>) -> Response<Body> {
+    let Service { context, origin, .. } = service;
+    match origin.door {
+        Door::Everything | Door::Pages => {}
+        Door::Grpc => return error(StatusCode::NOT_FOUND, "404 page not found"),
+        Door::Metrics => return measured(context, &request).await,
+    }
+    // A certificate has a name already, which no web page can change.
+    if let Some(host) = unwelcome_host(context, &request).filter(|_| !origin.is_tls) {
         let text = format!(
             "The host {host:?} is not welcome here: it is not in --host-whitelist. Without TLS, \
              names are checked so that no web page can reach this node by rebinding a name."
         );
         return error(StatusCode::MISDIRECTED_REQUEST, &text);
     }
-    let origin = allowed_origin(context, request);
-    let mut response = if request.method() == Verb::OPTIONS && origin.is_some() {
+    let origin = allowed_origin(context, &request);
+    let mut response = if request.method() == Verb::OPTIONS {
         Response::new(Body::empty())
     } else {
-        page(context, request).await
+        page(service, request).await
     };
     if let Some(origin) = origin {
         let headers = response.headers_mut();
@@ -48,7 +57,20 @@ pub(super) async fn answer<B>(context: &Context, request: &Request<B>) -> Respon
     response
 }
 
-async fn page<B>(context: &Context, request: &Request<B>) -> Response<Body> {
+async fn page(service: &Service, request: Request<Incoming>) -> Response<Body> {
+    let context = &service.context;
+    match request.uri().path() {
+        path if gateway::has(path) && context.config.enable_grpc_gateway => {
+            gateway::answer(service, request).await
+        }
+        "/version" if request.method() == Verb::GET => version(context),
+        "/version" => not_get(),
+        _ => measured(context, &request).await,
+    }
+}
+
+/// The pages of an address for metrics, which are served at the others, too.
+async fn measured<B>(context: &Context, request: &Request<B>) -> Response<Body> {
     let path = request.uri().path();
     let query = Query(request.uri().query().unwrap_or(""));
     let is_get = request.method() == Verb::GET;
@@ -57,9 +79,8 @@ async fn page<B>(context: &Context, request: &Request<B>) -> Response<Body> {
     }
     match path {
         "/health" if is_get => health(context, query).await,
-        "/version" if is_get => version(context),
         "/metrics" => exposition(context),
-        "/health" | "/version" => not_get(),
+        "/health" => not_get(),
         _ => error(StatusCode::NOT_FOUND, "404 page not found"),
     }
 }
@@ -288,10 +309,10 @@ fn without_port(host: &str) -> &str {
 /// What to name as allowed origin, if the request's is one.
 fn allowed_origin<B>(context: &Context, request: &Request<B>) -> Option<HeaderValue> {
     use crate::config::AllowList;
-    let origin = request.headers().get(ORIGIN)?;
     match &context.config.cors {
         AllowList::Any => Some(HeaderValue::from_static("*")),
         AllowList::Only(_) => {
+            let origin = request.headers().get(ORIGIN)?;
             context.config.cors.allows(origin.to_str().ok()?).then(|| origin.clone())
         }
     }

@@ -108,6 +108,13 @@ methods! {
     Snapshot = "etcdserverpb.Maintenance" "Snapshot" Server Served;
     MoveLeader = "etcdserverpb.Maintenance" "MoveLeader" Unary Refused;
     Downgrade = "etcdserverpb.Maintenance" "Downgrade" Unary Refused;
+    Lock = "v3lockpb.Lock" "Lock" Unary Refused;
+    Unlock = "v3lockpb.Lock" "Unlock" Unary Refused;
+    Campaign = "v3electionpb.Election" "Campaign" Unary Refused;
+    Proclaim = "v3electionpb.Election" "Proclaim" Unary Refused;
+    Leader = "v3electionpb.Election" "Leader" Unary Refused;
+    Observe = "v3electionpb.Election" "Observe" Server Refused;
+    Resign = "v3electionpb.Election" "Resign" Unary Refused;
     HealthCheck = "grpc.health.v1.Health" "Check" Unary Refused;
     HealthWatch = "grpc.health.v1.Health" "Watch" Server Refused;
     HealthList = "grpc.health.v1.Health" "List" Unary Refused;

@@ -22,12 +22,19 @@ mod read;
 mod snapshot;
 mod watch;
 
+mod election;
+mod lock;
+mod queue;
+
+mod gateway;
 mod http;
 
 mod call;
 mod codec;
 mod context;
 mod header;
+mod inside;
+mod origin;
 mod quota;
 mod status;
 
@@ -36,4 +43,5 @@ mod tests;
 
 pub use context::Context;
 pub use method::{Method, Streaming};
+pub use origin::{Door, Origin};
 pub use serve::serve;

@@ -2,6 +2,7 @@
 //! bytes. Whatever a client sends ends its own connection at worst.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
-use super::Context;
 use super::authority::Mended;
 use super::service::Service;
+use super::{Context, Origin};
 use crate::config::Config;
-use crate::runtime::Connection;
+use crate::runtime::{Connection, Socket};
+use crate::tls::{self, Handshaken};
 use crate::watch::{Hub, HubReceiver};
 
 /// Bytes a client may send ahead on one call, and on one connection.
@@ -38,10 +40,12 @@ pub async fn serve(
     mut connections: mpsc::Receiver<Connection>,
 ) {
     let hub = Hub::start(hub, &context.config, context.router.clone());
-    let builder = Arc::new(builder(&context.config));
-    let service = Service { context: Arc::new(context), hub };
+    let builder = builder(&context.config);
+    let (context, builder) = (Arc::new(context), Arc::new(builder));
     while let Some(connection) = connections.recv().await {
-        if let Err(error) = accept(connection, &builder, &service) {
+        let origin = Origin { door: connection.door, is_tls: false, common_name: None };
+        let service = Service { context: context.clone(), hub: hub.clone(), origin };
+        if let Err(error) = accept(connection, &builder, service) {
             tracing::debug!(%error, "a connection broke before it was served");
         }
     }
@@ -69,31 +73,67 @@ fn builder(config: &Config) -> Builder<TokioExecutor> {
 fn accept(
     connection: Connection,
     builder: &Arc<Builder<TokioExecutor>>,
-    service: &Service,
+    service: Service,
 ) -> io::Result<()> {
-    match connection {
-        Connection::Tcp(stream, _) => {
+    let Connection { socket, tls, door: _ } = connection;
+    match socket {
+        Socket::Tcp(stream, address) => {
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
-            run(TcpStream::from_std(stream)?, builder, service);
+            let stream = TcpStream::from_std(stream)?;
+            begin(stream, Some(address), tls, builder, service);
         }
-        Connection::Unix(stream) => {
+        Socket::Unix(stream) => {
             stream.set_nonblocking(true)?;
-            run(UnixStream::from_std(stream)?, builder, service);
+            begin(UnixStream::from_std(stream)?, None, tls, builder, service);
         }
     }
     Ok(())
 }
 
-fn run<S>(stream: S, builder: &Arc<Builder<TokioExecutor>>, service: &Service)
+/// A connection with TLS is of a type of its own, so that one without pays nothing for it.
+fn begin<S>(
+    stream: S,
+    from: Option<SocketAddr>,
+    tls: Option<tls::Acceptor>,
+    builder: &Arc<Builder<TokioExecutor>>,
+    mut service: Service,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let builder = builder.clone();
+    let Some(tls) = tls else {
+        tokio::spawn(async move { run(stream, &builder, service).await });
+        return;
+    };
+    tokio::spawn(async move {
+        match tls.handshake(stream, from.map(|from| from.ip())).await {
+            Ok(Handshaken { stream, common_name }) => {
+                service.origin = Origin { is_tls: true, common_name, ..service.origin };
+                run(stream, &builder, service).await;
+            }
+            Err(error) => refused(from, &error),
+        }
+    });
+}
+
+/// Who hangs up before saying anything is a probe of the port, and worth no line.
+fn refused(from: Option<SocketAddr>, error: &io::Error) {
+    let from = from.map(|from| from.to_string()).unwrap_or_default();
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+            tracing::debug!(from, %error, "rejected connection on client endpoint");
+        }
+        _ => tracing::warn!(from, %error, "rejected connection on client endpoint"),
+    }
+}
+
+async fn run<S>(stream: S, builder: &Builder<TokioExecutor>, service: Service)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (builder, service) = (builder.clone(), service.clone());
-    tokio::spawn(async move {
-        let served = builder.serve_connection(TokioIo::new(Mended::new(stream)), service).await;
-        if let Err(error) = served {
-            tracing::debug!(error, "a connection of a client broke");
-        }
-    });
+    let served = builder.serve_connection(TokioIo::new(Mended::new(stream)), service).await;
+    if let Err(error) = served {
+        tracing::debug!(error, "a connection of a client broke");
+    }
 }

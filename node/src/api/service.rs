@@ -12,10 +12,11 @@ use tonic::body::Body;
 
 use super::call::Call;
 use super::codec::{ToProst, ToWatchResponse};
+use super::inside::{Inside, RequestBody};
 use super::policy::{self, Wishes};
 use super::{
-    Context, Method, admin, cluster, health, http as pages, kv, lease, maintenance, method,
-    range_stream, snapshot, watch,
+    Context, Method, Origin, admin, cluster, election, health, http as pages, kv, lease, lock,
+    maintenance, method, range_stream, snapshot, watch,
 };
 use crate::watch::Hub;
 
@@ -24,9 +25,11 @@ use crate::watch::Hub;
 pub(super) struct Service {
     pub(super) context: Arc<Context>,
     pub(super) hub: Hub,
+    pub(super) origin: Origin,
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+pub(super) type Answer =
+    Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
 
 impl hyper::service::Service<http::Request<Incoming>> for Service {
     type Response = http::Response<Body>;
@@ -34,15 +37,15 @@ impl hyper::service::Service<http::Request<Incoming>> for Service {
     type Future = Answer;
 
     fn call(&self, request: http::Request<Incoming>) -> Answer {
-        if !is_grpc(&request) {
-            let context = self.context.clone();
-            return Box::pin(async move { Ok(pages::answer(&context, &request).await) });
+        if !self.origin.door.serves_grpc() || !is_grpc(&request) {
+            let service = self.clone();
+            return Box::pin(async move { Ok(pages::answer(&service, request).await) });
         }
         if let Some(status) = refuse_compressed(&request) {
             return Box::pin(async move { Ok(status.into_http()) });
         }
         match Method::find(request.uri().path()) {
-            Some(method) => self.carry_out(method, request),
+            Some(method) => self.carry_out(method, request.map(RequestBody::Network)),
             None => {
                 let text = method::unknown(request.uri().path());
                 Box::pin(async move { Ok(Status::unimplemented(text).into_http()) })
@@ -52,8 +55,14 @@ impl hyper::service::Service<http::Request<Incoming>> for Service {
 }
 
 impl Service {
+    /// The same for calls that no certificate stands for.
+    pub(super) fn without_name(&self) -> Self {
+        let origin = Origin { common_name: None, ..self.origin };
+        Self { origin, ..self.clone() }
+    }
+
     /// Each method has a future of its own size.
-    fn carry_out(&self, method: Method, request: http::Request<Incoming>) -> Answer {
+    pub(super) fn carry_out(&self, method: Method, request: http::Request<RequestBody>) -> Answer {
         let context = self.context.clone();
         context.meters.count_client(method, policy::client_api_version(request.headers()));
         let wishes = Wishes::read(request.headers());
@@ -71,6 +80,16 @@ impl Service {
                     Ok(call.unary(request, $is_local_read, method).await)
                 })
             };
+        }
+        /// Unary methods that are made of calls of others.
+        macro_rules! composed {
+            ($method:path) => {{
+                let inside = Inside::new(self.clone(), request.headers().clone());
+                Box::pin(async move {
+                    let method = |_: Arc<Context>, request| $method(inside.clone(), request);
+                    Ok(call.unary(request, |_| false, method).await)
+                })
+            }};
         }
         macro_rules! server_stream {
             ($method:path) => {
@@ -111,6 +130,19 @@ impl Service {
             Method::Snapshot => server_stream!(snapshot::snapshot),
             Method::MoveLeader => unary!(maintenance::move_leader),
             Method::Downgrade => unary!(maintenance::downgrade),
+            Method::Lock => composed!(lock::lock),
+            Method::Unlock => composed!(lock::unlock),
+            Method::Campaign => composed!(election::campaign),
+            Method::Proclaim => composed!(election::proclaim),
+            Method::Leader => composed!(election::leader),
+            Method::Observe => {
+                let inside = Inside::new(self.clone(), request.headers().clone());
+                Box::pin(async move {
+                    let observe = |_, request| election::observe(inside.clone(), request);
+                    Ok(call.server_stream(request, observe).await)
+                })
+            }
+            Method::Resign => composed!(election::resign),
             Method::HealthCheck => unary!(health::check),
             Method::HealthWatch => server_stream!(health::watch),
             Method::HealthList => unary!(health::list),

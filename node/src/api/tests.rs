@@ -39,10 +39,10 @@ use tonic::transport::Channel;
 
 use super::method::{OnLearner, unknown};
 use super::policy::{self, Wishes};
-use super::{Context, Method};
+use super::{Context, Door, Method};
 use crate::config::Config;
 use crate::router::{Board, Pending, Request, Router};
-use crate::runtime::Connection;
+use crate::runtime::{Connection, Socket};
 use crate::store::{self, Store};
 use crate::watch::HubHandle;
 
@@ -225,7 +225,8 @@ impl Node {
         actix::spawn(async move {
             loop {
                 let (stream, peer) = listener.accept().await.unwrap();
-                let connection = Connection::Tcp(stream.into_std().unwrap(), peer);
+                let socket = Socket::Tcp(stream.into_std().unwrap(), peer);
+                let connection = Connection { socket, tls: None, door: Door::Everything };
                 sender.send(connection).await.unwrap();
             }
         });

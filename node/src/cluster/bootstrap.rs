@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use crate::config::{Config, InitialClusterState};
 use crate::peer::{self, RemoteMembers};
 use crate::store::{self, Store};
+use crate::tls::Connector;
 use crate::{range, wal};
 
 /// Meta row, local to the node, that says which member of which cluster the directory belongs to.
@@ -84,6 +85,7 @@ pub struct Bootstrapped {
 /// See `Error`.
 pub async fn bootstrap(
     config: &Config,
+    tls: &Connector,
     store: &Store,
     wal: &mut wal::Recovered,
     peer_listeners: &[peer::Listener],
@@ -91,7 +93,7 @@ pub async fn bootstrap(
     let log = wal.groups.remove(&GroupId::SPINE);
     let identity = store.get(Column::Meta, &IDENTITY_ROW)?;
     match identity {
-        Some(identity) => restart(config, store, &identity, log).await,
+        Some(identity) => restart(config, tls, store, &identity, log).await,
         None if log.is_some() => {
             Err(Error::Damaged("there is a log, but the store is empty".to_owned()))
         }
@@ -99,11 +101,11 @@ pub async fn bootstrap(
             InitialClusterState::New => {
                 // Founders that start together must not wait for each other's answers.
                 tokio::select! {
-                    founded = found(config, store) => founded,
+                    founded = found(config, tls, store) => founded,
                     never = peer::turn_away(peer_listeners) => match never {},
                 }
             }
-            InitialClusterState::Existing => join(config, store).await,
+            InitialClusterState::Existing => join(config, tls, store).await,
         },
     }
 }
@@ -127,6 +129,7 @@ pub fn refuse_lost_log(store: &Store, wal_dir: &Path) -> Result<(), Error> {
 
 async fn restart(
     config: &Config,
+    tls: &Connector,
     store: &Store,
     identity: &[u8],
     log: Option<wal::GroupLog>,
@@ -157,13 +160,13 @@ async fn restart(
     recovered.applied = Position { index, term };
     recovered.conf = if has_state { state.conf().clone() } else { Default::default() };
     // A node that was stopped while it joined knows its peers from the command line only.
-    let remote_members = if has_state { Vec::new() } else { fetch(config).await?.members };
+    let remote_members = if has_state { Vec::new() } else { fetch(config, tls).await?.members };
     tracing::info!(member = %node, cluster = format_args!("{cluster_id:x}"), index, "restarting");
     Ok(Bootstrapped { node, cluster_id, state, recovered, remote_members })
 }
 
 /// A founder: all founders write the same state, so that none has to speak to another first.
-async fn found(config: &Config, store: &Store) -> Result<Bootstrapped, Error> {
+async fn found(config: &Config, tls: &Connector, store: &Store) -> Result<Bootstrapped, Error> {
     config.check_first_start()?;
     let mut members: Vec<Member> = Vec::new();
     let mut me = None;
@@ -176,7 +179,7 @@ async fn found(config: &Config, store: &Store) -> Result<Bootstrapped, Error> {
         members.push(Member { id: id.0, peer_urls, ..Member::default() });
     }
     let node = me.ok_or_else(|| Error::NotInitialMember(config.name.clone()))?;
-    refuse_second_start(config, node).await?;
+    refuse_second_start(config, tls, node).await?;
     let ids: Vec<NodeId> = members.iter().map(|member| NodeId(member.id)).collect();
     let keys: Vec<Bytes> = config.initial_split_keys.iter().cloned().map(Bytes::from).collect();
     // Founders that cut the keyspace in different ways found different clusters.
@@ -202,8 +205,9 @@ async fn found(config: &Config, store: &Store) -> Result<Bootstrapped, Error> {
 
 /// A member that comes back with an empty directory has forgotten its votes, and what it
 /// acknowledged; as a founder it would be taken for the one it was.
-async fn refuse_second_start(config: &Config, node: NodeId) -> Result<(), Error> {
-    let others = other_urls(config).map(|url| timeout(FOUNDERS_ANSWER_WITHIN, peer::fetch(url)));
+async fn refuse_second_start(config: &Config, tls: &Connector, node: NodeId) -> Result<(), Error> {
+    let others =
+        other_urls(config).map(|url| timeout(FOUNDERS_ANSWER_WITHIN, peer::fetch(tls, url)));
     let answers = join_all(others).await.into_iter().flatten().flatten();
     let known = answers.flat_map(|remote| remote.members);
     for member in known {
@@ -215,8 +219,8 @@ async fn refuse_second_start(config: &Config, node: NodeId) -> Result<(), Error>
     Ok(())
 }
 
-async fn join(config: &Config, store: &Store) -> Result<Bootstrapped, Error> {
-    let RemoteMembers { cluster_id, members } = fetch(config).await?;
+async fn join(config: &Config, tls: &Connector, store: &Store) -> Result<Bootstrapped, Error> {
+    let RemoteMembers { cluster_id, members } = fetch(config, tls).await?;
     let mut own_urls: Vec<String> =
         config.initial_advertise_peer_urls.iter().map(|url| url.as_str().to_owned()).collect();
     own_urls.sort();
@@ -239,10 +243,10 @@ async fn join(config: &Config, store: &Store) -> Result<Bootstrapped, Error> {
     Ok(Bootstrapped { node, cluster_id, state, recovered, remote_members: members })
 }
 
-async fn fetch(config: &Config) -> Result<RemoteMembers, Error> {
+async fn fetch(config: &Config, tls: &Connector) -> Result<RemoteMembers, Error> {
     let mut last_error = io::Error::from(io::ErrorKind::NotFound).to_string();
     for url in other_urls(config) {
-        match peer::fetch(url).await {
+        match peer::fetch(tls, url).await {
             Ok(remote) if !remote.members.is_empty() => return Ok(remote),
             Ok(_) => last_error = format!("{url} has no members yet"),
             Err(error) => last_error = format!("{url}: {error}"),

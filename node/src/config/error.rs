@@ -42,8 +42,41 @@ pub enum Error {
 
     #[error("{setting} is refused rather than ignored: {missing}")]
     NotServed { setting: String, missing: &'static str },
-    #[error("{setting} {url} is refused: TLS is not served")]
-    TlsUrl { setting: &'static str, url: String },
+
+    #[error("KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")]
+    HalfKeyPair { key: String, cert: String },
+    #[error(
+        "ClientKeyFile and ClientCertFile must both be present or both absent: \
+         key: {key}, cert: {cert}]"
+    )]
+    HalfClientKeyPair { key: String, cert: String },
+    #[error("selfSignedCertValidity is invalid,it should be greater than 0")]
+    SelfSignedValidity,
+    #[error(
+        "AllowedCNs and AllowedHostnames are mutually exclusive (cns={cns}, hostnames={hosts})"
+    )]
+    TwoAllowedNames { cns: String, hosts: String },
+    #[error("unexpected TLS version {0:?} (must be one of: TLS1.2, TLS1.3)")]
+    TlsVersion(String),
+    #[error("min version ({min}) is greater than max version ({max})")]
+    TlsVersions { min: String, max: String },
+    #[error("unexpected TLS cipher suite {0:?}")]
+    CipherSuite(String),
+    #[error("cipher suites cannot be configured when only TLS1.3 is enabled")]
+    CipherSuitesOfTls13,
+    #[error(
+        "http2: TLSConfig.CipherSuites is missing an HTTP/2-required AES_128_GCM_SHA256 cipher \
+         (need at least one of TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or \
+         TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)"
+    )]
+    CipherSuitesOfHttp2,
+    #[error(
+        "TLS key/cert (--cert-file, --key-file) must be provided for client url {url} with HTTPS \
+         scheme"
+    )]
+    NoClientCert { url: String },
+    #[error("cannot listen on TLS for {address}: KeyFile and CertFile are not presented")]
+    NoCert { address: String },
 
     #[error("expected IP in URL for binding ({0})")]
     BindHost(String),

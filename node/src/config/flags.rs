@@ -92,8 +92,6 @@ pub(super) fn find(name: &str) -> Option<&'static Flag> {
     FLAGS.iter().find(|flag| flag.name == name)
 }
 
-const NO_TLS: &str = "TLS is not served";
-const NO_TLS_TO_TUNE: &str = "TLS is not served, so there is nothing to tune";
 const NO_DISCOVERY: &str = "discovery of the first members is not served; use --initial-cluster";
 const NO_DISCOVERY_TO_TUNE: &str = "discovery is not served, so there is nothing to tune";
 const NO_AUTH: &str = "authentication cannot be enabled, so there is nothing to tune";
@@ -143,13 +141,7 @@ pub(super) static FLAGS: &[Flag] = &[
     member("grpc-keepalive-timeout", Duration, "20s", "wait for the answer to a server ping"),
     member("socket-reuse-port", Bool, "false", "set SO_REUSEPORT on listeners"),
     member("socket-reuse-address", Bool, "false", "set SO_REUSEADDR on listeners"),
-    no_meaning(
-        Category::Member,
-        "enable-grpc-gateway",
-        Bool,
-        "true",
-        "the JSON gateway is not served; only gRPC is",
-    ),
+    member("enable-grpc-gateway", Bool, "true", "serve JSON under /v3/ beside gRPC"),
     no_meaning(
         Category::Member,
         "raft-read-timeout",
@@ -224,30 +216,90 @@ pub(super) static FLAGS: &[Flag] = &[
         "there is no v2 store",
     ),
     clustering("max-learners", Int, "1", "learners allowed in the cluster at once"),
-    no_tls("cert-file", Text, ""),
-    no_tls("key-file", Text, ""),
-    no_tls("client-cert-file", Text, ""),
-    no_tls("client-key-file", Text, ""),
-    no_tls("client-cert-auth", Bool, "false"),
-    no_tls("client-crl-file", Text, ""),
-    no_tls("client-cert-allowed-hostname", List, ""),
-    no_tls("trusted-ca-file", Text, ""),
-    no_tls("auto-tls", Bool, "false"),
-    no_tls("peer-cert-file", Text, ""),
-    no_tls("peer-key-file", Text, ""),
-    no_tls("peer-client-cert-file", Text, ""),
-    no_tls("peer-client-key-file", Text, ""),
-    no_tls("peer-client-cert-auth", Bool, "false"),
-    no_tls("peer-trusted-ca-file", Text, ""),
-    no_tls("peer-cert-allowed-cn", List, ""),
-    no_tls("peer-cert-allowed-hostname", List, ""),
-    no_tls("peer-auto-tls", Bool, "false"),
-    no_tls("peer-crl-file", Text, ""),
-    no_tls_to_tune("peer-skip-client-san-verification", Bool, "false"),
-    no_tls_to_tune("self-signed-cert-validity", Uint, "1"),
-    no_tls_to_tune("cipher-suites", List, ""),
-    no_tls_to_tune("tls-min-version", Text, "TLS1.2"),
-    no_tls_to_tune("tls-max-version", Text, ""),
+    security(
+        "cert-file",
+        Text,
+        "",
+        "certificate shown to clients, in PEM, with those that lead to its signer",
+    ),
+    security("key-file", Text, "", "private key of the certificate shown to clients, in PEM"),
+    security(
+        "client-cert-file",
+        Text,
+        "",
+        "certificate for calls of this node to itself, of which there are none",
+    ),
+    security("client-key-file", Text, "", "private key of --client-cert-file"),
+    security(
+        "client-cert-auth",
+        Bool,
+        "false",
+        "clients must show a certificate; its common name is their user",
+    ),
+    security("client-crl-file", Text, "", "certificates of clients that are revoked"),
+    security(
+        "client-cert-allowed-hostname",
+        List,
+        "",
+        "hosts, one of which a client's certificate must be good for",
+    ),
+    security(
+        "trusted-ca-file",
+        Text,
+        "",
+        "who may sign the certificates of clients, which must show one when this is given",
+    ),
+    security(
+        "auto-tls",
+        Bool,
+        "false",
+        "show clients a self-signed certificate, generated in <data-dir>/fixtures/client",
+    ),
+    security(
+        "peer-cert-file",
+        Text,
+        "",
+        "certificate shown to peers, in PEM, with those that lead to its signer",
+    ),
+    security("peer-key-file", Text, "", "private key of the certificate shown to peers, in PEM"),
+    security(
+        "peer-client-cert-file",
+        Text,
+        "",
+        "certificate shown to peers that this node connects to, if it is another",
+    ),
+    security("peer-client-key-file", Text, "", "private key of --peer-client-cert-file"),
+    security("peer-client-cert-auth", Bool, "false", "peers that connect must show a certificate"),
+    security("peer-trusted-ca-file", Text, "", "who may sign the certificates of peers"),
+    security(
+        "peer-cert-allowed-cn",
+        List,
+        "",
+        "common names, one of which a peer's certificate must have",
+    ),
+    security(
+        "peer-cert-allowed-hostname",
+        List,
+        "",
+        "hosts, one of which a peer's certificate must be good for",
+    ),
+    security(
+        "peer-auto-tls",
+        Bool,
+        "false",
+        "self-signed certificates between peers: encrypted, but nobody is checked",
+    ),
+    security("peer-crl-file", Text, "", "certificates of peers that are revoked"),
+    security(
+        "peer-skip-client-san-verification",
+        Bool,
+        "false",
+        "do not compare a peer's certificate with its address",
+    ),
+    security("self-signed-cert-validity", Uint, "1", "years that a generated certificate is valid"),
+    security("cipher-suites", List, "", "suites of TLS 1.2, all that are served if empty"),
+    security("tls-min-version", Text, "TLS1.2", "lowest version of TLS, TLS1.2 or TLS1.3"),
+    security("tls-max-version", Text, "", "highest version of TLS, the newest if empty"),
     used(Category::Security, "cors", Origins, "*", "origins allowed to call from browsers"),
     used(Category::Security, "host-whitelist", Set, "*", "Host headers accepted on plain HTTP"),
     not_served(
@@ -464,13 +516,19 @@ pub(super) static FLAGS: &[Flag] = &[
     ignored("vv"),
     ignored("test.coverprofile"),
     ignored("test.outputdir"),
-    not_served(Category::FileOnly, "client-transport-security.allowed-cn", List, "", NO_TLS),
-    no_meaning(
+    used(
+        Category::FileOnly,
+        "client-transport-security.allowed-cn",
+        List,
+        "",
+        "common names, one of which a client's certificate must have",
+    ),
+    used(
         Category::FileOnly,
         "client-transport-security.skip-client-san-verification",
         Bool,
         "false",
-        NO_TLS_TO_TUNE,
+        "do not compare a certificate on --listen-metrics-urls with the address it comes from",
     ),
     not_served(Category::FileOnly, "discovery-config", Section, "", NO_DISCOVERY),
 ];
@@ -495,20 +553,21 @@ const fn clustering(
     used(Category::Clustering, name, kind, default, meaning)
 }
 
+const fn security(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    meaning: &'static str,
+) -> Flag {
+    used(Category::Security, name, kind, default, meaning)
+}
+
 const fn no_discovery(name: &'static str, kind: Kind, default: &'static str) -> Flag {
     not_served(Category::Clustering, name, kind, default, NO_DISCOVERY)
 }
 
 const fn no_discovery_to_tune(name: &'static str, kind: Kind, default: &'static str) -> Flag {
     no_meaning(Category::Clustering, name, kind, default, NO_DISCOVERY_TO_TUNE)
-}
-
-const fn no_tls(name: &'static str, kind: Kind, default: &'static str) -> Flag {
-    not_served(Category::Security, name, kind, default, NO_TLS)
-}
-
-const fn no_tls_to_tune(name: &'static str, kind: Kind, default: &'static str) -> Flag {
-    no_meaning(Category::Security, name, kind, default, NO_TLS_TO_TUNE)
 }
 
 const fn ignored(name: &'static str) -> Flag {

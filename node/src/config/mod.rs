@@ -12,9 +12,11 @@ mod number;
 mod settings;
 mod value;
 
+mod cipher;
 mod first_start;
 mod limits;
 mod resolve;
+mod tls;
 
 mod error;
 mod help;
@@ -31,10 +33,12 @@ use std::time::Duration;
 
 pub use flotilla_core::membership::url::{Endpoint, Url};
 
+pub use cipher::CipherSuite;
 pub use error::Error;
 pub use help::{USAGE, flag_list};
 pub use limits::Limits;
 pub use notice::Notice;
+pub use tls::{AllowedNames, KeyPair, Tls, TlsVersion};
 
 use settings::Settings;
 
@@ -108,6 +112,11 @@ pub struct Config {
     pub initial_cluster_state: InitialClusterState,
     pub initial_cluster_token: String,
 
+    /// Of the addresses for clients and of those for metrics.
+    pub client_tls: Tls,
+    /// Of the addresses for peers, and of connections to them.
+    pub peer_tls: Tls,
+
     /// The length of a tick.
     pub heartbeat_interval: Duration,
     pub election_timeout: Duration,
@@ -149,6 +158,8 @@ pub struct Config {
     /// Never empty.
     pub log_outputs: Vec<LogOutput>,
     pub metrics: MetricsDetail,
+    /// JSON is answered under `/v3/`.
+    pub enable_grpc_gateway: bool,
     /// Origins that browsers may call from.
     pub cors: AllowList,
     /// Hosts, without port, accepted in requests over plain HTTP; others are answered with 421.

@@ -30,6 +30,14 @@ pub enum Notice {
     AboveRecommended { setting: &'static str, given_bytes: u64, recommended_bytes: u64 },
     /// Acknowledged writes can be lost.
     NoFlushes,
+    /// A cipher suite that was asked for and is not there.
+    CipherSuite { name: &'static str },
+    /// A certificate is given, so none is generated.
+    AutoTlsUnused { side: &'static str },
+    /// An address without TLS, although there are certificates.
+    CertUnused { side: &'static str, url: String },
+    /// An address without TLS, although certificates are to be asked for.
+    CertAuthUnused { side: &'static str, url: String },
 }
 
 impl fmt::Display for Notice {
@@ -69,6 +77,22 @@ impl fmt::Display for Notice {
             Notice::NoFlushes => {
                 f.write_str("flushes are off: a crash of the machine loses acknowledged writes")
             }
+            Notice::CipherSuite { name } => {
+                write!(f, "the cipher suite {name} cannot be chosen and is left out")
+            }
+            Notice::AutoTlsUnused { side } => {
+                write!(f, "ignoring {side} auto TLS since certs given")
+            }
+            Notice::CertUnused { side, url } => write!(
+                f,
+                "scheme is http or unix while key and cert files are present; ignoring key and \
+                 cert files for the {side} URL {url}"
+            ),
+            Notice::CertAuthUnused { side, url } => write!(
+                f,
+                "scheme is http or unix while client certificates are to be asked for; ignoring \
+                 that for the {side} URL {url}"
+            ),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::error::Error;
 use super::notice::Notice;
 use super::number;
 use super::settings::Settings;
+use super::tls;
 use super::{
     AllowList, AutoCompaction, Config, Endpoint, GrpcKeepAlive, InitialClusterState, LogFormat,
     LogLevel, LogOutput, MetricsDetail, Url,
@@ -60,6 +61,14 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
         return Err(Error::AdvertiseClientUrlsMissing);
     }
     check_without_meaning(settings)?;
+    let (client_tls, peer_tls) = tls::both(settings, notices)?;
+    let listening = [
+        ("--listen-peer-urls", &urls.listen_peer[..]),
+        ("--listen-client-urls", &urls.listen_client[..]),
+        ("--listen-client-http-urls", &urls.listen_client_http[..]),
+        ("--listen-metrics-urls", &urls.listen_metrics[..]),
+    ];
+    tls::check_urls(&client_tls, &peer_tls, listening, notices)?;
 
     let name = settings.text("name");
     if name == DEFAULT_NAME {
@@ -88,6 +97,8 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
             _ => InitialClusterState::New,
         },
         initial_cluster_token: settings.text("initial-cluster-token"),
+        client_tls,
+        peer_tls,
         heartbeat_interval,
         election_timeout,
         initial_election_tick_advance: settings.bool("initial-election-tick-advance"),
@@ -124,6 +135,7 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
         log_format,
         log_outputs,
         metrics: metrics(settings, notices),
+        enable_grpc_gateway: settings.bool("enable-grpc-gateway"),
         cors: allow_list(settings.texts("cors")),
         host_whitelist: allow_list(settings.texts("host-whitelist")),
         socket_reuse_port: settings.bool("socket-reuse-port"),
@@ -160,14 +172,10 @@ struct Urls {
 impl Urls {
     fn of(settings: &Settings) -> Result<Urls, Error> {
         let urls = Urls {
-            listen_peer: listen_urls(settings, "listen-peer-urls", "--listen-peer-urls")?,
-            listen_client: listen_urls(settings, "listen-client-urls", "--listen-client-urls")?,
-            listen_client_http: listen_urls(
-                settings,
-                "listen-client-http-urls",
-                "--listen-client-http-urls",
-            )?,
-            listen_metrics: listen_urls(settings, "listen-metrics-urls", "--listen-metrics-urls")?,
+            listen_peer: listen_urls(settings, "listen-peer-urls")?,
+            listen_client: listen_urls(settings, "listen-client-urls")?,
+            listen_client_http: listen_urls(settings, "listen-client-http-urls")?,
+            listen_metrics: listen_urls(settings, "listen-metrics-urls")?,
             advertise_peer: settings.urls("initial-advertise-peer-urls"),
             advertise_client: settings.urls("advertise-client-urls"),
         };
@@ -181,7 +189,6 @@ impl Urls {
             let (urls, url) = (join(&urls.advertise_peer), url.to_string());
             return Err(Error::AdvertisePeerHost { urls, url });
         }
-        refuse_tls("--initial-advertise-peer-urls", &urls.advertise_peer)?;
         let is_socket = |url: &Url| matches!(url.endpoint(), Endpoint::Unix { .. });
         let leads_nowhere = |url: &&Url| !is_socket(url) && !has_host(url);
         if let Some(url) = urls.advertise_client.iter().find(leads_nowhere) {
@@ -194,7 +201,7 @@ impl Urls {
 
 /// Addresses to listen on: an IP address, `localhost` or a socket, since a name could mean
 /// several interfaces.
-fn listen_urls(settings: &Settings, name: &str, setting: &'static str) -> Result<Vec<Url>, Error> {
+fn listen_urls(settings: &Settings, name: &str) -> Result<Vec<Url>, Error> {
     let urls = settings.urls(name);
     for url in &urls {
         if let Endpoint::Tcp { host, .. } = url.endpoint()
@@ -204,15 +211,7 @@ fn listen_urls(settings: &Settings, name: &str, setting: &'static str) -> Result
             return Err(Error::BindHost(url.to_string()));
         }
     }
-    refuse_tls(setting, &urls)?;
     Ok(urls)
-}
-
-fn refuse_tls(setting: &'static str, urls: &[Url]) -> Result<(), Error> {
-    match urls.iter().find(|url| url.is_tls()) {
-        Some(url) => Err(Error::TlsUrl { setting, url: url.to_string() }),
-        None => Ok(()),
-    }
 }
 
 fn has_host(url: &Url) -> bool {
@@ -232,9 +231,6 @@ fn initial_cluster(
         advertise_peer.iter().map(|url| (name.to_owned(), url.clone())).collect()
     };
     members.sort();
-    for (_, url) in &members {
-        refuse_tls("--initial-cluster", std::slice::from_ref(url))?;
-    }
     Ok(members)
 }
 

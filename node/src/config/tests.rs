@@ -158,14 +158,17 @@ fn nested_keys_of_a_file_reach_their_flags() {
             value
         };
         let outcome = parse_file(&format!("{section}:\n  {key}: {value}\n"));
-        let is_known = match outcome {
+        let is_unknown = match outcome {
             Ok(Outcome::Run(_, notices)) => {
-                notices.iter().any(|notice| matches!(notice, Notice::NoMeaning { .. }))
+                notices.iter().any(|notice| matches!(notice, Notice::UnknownKey { .. }))
             }
-            Err(Error::NotServed { .. }) => true,
-            _ => false,
+            Ok(_) => true,
+            // Half of a pair of files, which is a known key.
+            Err(error) => {
+                !matches!(error, Error::HalfKeyPair { .. } | Error::HalfClientKeyPair { .. })
+            }
         };
-        assert!(is_known, "{section}.{key}");
+        assert!(!is_unknown, "{section}.{key}");
     }
 }
 
@@ -619,13 +622,6 @@ fn values_of_a_file_are_checked_like_flags() {
 #[test]
 fn what_would_be_less_than_asked_for_is_refused() {
     let asked = [
-        "--cert-file=a",
-        "--client-cert-auth",
-        "--auto-tls",
-        "--trusted-ca-file=a",
-        "--client-cert-allowed-hostname=a",
-        "--peer-cert-file=a",
-        "--peer-auto-tls=true",
         "--auth-token=jwt,sign-method=RS256",
         "--discovery-endpoints=http://a:1",
         "--discovery-token=a",
@@ -637,13 +633,10 @@ fn what_would_be_less_than_asked_for_is_refused() {
         let text = error(&[arg]);
         assert!(text.starts_with(&format!("{flag} is refused rather than ignored: ")), "{text}");
     }
-    let outcome = parse_with(&[], &[("ETCD_CERT_FILE", "a")]);
-    assert!(refused(outcome).0.starts_with("--cert-file is refused"));
+    let outcome = parse_with(&[], &[("ETCD_DISCOVERY_TOKEN", "a")]);
+    assert!(refused(outcome).0.starts_with("--discovery-token is refused"));
     let files = [
-        ("cert-file: a", "cert-file"),
-        ("client-transport-security: {cert-file: a}", "cert-file"),
-        ("client-transport-security: {allowed-cn: [a]}", "client-transport-security.allowed-cn"),
-        ("peer-transport-security: {auto-tls: true}", "peer-auto-tls"),
+        ("discovery-token: a", "discovery-token"),
         ("discovery-config: {endpoints: [a]}", "discovery-config"),
     ];
     for (text, key) in files {
@@ -651,23 +644,137 @@ fn what_would_be_less_than_asked_for_is_refused() {
     }
 }
 
+// ---- TLS ----
+
+const CERT: [&str; 2] = ["--cert-file=a.pem", "--key-file=a.key"];
+const PEER_CERT: [&str; 2] = ["--peer-cert-file=p.pem", "--peer-key-file=p.key"];
+const HTTPS: [&str; 2] =
+    ["--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=https://a:1"];
+
 #[test]
-fn addresses_that_need_tls_are_refused() {
-    let advertise = "--advertise-client-urls=http://a:1";
+fn https_needs_a_certificate() {
     assert_eq!(
-        error(&["--listen-client-urls=https://127.0.0.1:1", advertise]),
-        "--listen-client-urls https://127.0.0.1:1 is refused: TLS is not served"
+        error(&HTTPS),
+        "TLS key/cert (--cert-file, --key-file) must be provided for client url \
+         https://127.0.0.1:1 with HTTPS scheme"
     );
+    let of_address = "cannot listen on TLS for 127.0.0.1:2: KeyFile and CertFile are not presented";
     for args in [
         "--listen-peer-urls=http://127.0.0.1:1,https://127.0.0.1:2",
-        "--listen-metrics-urls=https://127.0.0.1:1",
-        "--initial-advertise-peer-urls=https://a:1",
-        "--initial-cluster=default=http://a:1,b=https://b:1",
+        "--listen-metrics-urls=https://127.0.0.1:2",
     ] {
-        assert!(error(&[args]).ends_with("is refused: TLS is not served"), "{args}");
+        assert_eq!(error(&[args]), of_address);
     }
+    // Each side has certificates of its own.
+    let args = [&HTTPS[..], &PEER_CERT].concat();
+    assert!(error(&args).starts_with("TLS key/cert"));
+    assert!(parse_with(&[&HTTPS[..], &CERT].concat(), &[]).is_ok());
+    assert!(parse_with(&[&HTTPS[..], &["--auto-tls"]].concat(), &[]).is_ok());
+    let args = [&["--listen-peer-urls=https://127.0.0.1:2"][..], &PEER_CERT].concat();
+    assert!(parse_with(&args, &[]).is_ok());
     // Something in front of the node may speak TLS to clients.
     assert!(parse_with(&["--advertise-client-urls=https://a:1"], &[]).is_ok());
+}
+
+#[test]
+fn wrong_combinations_of_tls_are_told_in_the_words_of_etcd() {
+    let cases: [(&[&str], &str); 12] = [
+        (&["--key-file=a"], "KeyFile and CertFile must both be present[key: a, cert: ]"),
+        (&["--peer-cert-file=a"], "KeyFile and CertFile must both be present[key: , cert: a]"),
+        (
+            &["--client-cert-file=a"],
+            "ClientKeyFile and ClientCertFile must both be present or both absent: key: , cert: a]",
+        ),
+        (
+            &["--peer-client-key-file=a"],
+            "ClientKeyFile and ClientCertFile must both be present or both absent: key: a, cert: ]",
+        ),
+        (
+            &["--auto-tls", "--self-signed-cert-validity=0"],
+            "selfSignedCertValidity is invalid,it should be greater than 0",
+        ),
+        (
+            &["--peer-cert-allowed-cn=a", "--peer-cert-allowed-hostname=b,c"],
+            "AllowedCNs and AllowedHostnames are mutually exclusive \
+             (cns=[\"a\"], hostnames=[\"b\" \"c\"])",
+        ),
+        (
+            &["--tls-min-version=TLS1.1"],
+            "unexpected TLS version \"TLS1.1\" (must be one of: TLS1.2, TLS1.3)",
+        ),
+        (
+            &["--tls-max-version=foo"],
+            "unexpected TLS version \"foo\" (must be one of: TLS1.2, TLS1.3)",
+        ),
+        (
+            &["--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"],
+            "min version (TLS1.3) is greater than max version (TLS1.2)",
+        ),
+        (&["--cipher-suites=foo"], "unexpected TLS cipher suite \"foo\""),
+        (
+            &["--tls-min-version=TLS1.3", "--cipher-suites=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"],
+            "cipher suites cannot be configured when only TLS1.3 is enabled",
+        ),
+        (
+            &[CERT[0], CERT[1], "--cipher-suites=TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"],
+            "http2: TLSConfig.CipherSuites is missing an HTTP/2-required AES_128_GCM_SHA256 cipher \
+             (need at least one of TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or \
+             TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)",
+        ),
+    ];
+    for (args, expected) in cases {
+        assert_eq!(error(args), expected);
+    }
+}
+
+#[test]
+fn what_tls_leaves_out_is_reported() {
+    let listen = ["--listen-peer-urls=http://127.0.0.1:2"];
+    let args = [&HTTPS[..], &CERT, &PEER_CERT, &listen, &["--auto-tls"]].concat();
+    let suites = "--cipher-suites=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,TLS_RSA_WITH_RC4_128_SHA";
+    let given = notices(&[&args[..], &[suites]].concat());
+    let expected = [
+        "ignoring client auto TLS since certs given",
+        "the cipher suite TLS_RSA_WITH_RC4_128_SHA cannot be chosen and is left out",
+        "scheme is http or unix while key and cert files are present; ignoring key and cert files \
+         for the peer URL http://127.0.0.1:2",
+    ];
+    for notice in expected {
+        assert!(given.iter().any(|given| given == notice), "{notice}: {given:#?}");
+    }
+}
+
+#[test]
+fn both_sides_of_tls_are_read() {
+    let args = [
+        "--cert-file=a.pem",
+        "--key-file=a.key",
+        "--trusted-ca-file=ca",
+        "--client-crl-file=crl",
+        "--client-cert-auth",
+        "--client-cert-allowed-hostname=h1,h2",
+        "--peer-auto-tls",
+        "--peer-cert-allowed-cn=cn",
+        "--peer-skip-client-san-verification",
+        "--self-signed-cert-validity=3",
+        "--tls-max-version=TLS1.2",
+    ];
+    let Ok(Outcome::Run(config, _)) = parse_with(&args, &[]) else { panic!("it is refused") };
+    let (client, peer) = (&config.client_tls, &config.peer_tls);
+    let pair = KeyPair { cert: "a.pem".into(), key: "a.key".into() };
+    assert_eq!((&client.server, &client.client), (&Some(pair), &None));
+    assert_eq!(client.trusted_ca.as_deref(), Some(Path::new("ca")));
+    assert_eq!(client.crl.as_deref(), Some(Path::new("crl")));
+    assert!(client.client_cert_auth && !client.is_auto && client.is_on());
+    assert_eq!(client.allowed, AllowedNames::Hosts(vec!["h1".to_owned(), "h2".to_owned()]));
+    assert_eq!((client.min_version, client.max_version), (TlsVersion::Tls12, TlsVersion::Tls12));
+    assert!(peer.is_auto && peer.is_on() && peer.skip_client_san_verification);
+    assert_eq!(peer.allowed, AllowedNames::CommonNames(vec!["cn".to_owned()]));
+    assert_eq!((&peer.server, peer.validity_years), (&None, 3));
+    let text = "client-transport-security: {allowed-cn: [a], skip-client-san-verification: true}";
+    let Ok(Outcome::Run(config, _)) = parse_file(text) else { panic!("it is refused") };
+    assert_eq!(config.client_tls.allowed, AllowedNames::CommonNames(vec!["a".to_owned()]));
+    assert!(config.client_tls.skip_client_san_verification);
 }
 
 #[test]

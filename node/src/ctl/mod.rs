@@ -1,23 +1,19 @@
 //! `flotilla ctl`: what an operator asks a running node beside etcd's API.
 
+mod dial;
 mod show;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use flotilla_proto::internal::admin_client::AdminClient;
 use flotilla_proto::internal::{
     DecisionsRequest, DecisionsResponse, DrainRequest, MergeRequest, MoveReplicaRequest, RangeInfo,
     RangeListRequest, RangeListResponse, ReplicasWanted, SplitRequest, TransferRequest,
 };
-use tonic::transport::{Channel, Endpoint};
 
-const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:2379";
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+use dial::{Client, Dialer, Target};
 
 const USAGE: &str = "\
-usage: flotilla ctl [--endpoint URL] COMMAND
+usage: flotilla ctl [--endpoint URL] [--cacert FILE] [--cert FILE --key FILE] COMMAND
   ranges               all ranges: keys, replicas, leader, size, load
   nodes                all members: zone, disk, load, how many ranges they lead
   split KEY            cut the range that owns KEY there
@@ -47,17 +43,15 @@ enum Command {
     Explain(String),
 }
 
-type Client = AdminClient<Channel>;
-
 /// Carries out the arguments after `ctl`.
 pub fn run(arguments: &[String]) -> ExitCode {
-    let Some((endpoint, command)) = parse(arguments) else {
+    let Some((target, command)) = parse(arguments) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(carry_out(&endpoint, command)),
+        Ok(runtime) => runtime.block_on(carry_out(&target, command)),
         Err(error) => Err(error.into()),
     };
     match result {
@@ -72,19 +66,16 @@ pub fn run(arguments: &[String]) -> ExitCode {
     }
 }
 
-fn parse(arguments: &[String]) -> Option<(String, Command)> {
-    let mut endpoint = ENDPOINT_DEFAULT.to_owned();
+fn parse(arguments: &[String]) -> Option<(Target, Command)> {
+    let mut target = Target::default();
     let mut words = Vec::new();
     let mut rest = arguments.iter();
     while let Some(word) = rest.next() {
-        match word.strip_prefix("--endpoint") {
-            Some("") => endpoint.clone_from(rest.next()?),
-            Some(value) => endpoint = value.strip_prefix('=')?.to_owned(),
-            None => words.push(word.as_str()),
+        match word.split_once('=') {
+            Some((flag, value)) if flag.starts_with("--") => target.set(flag, value)?,
+            _ if word.starts_with("--") => target.set(word, rest.next()?)?,
+            _ => words.push(word.as_str()),
         }
-    }
-    if !endpoint.contains("://") {
-        endpoint.insert_str(0, "http://");
     }
     let command = match words[..] {
         ["ranges"] => Command::Ranges,
@@ -102,7 +93,7 @@ fn parse(arguments: &[String]) -> Option<(String, Command)> {
         ["explain", key] => Command::Explain(key.to_owned()),
         _ => return None,
     };
-    Some((endpoint, command))
+    Some((target, command))
 }
 
 fn moved(range: &str, add: &str, remove: &str) -> Option<Command> {
@@ -110,15 +101,16 @@ fn moved(range: &str, add: &str, remove: &str) -> Option<Command> {
     Some(Command::Move { range: range.parse().ok()?, add, remove })
 }
 
-async fn carry_out(endpoint: &str, command: Command) -> anyhow::Result<String> {
-    let mut client = connect(endpoint).await?;
+async fn carry_out(target: &Target, command: Command) -> anyhow::Result<String> {
+    let dialer = target.dialer()?;
+    let mut client = dialer.connect(&target.endpoint).await?;
     Ok(match command {
         Command::Ranges => {
-            let list = ranges(&mut client).await?;
+            let list = ranges(&dialer, &mut client).await?;
             show::ranges(&list) + show::missing(list.is_surveyed)
         }
         Command::Nodes => {
-            let list = ranges(&mut client).await?;
+            let list = ranges(&dialer, &mut client).await?;
             show::nodes(&list) + show::missing(list.is_surveyed)
         }
         Command::Split(key) => {
@@ -127,7 +119,7 @@ async fn carry_out(endpoint: &str, command: Command) -> anyhow::Result<String> {
             format!("range {range} begins at {key}\n")
         }
         Command::Merge(which) => {
-            let request = neighbours(&ranges(&mut client).await?.ranges, &which)?;
+            let request = neighbours(&ranges(&dialer, &mut client).await?.ranges, &which)?;
             let range = client.merge(request).await.map_err(describe)?.into_inner().range;
             format!("range {range} has the keys of range {}\n", request.right)
         }
@@ -153,28 +145,22 @@ async fn carry_out(endpoint: &str, command: Command) -> anyhow::Result<String> {
             format!("{node} {what}\n")
         }
         Command::Decisions => {
-            let known = decisions(&mut client).await?;
+            let known = decisions(&dialer, &mut client).await?;
             show::decisions(&known) + show::unasked(known.is_surveyed)
         }
         Command::Explain(key) => {
-            let list = ranges(&mut client).await?;
-            let known = decisions(&mut client).await?;
+            let list = ranges(&dialer, &mut client).await?;
+            let known = decisions(&dialer, &mut client).await?;
             show::explain(&list, &known.decisions, &key) + show::missing(list.is_surveyed)
         }
     })
 }
 
-async fn connect(endpoint: &str) -> anyhow::Result<Client> {
-    let channel = Endpoint::from_shared(endpoint.to_owned())?;
-    let channel = channel.connect_timeout(CONNECT_WITHIN).timeout(ANSWER_WITHIN).connect().await?;
-    Ok(AdminClient::new(channel))
-}
-
 /// Sizes and loads are known to the spine's leader: it is asked if it can be reached from here.
-async fn ranges(client: &mut Client) -> anyhow::Result<RangeListResponse> {
+async fn ranges(dialer: &Dialer, client: &mut Client) -> anyhow::Result<RangeListResponse> {
     let answer = client.range_list(RangeListRequest {}).await.map_err(describe)?.into_inner();
     if !answer.is_surveyed
-        && let Some(mut leader) = connect_any(&answer.leader_urls).await
+        && let Some(mut leader) = dialer.connect_any(&answer.leader_urls).await
         && let Ok(better) = leader.range_list(RangeListRequest {}).await
     {
         return Ok(better.into_inner());
@@ -182,24 +168,15 @@ async fn ranges(client: &mut Client) -> anyhow::Result<RangeListResponse> {
     Ok(answer)
 }
 
-async fn decisions(client: &mut Client) -> anyhow::Result<DecisionsResponse> {
+async fn decisions(dialer: &Dialer, client: &mut Client) -> anyhow::Result<DecisionsResponse> {
     let answer = client.decisions(DecisionsRequest {}).await.map_err(describe)?.into_inner();
     if !answer.is_surveyed
-        && let Some(mut leader) = connect_any(&answer.leader_urls).await
+        && let Some(mut leader) = dialer.connect_any(&answer.leader_urls).await
         && let Ok(better) = leader.decisions(DecisionsRequest {}).await
     {
         return Ok(better.into_inner());
     }
     Ok(answer)
-}
-
-async fn connect_any(urls: &[String]) -> Option<Client> {
-    for url in urls {
-        if let Ok(client) = connect(url).await {
-            return Some(client);
-        }
-    }
-    None
 }
 
 /// The range that begins at a key, or has this number, is to be merged into the one before it.
@@ -230,10 +207,18 @@ mod tests {
     #[test]
     fn arguments_are_understood_or_not() {
         let parsed = parse(&words("--endpoint 127.0.0.1:1 split a/b"));
-        let expected = ("http://127.0.0.1:1".to_owned(), Command::Split("a/b".to_owned()));
+        let endpoint = "http://127.0.0.1:1".to_owned();
+        let target = Target { endpoint, ..Target::default() };
+        let expected = (target, Command::Split("a/b".to_owned()));
         assert_eq!(parsed, Some(expected));
-        let parsed = parse(&words("ranges --endpoint=https://x:1")).map(|it| it.0);
-        assert_eq!(parsed.as_deref(), Some("https://x:1"));
+        let parsed = parse(&words("ranges --endpoint=https://x:1 --cacert a --cert=b --key c"));
+        let target = Target {
+            endpoint: "https://x:1".to_owned(),
+            cacert: Some("a".into()),
+            cert: Some("b".into()),
+            key: Some("c".into()),
+        };
+        assert_eq!(parsed, Some((target, Command::Ranges)));
         let command = |text| parse(&words(text)).map(|it| it.1);
         assert_eq!(command("merge a/b"), Some(Command::Merge("a/b".to_owned())));
         assert_eq!(command("transfer 7 n1"), Some(Command::Transfer(7, "n1".to_owned())));

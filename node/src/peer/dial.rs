@@ -14,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use crate::tls::Connector;
+
 /// How long a connection and its first answer may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Unacknowledged bytes older than this break a connection, so that a peer which vanished is
@@ -26,19 +28,19 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-pub(super) async fn connect(url: &str) -> io::Result<Box<dyn Stream>> {
+async fn connect(tls: &Connector, url: &str) -> io::Result<Box<dyn Stream>> {
     let url = Url::parse(url).map_err(io::Error::other)?;
-    if url.is_tls() {
-        return Err(io::Error::other("TLS between peers is not served"));
-    }
-    let stream: Box<dyn Stream> = match url.endpoint() {
+    let (host, stream): (&str, Box<dyn Stream>) = match url.endpoint() {
         Endpoint::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
             tune(&stream)?;
-            Box::new(stream)
+            (host, Box::new(stream))
         }
-        Endpoint::Unix { path } => Box::new(UnixStream::connect(path).await?),
+        Endpoint::Unix { path } => ("", Box::new(UnixStream::connect(path).await?)),
     };
+    if url.is_tls() {
+        return Ok(Box::new(tls.connect(host, stream).await?));
+    }
     Ok(stream)
 }
 
@@ -48,9 +50,13 @@ pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// Upgrades a new connection to frames of this protocol.
-pub(super) async fn upgrade(url: &str, protocol: &str) -> io::Result<impl Stream + 'static> {
+pub(super) async fn upgrade(
+    tls: &Connector,
+    url: &str,
+    protocol: &str,
+) -> io::Result<impl Stream + 'static> {
     let attempt = async {
-        let stream = TokioIo::new(connect(url).await?);
+        let stream = TokioIo::new(connect(tls, url).await?);
         let (mut sender, connection) = http1::handshake(stream).await.map_err(io::Error::other)?;
         actix::spawn(connection.with_upgrades());
         let request = Request::builder()
@@ -72,9 +78,14 @@ pub(super) async fn upgrade(url: &str, protocol: &str) -> io::Result<impl Stream
 }
 
 /// The body and one header of a plain GET.
-pub(super) async fn get(url: &str, path: &str, header: &str) -> io::Result<(String, Bytes)> {
+pub(super) async fn get(
+    tls: &Connector,
+    url: &str,
+    path: &str,
+    header: &str,
+) -> io::Result<(String, Bytes)> {
     let attempt = async {
-        let stream = TokioIo::new(connect(url).await?);
+        let stream = TokioIo::new(connect(tls, url).await?);
         let (mut sender, connection) = http1::handshake(stream).await.map_err(io::Error::other)?;
         actix::spawn(connection);
         let request = Request::builder()

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::{Event, QUEUE_FRAMES_MAX, STREAM, dial, frame, hello};
 use crate::router::Board;
+use crate::tls::Connector;
 
 /// Pauses between attempts to connect, shortest and longest.
 const RETRY_MIN: Duration = Duration::from_millis(50);
@@ -37,6 +38,7 @@ impl Link {
     pub(super) fn open(
         node: NodeId,
         urls: Vec<String>,
+        tls: Connector,
         board: Arc<Board>,
         events: mpsc::Sender<Event>,
     ) -> Self {
@@ -45,6 +47,7 @@ impl Link {
         let task = Task {
             node,
             urls: urls.clone(),
+            tls,
             board,
             events,
             frames,
@@ -95,6 +98,7 @@ impl Drop for Link {
 struct Task {
     node: NodeId,
     urls: Vec<String>,
+    tls: Connector,
     board: Arc<Board>,
     events: mpsc::Sender<Event>,
     frames: mpsc::Receiver<PeerFrame>,
@@ -135,7 +139,7 @@ impl Task {
     }
 
     async fn connect(&self, url: &str) -> io::Result<Box<dyn dial::Stream>> {
-        let mut stream = dial::upgrade(url, STREAM).await?;
+        let mut stream = dial::upgrade(&self.tls, url, STREAM).await?;
         let hello = hello(&self.board, self.node);
         frame::write(&mut stream, &hello).await?;
         let answer: Option<PeerHello> = frame::Reader::new(&mut stream).next().await?;

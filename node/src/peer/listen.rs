@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +25,21 @@ use tokio::sync::mpsc;
 use super::{Event, SNAPSHOT, STREAM, dial, frame, hello, members, snapshot};
 use crate::router::Board;
 use crate::store::Store;
+use crate::tls;
 
 /// Pause after a connection could not be accepted: descriptors come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where peers come in.
-pub enum Listener {
+pub struct Listener {
+    /// What is listened on.
+    pub socket: Socket,
+    /// A connection begins with a handshake.
+    pub is_tls: bool,
+}
+
+/// What is listened on.
+pub enum Socket {
     /// A TCP port.
     Tcp(TcpListener),
     /// A Unix socket.
@@ -37,14 +47,15 @@ pub enum Listener {
 }
 
 impl Listener {
-    async fn accept(&self) -> io::Result<Box<dyn dial::Stream>> {
-        match self {
-            Listener::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+    /// A connection and the address it comes from, if it has one.
+    async fn accept(&self) -> io::Result<(Box<dyn dial::Stream>, Option<IpAddr>)> {
+        match &self.socket {
+            Socket::Tcp(listener) => {
+                let (stream, from) = listener.accept().await?;
                 dial::tune(&stream)?;
-                Ok(Box::new(stream))
+                Ok((Box::new(stream), Some(from.ip())))
             }
-            Listener::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+            Socket::Unix(listener) => Ok((Box::new(listener.accept().await?.0), None)),
         }
     }
 
@@ -70,13 +81,16 @@ pub(super) struct Port {
     pub(super) events: mpsc::Sender<Event>,
 }
 
-/// Serves peers until the process ends.
+/// Serves peers until the process ends. `tls` is needed for a listener that has it.
 pub async fn serve(
     listener: Listener,
+    tls: Option<tls::Acceptor>,
     board: Arc<Board>,
     store: Store,
     events: mpsc::Sender<Event>,
 ) {
+    let tls = tls.filter(|_| listener.is_tls);
+    assert_eq!(tls.is_some(), listener.is_tls, "the configuration has a certificate for it");
     let port = Port { board, store, events };
     let router = Router::new()
         .route(&format!("/{STREAM}"), post(on_stream))
@@ -86,9 +100,10 @@ pub async fn serve(
         .with_state(port);
     loop {
         match listener.accept().await {
-            Ok(stream) => {
-                let service = TowerToHyperService::new(router.clone());
+            Ok((stream, from)) => {
+                let (tls, service) = (tls.clone(), TowerToHyperService::new(router.clone()));
                 actix::spawn(async move {
+                    let Some(stream) = secured(stream, from, tls).await else { return };
                     let connection = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
                         .with_upgrades();
@@ -102,6 +117,23 @@ pub async fn serve(
                 tracing::warn!(%error, "cannot accept a peer");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+}
+
+/// The connection after its handshake, if it has one. `None` when that failed.
+async fn secured(
+    stream: Box<dyn dial::Stream>,
+    from: Option<IpAddr>,
+    tls: Option<tls::Acceptor>,
+) -> Option<Box<dyn dial::Stream>> {
+    let Some(tls) = tls else { return Some(stream) };
+    match tls.handshake(stream, from).await {
+        Ok(handshaken) => Some(Box::new(handshaken.stream)),
+        Err(error) => {
+            let from = from.map(|from| from.to_string()).unwrap_or_default();
+            tracing::warn!(from, %error, "rejected connection on peer endpoint");
+            None
         }
     }
 }

@@ -22,11 +22,12 @@ use flotilla_core::{GroupId, NodeId};
 use tokio::sync::mpsc;
 
 pub use frame::FRAME_BYTES_MAX;
-pub use listen::{Listener, serve, turn_away};
+pub use listen::{Listener, Socket, serve, turn_away};
 pub use members::{RemoteMembers, fetch};
 
 use crate::router::Board;
 use crate::store::{Sealed, Store};
+use crate::tls::Connector;
 use link::Link;
 
 /// Version of the frames; peers of another one are refused.
@@ -77,6 +78,7 @@ fn hello(board: &Board, to: NodeId) -> PeerHello {
 
 /// The connections to all peers. Lives on the thread of the spine's actor.
 pub struct Peers {
+    tls: Connector,
     board: Arc<Board>,
     store: Store,
     events: mpsc::Sender<Event>,
@@ -92,8 +94,14 @@ pub struct Peers {
 
 impl Peers {
     /// No connections yet.
-    pub fn new(board: Arc<Board>, store: Store, events: mpsc::Sender<Event>) -> Self {
+    pub fn new(
+        tls: Connector,
+        board: Arc<Board>,
+        store: Store,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
         Self {
+            tls,
             board,
             store,
             events,
@@ -149,7 +157,8 @@ impl Peers {
 
     fn open(&mut self, node: NodeId, urls: &[String]) {
         self.links.entry(node).or_insert_with(|| {
-            Link::open(node, urls.to_vec(), self.board.clone(), self.events.clone())
+            let (board, events) = (self.board.clone(), self.events.clone());
+            Link::open(node, urls.to_vec(), self.tls.clone(), board, events)
         });
     }
 
@@ -194,11 +203,11 @@ impl Peers {
         let id = self.snapshots_count;
         let urls = self.links.get(&to).map(|link| link.urls().to_vec()).unwrap_or_default();
         let (board, store) = (self.board.clone(), self.store.clone());
-        let events = self.events.clone();
+        let (tls, events) = (self.tls.clone(), self.events.clone());
         tracing::info!(%to, "sending a snapshot");
         let group = GroupId(message.group);
         actix::spawn(async move {
-            let result = snapshot::send(id, to, &urls, &board, store, message).await;
+            let result = snapshot::send(id, to, &tls, &urls, &board, store, message).await;
             match &result {
                 Ok(bytes) => tracing::info!(%to, bytes, "sent a snapshot"),
                 Err(error) => tracing::warn!(%to, %error, "a snapshot was not sent"),

@@ -19,6 +19,7 @@ use super::{Event, SNAPSHOT, dial, frame, hello, listen};
 use crate::router::Board;
 use crate::store::Store;
 use crate::supervise::fatal;
+use crate::tls::Connector;
 
 /// Bytes a second of one snapshot, so that it does not take the network from the log.
 const SNAPSHOT_BYTES_PER_SECOND_MAX: u64 = 100 << 20;
@@ -37,13 +38,14 @@ enum Read {
 pub(super) async fn send(
     id: u64,
     to: NodeId,
+    tls: &Connector,
     urls: &[String],
     board: &Board,
     store: Store,
     message: RaftMessage,
 ) -> io::Result<u64> {
     let url = urls.first().ok_or_else(|| io::Error::other("the peer has no URL"))?;
-    let stream = dial::upgrade(url, SNAPSHOT).await?;
+    let stream = dial::upgrade(tls, url, SNAPSHOT).await?;
     let (reader, mut writer) = tokio::io::split(stream);
     let mut reader = frame::Reader::new(reader);
     let hello = hello(board, to);

@@ -87,6 +87,10 @@ pub struct Node {
     pub name: String,
     pub client_port: u16,
     pub peer_port: u16,
+    /// Where a node is asked whether it is ready when its clients speak TLS.
+    metrics_port: Option<u16>,
+    client_scheme: &'static str,
+    peer_scheme: &'static str,
     /// Flags behind those the harness gives; a test may change them before a restart.
     pub flags: Vec<String>,
     /// `new`, or `existing` for a node that was added to a running cluster.
@@ -98,11 +102,11 @@ pub struct Node {
 
 impl Node {
     pub fn client_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client_port)
+        format!("{}://127.0.0.1:{}", self.client_scheme, self.client_port)
     }
 
     pub fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer_port)
+        format!("{}://127.0.0.1:{}", self.peer_scheme, self.peer_port)
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -167,6 +171,23 @@ impl Cluster {
         cluster
     }
 
+    /// Has nodes that were not started yet speak TLS to clients, to each other, or both.
+    pub fn secure(&mut self, to_clients: bool, to_peers: bool) {
+        for node in &mut self.nodes {
+            if to_clients {
+                node.client_scheme = "https";
+                node.metrics_port = Some(free_port());
+            }
+            if to_peers {
+                node.peer_scheme = "https";
+            }
+        }
+        let initial_cluster = self.initial_cluster();
+        for node in &mut self.nodes {
+            node.initial_cluster.clone_from(&initial_cluster);
+        }
+    }
+
     /// Prepares one more node, to be started with `--initial-cluster-state existing` once it was
     /// added to the cluster. Returns its index.
     pub fn prepare_joining(&mut self, name: &str) -> usize {
@@ -186,6 +207,9 @@ impl Cluster {
             name: name.to_owned(),
             client_port: free_port(),
             peer_port: free_port(),
+            metrics_port: None,
+            client_scheme: "http",
+            peer_scheme: "http",
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             state: "new",
             initial_cluster: String::new(),
@@ -220,6 +244,7 @@ impl Cluster {
             .open(node.folder.join("log"))
             .expect("the log of a node");
         let (client_url, peer_url) = (node.client_url(), node.peer_url());
+        let metrics_url = node.metrics_port.map(|port| format!("http://127.0.0.1:{port}"));
         let mut command = Command::new(&binary);
         command
             .arg("--name")
@@ -229,6 +254,7 @@ impl Cluster {
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
             .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
             .args(["--initial-cluster", &node.initial_cluster])
+            .args(metrics_url.map(|url| format!("--listen-metrics-urls={url}")))
             .args(["--initial-cluster-state", node.state])
             .args(flags_of_all(&binary))
             .args(&node.flags)
@@ -266,7 +292,8 @@ impl Cluster {
 
     /// True if the node serves linearizable reads. Servers without `/readyz` are asked `/health`.
     pub fn is_ready(&self, index: usize) -> bool {
-        let port = self.nodes[index].client_port;
+        let node = &self.nodes[index];
+        let port = node.metrics_port.unwrap_or(node.client_port);
         match http_get(port, "/readyz") {
             Some((404, _)) => http_get(port, "/health")
                 .is_some_and(|(_, body)| body.contains(r#""health":"true""#)),

@@ -1,0 +1,101 @@
+//! Which node is asked, and how it is reached.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use flotilla_proto::internal::admin_client::AdminClient;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+
+use crate::config::{KeyPair, Tls};
+use crate::tls::Connector;
+
+const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:2379";
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+pub(super) type Client = AdminClient<Channel>;
+
+/// What the flags say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) endpoint: String,
+    /// Who may sign the node's certificate.
+    pub(super) cacert: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self { endpoint: ENDPOINT_DEFAULT.to_owned(), cacert: None, cert: None, key: None }
+    }
+}
+
+impl Target {
+    /// Takes the value of a flag. None if there is no such flag.
+    pub(super) fn set(&mut self, flag: &str, value: &str) -> Option<()> {
+        match flag {
+            "--endpoint" if value.contains("://") => value.clone_into(&mut self.endpoint),
+            "--endpoint" => self.endpoint = format!("http://{value}"),
+            "--cacert" => self.cacert = Some(value.into()),
+            "--cert" => self.cert = Some(value.into()),
+            "--key" => self.key = Some(value.into()),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// The way to nodes, with the files read.
+    pub(super) fn dialer(&self) -> anyhow::Result<Dialer> {
+        let pair = match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => Some(KeyPair { cert: cert.clone(), key: key.clone() }),
+            (None, None) => None,
+            _ => anyhow::bail!("--cert and --key go together"),
+        };
+        Ok(Dialer { tls: Connector::open(&Tls::of_client(self.cacert.clone(), pair))? })
+    }
+}
+
+/// Connects to nodes.
+pub(super) struct Dialer {
+    tls: Connector,
+}
+
+impl Dialer {
+    pub(super) async fn connect(&self, url: &str) -> anyhow::Result<Client> {
+        let uri: Uri = url.parse().with_context(|| url.to_owned())?;
+        let is_tls = uri.scheme_str() == Some("https");
+        let authority = uri.authority().with_context(|| format!("{url} names no host"))?;
+        let (host, port) = (authority.host().to_owned(), authority.port_u16().unwrap_or(2379));
+        // The handshake is this node's own; to the library every connection is plain.
+        let endpoint = Endpoint::from_shared(format!("http://{authority}"))?;
+        let endpoint = endpoint.connect_timeout(CONNECT_WITHIN).timeout(ANSWER_WITHIN);
+        if !is_tls {
+            return Ok(AdminClient::new(endpoint.connect().await?));
+        }
+        let tls = self.tls.clone();
+        let connect = service_fn(move |_: Uri| {
+            let (tls, host) = (tls.clone(), host.clone());
+            async move {
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                let stream = TcpStream::connect((host, port)).await?;
+                tls.connect(host, stream).await.map(TokioIo::new)
+            }
+        });
+        Ok(AdminClient::new(endpoint.connect_with_connector(connect).await?))
+    }
+
+    pub(super) async fn connect_any(&self, urls: &[String]) -> Option<Client> {
+        for url in urls {
+            if let Ok(client) = self.connect(url).await {
+                return Some(client);
+            }
+        }
+        None
+    }
+}
