@@ -293,7 +293,14 @@ impl World {
         let now = self.clock_of(id);
         let node = self.nodes.get_mut(&id).expect("a step is made by a node");
         let Some(running) = node.running.as_mut() else { return };
-        let Some(replica) = running.ranges.get_mut(&range) else { return };
+        let Some(replica) = running.ranges.get_mut(&range) else {
+            if matches!(input, Input::Submit(..)) {
+                let what =
+                    format!("node {id} gives a request to range {range}, which is not there");
+                self.invariants.break_inside(what);
+            }
+            return;
+        };
         let was_asleep = replica.group().is_asleep();
         let waker = waker(&input, replica.group().is_leader());
         let is_learner = replica.group().is_learner();

@@ -91,7 +91,14 @@ impl SpineActor {
     /// Something for the machine of a range. What a peer says may be lost, and a client may be
     /// refused.
     pub(super) fn mail(&mut self, range: GroupId, input: Input) {
-        let Some(actor) = self.parts.ranges.get(range) else { return };
+        let Some(actor) = self.parts.ranges.get(range) else {
+            // The machine gives requests to replicas that have said something and have not ended.
+            if let Input::Submit(to, _) = input {
+                tracing::error!(%range, "a request was for a range that has no replica here");
+                self.refused.push((range, to));
+            }
+            return;
+        };
         match input {
             Input::Message(_) => {
                 if actor.try_send(Mail(input)).is_err() {

@@ -124,7 +124,12 @@ impl Hub {
         self.scan.asked = None;
         self.frontier.on_seen(head.revision);
         self.frontier.on_compacted(head.compact_revision);
-        // Watchers that could have missed something of a block while it was under way.
+        self.begin_early();
+    }
+
+    /// Watchers that would have missed something of a block while it was under way, and that begin
+    /// above the frontier, become live: no block is.
+    fn begin_early(&mut self) {
         while let Some(&(next, slot)) = self.ready.last()
             && next > self.frontier.delivered()
         {
@@ -135,6 +140,7 @@ impl Hub {
     }
 
     fn request(&mut self, aim: Aim, span: Span, from: i64, to: i64, prev: bool) -> BlockRequest {
+        assert!(from <= to, "there is something to be read: {from}..={to} for {aim:?}");
         self.scan.count += 1;
         let limits = ReplayLimits {
             events_max: self.config.limits.block_events_max,
@@ -212,6 +218,8 @@ impl Hub {
 
     /// What brings watchers on whose turn it is.
     fn history_request(&mut self) -> Option<BlockRequest> {
+        // Those that were cut off have made room for others.
+        self.begin_early();
         if self.ready.is_empty() {
             return None;
         }

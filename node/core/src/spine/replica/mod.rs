@@ -714,6 +714,12 @@ impl Replica {
     }
 
     fn refuse_unproposed(&mut self, to: Requester, command: Command) {
+        self.hand_back(GroupId::SPINE, to, command);
+    }
+
+    /// A request is given back to the node that sent it here for a range, with the leader of that
+    /// range if it is another. Whose keys the range has may be known better at one end or the other.
+    fn hand_back(&mut self, range: GroupId, to: Requester, command: Command) {
         if to.node == self.node() {
             self.parked.push_back((to, command));
         } else {
@@ -721,7 +727,7 @@ impl Replica {
                 origin: to.id.origin,
                 n: to.id.n,
                 is_unproposed: true,
-                leader: self.leader_for(&command).map_or(0, |leader| leader.0),
+                leader: self.ranges.leader(range).map_or(0, |leader| leader.0),
                 ..ForwardAnswer::default()
             };
             self.out.push(Effect::Send(to.node, Parcel::Answer(answer)));

@@ -181,7 +181,7 @@ impl Replica {
             Tell::AbortTxn(id) => self.abort_txn(id),
             Tell::WantTicket(n) => self.tickets.want_range(range, n, self.now),
             Tell::Reply(to, outcome) => self.reply(to, outcome),
-            Tell::Unproposed(to, command) => self.refuse_unproposed(to, command),
+            Tell::Unproposed(to, command) => self.hand_back(range, to, command),
             Tell::WantFinish(right, index) => {
                 self.out.push(Effect::Range(right, Input::Finish(index)));
             }
@@ -425,7 +425,8 @@ impl Replica {
 
     /// Who was asked does not lead a range, and names the one who does, if it knows.
     pub(super) fn take_hint(&mut self, range: GroupId, from: NodeId, leader: NodeId) {
-        if leader == NodeId(0) || leader == from {
+        // Who names this node knows what was so before.
+        if leader == NodeId(0) || leader == from || leader == self.node() {
             if self.hints.get(&range) == Some(&from) {
                 self.hints.remove(&range);
             }

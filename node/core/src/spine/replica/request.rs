@@ -14,9 +14,18 @@ use crate::{Error, GroupId, NodeId, mvcc, range, txn};
 #[derive(Clone, Debug)]
 pub(super) struct Open {
     pub(super) started: Time,
-    /// The leader it was sent to, if it left the node. Kept whole until then, so that a request
-    /// which never left may be sent again.
-    pub(super) forwarded: Option<(NodeId, Command)>,
+    /// If it was sent to another node.
+    forwarded: Option<Forwarded>,
+}
+
+/// A request that another node is asked to carry out. It is kept whole, as it may be handed back, or
+/// never have left.
+#[derive(Clone, Debug)]
+struct Forwarded {
+    leader: NodeId,
+    /// As it was seen here.
+    range: GroupId,
+    command: Command,
 }
 
 /// Where a command is carried out.
@@ -102,16 +111,6 @@ impl Replica {
         }
     }
 
-    /// Who leads the range that a command concerns, as far as is known here.
-    pub(super) fn leader_for(&self, command: &Command) -> Option<NodeId> {
-        match self.place(command) {
-            Place::Range(range) if range != GroupId::SPINE => {
-                self.ranges.leader(range).filter(|leader| *leader != self.node())
-            }
-            _ => None,
-        }
-    }
-
     fn route_to_range(&mut self, to: Requester, range: GroupId, command: Command) {
         match self.range_leader(range) {
             Some(leader) if leader == self.node() => {
@@ -127,7 +126,7 @@ impl Replica {
         let RequestId { origin, n } = to.id;
         let (kind, body) = (command.kind(), command.encode());
         let forward = Forward { origin, n, kind, body, range: range.0 };
-        open.forwarded = Some((leader, command));
+        open.forwarded = Some(Forwarded { leader, range, command });
         self.out.push(Effect::Send(leader, Parcel::Forward(forward)));
     }
 
@@ -265,7 +264,7 @@ impl Replica {
             if self.ranges.is_running(range) {
                 self.tell(range, range::replica::Input::Submit(to, command));
             } else {
-                self.refuse_unproposed(to, command);
+                self.hand_back(range, to, command);
             }
             return Ok(());
         }
@@ -282,15 +281,12 @@ impl Replica {
         }
         let to = self.requester(answer.n);
         let Some(open) = self.open.get_mut(&answer.n) else { return };
-        let Some((leader, _)) = &open.forwarded else { return };
-        if *leader != from {
+        if open.forwarded.as_ref().is_none_or(|it| it.leader != from) {
             return;
         }
         if answer.is_unproposed {
-            let (_, command) = open.forwarded.take().expect("checked above");
-            if let Place::Range(range) = self.place(&command) {
-                self.take_hint(range, from, NodeId(answer.leader));
-            }
+            let Forwarded { range, command, .. } = open.forwarded.take().expect("checked above");
+            self.take_hint(range, from, NodeId(answer.leader));
             self.parked.push_back((to, command));
             return;
         }
@@ -311,7 +307,7 @@ impl Replica {
                 continue;
             }
             let open = self.open.get_mut(&forward.n);
-            if let Some((_, command)) = open.and_then(|open| open.forwarded.take()) {
+            if let Some(Forwarded { command, .. }) = open.and_then(|open| open.forwarded.take()) {
                 self.parked.push_back((to, command));
             }
         }
@@ -323,7 +319,7 @@ impl Replica {
         let lost: Vec<u64> = self
             .open
             .iter()
-            .filter(|(_, open)| open.forwarded.as_ref().is_some_and(|(to, _)| *to == peer))
+            .filter(|(_, open)| open.forwarded.as_ref().is_some_and(|it| it.leader == peer))
             .map(|(n, _)| *n)
             .collect();
         for n in lost {

@@ -106,7 +106,10 @@ impl Pieces {
             assert!(!told.is_refused);
             self.seen.within_a_revision += u64::from(told.next_revision == asked.from);
             match remote::outcome(told) {
-                Ok(told) => assert!(assembly.take_told(&asked, told)),
+                Ok(told) => {
+                    let context = format!("{asked:?}: {told:?}");
+                    assert!(assembly.take_told(&asked, told), "{context}");
+                }
                 Err(_) => return self.give_up(hub, store),
             }
         }

@@ -364,12 +364,12 @@ fn is_noticed(mutant: &'static str) -> bool {
 
 #[test]
 fn a_ticket_that_is_older_than_its_request_is_noticed() {
-    assert!(is_noticed_from(200, "stale ticket"));
+    assert!(is_noticed_from(160, "stale ticket"));
 }
 
 #[test]
 fn an_answer_from_a_state_that_is_behind_its_ticket_is_noticed() {
-    assert!(is_noticed_from(200, "ticket without wait"));
+    assert!(is_noticed_from(160, "ticket without wait"));
 }
 
 #[test]
