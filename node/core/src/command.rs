@@ -113,6 +113,10 @@ commands! {
     Conclude = 20, internal::DecisionOutcome, internal::DecisionOutcomeAnswer;
     /// A range takes over the keys of the next one.
     Merge = 17, internal::MergeRequest, internal::MergeAnswer;
+    /// The RPCs of Auth that change something.
+    AuthChange = 21, internal::AuthChange, internal::AuthChangeAnswer;
+    /// Auth.Authenticate, after the password was found right.
+    AuthToken = 22, internal::AuthToken, internal::AuthTokenAnswer;
 }
 
 /// What became of a request.

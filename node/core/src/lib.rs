@@ -12,6 +12,7 @@ pub mod view;
 pub mod command;
 pub mod error;
 
+pub mod auth;
 pub mod group;
 pub mod lease;
 pub mod load;

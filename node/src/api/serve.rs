@@ -39,7 +39,7 @@ pub async fn serve(
 ) {
     let hub = Hub::start(hub, &context.config, context.router.clone());
     let builder = Arc::new(builder(&context.config));
-    let service = Service { context: Arc::new(context), hub };
+    let service = Service { context: Arc::new(context), hub, common_name: None };
     while let Some(connection) = connections.recv().await {
         if let Err(error) = accept(connection, &builder, &service) {
             tracing::debug!(%error, "a connection broke before it was served");

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::Context;
+use super::guard::Client;
 use crate::CLUSTER_VERSION;
 use crate::store::is_local;
 use crate::supervise::fatal;
@@ -38,6 +39,7 @@ const BLOBS_AHEAD_MAX: usize = 4;
 
 pub(super) fn snapshot(
     context: Arc<Context>,
+    _: Client,
     _: pb::SnapshotRequest,
 ) -> impl Stream<Item = Result<pb::SnapshotResponse, Status>> + Send {
     let (sender, receiver) = mpsc::channel(BLOBS_AHEAD_MAX);

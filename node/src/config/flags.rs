@@ -96,7 +96,6 @@ const NO_TLS: &str = "TLS is not served";
 const NO_TLS_TO_TUNE: &str = "TLS is not served, so there is nothing to tune";
 const NO_DISCOVERY: &str = "discovery of the first members is not served; use --initial-cluster";
 const NO_DISCOVERY_TO_TUNE: &str = "discovery is not served, so there is nothing to tune";
-const NO_AUTH: &str = "authentication cannot be enabled, so there is nothing to tune";
 const NO_BBOLT: &str = "the store is not bbolt";
 const NO_TRACES: &str = "spans are not exported";
 const NO_ROTATION: &str = "log files are not rotated by the process; use logrotate";
@@ -250,15 +249,9 @@ pub(super) static FLAGS: &[Flag] = &[
     no_tls_to_tune("tls-max-version", Text, ""),
     used(Category::Security, "cors", Origins, "*", "origins allowed to call from browsers"),
     used(Category::Security, "host-whitelist", Set, "*", "Host headers accepted on plain HTTP"),
-    not_served(
-        Category::Auth,
-        "auth-token",
-        Text,
-        "simple",
-        "no other provider of tokens than simple is served",
-    ),
-    no_meaning(Category::Auth, "bcrypt-cost", Uint, "10", NO_AUTH),
-    no_meaning(Category::Auth, "auth-token-ttl", Uint, "300", NO_AUTH),
+    used(Category::Auth, "auth-token", Text, "simple", "simple, or jwt with its options"),
+    used(Category::Auth, "bcrypt-cost", Uint, "10", "cost of hashing a password, from 4 to 31"),
+    used(Category::Auth, "auth-token-ttl", Uint, "300", "seconds a simple token lives unused"),
     no_meaning(
         Category::Monitoring,
         "enable-pprof",

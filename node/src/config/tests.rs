@@ -626,7 +626,6 @@ fn what_would_be_less_than_asked_for_is_refused() {
         "--client-cert-allowed-hostname=a",
         "--peer-cert-file=a",
         "--peer-auto-tls=true",
-        "--auth-token=jwt,sign-method=RS256",
         "--discovery-endpoints=http://a:1",
         "--discovery-token=a",
         "--discovery-srv=example.com",

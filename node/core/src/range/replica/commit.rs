@@ -9,6 +9,7 @@ use crate::group::{self, Entry, EntryKind, Ignored, Part};
 use crate::proto::internal::{ConfState, RangeEntry, RangeWrite, Resolve};
 use crate::range::latch::Guard;
 use crate::range::numbering::{Numbering, Verdict};
+use crate::auth::Pass;
 use crate::range::replica::merge::is_finished;
 use crate::range::replica::write::Waiting;
 use crate::range::replica::{Effect, Replica, Task};
@@ -363,5 +364,5 @@ impl Replica {
 
 pub(in crate::range::replica) fn requester(write: &RangeWrite) -> Requester {
     let id = RequestId { origin: write.origin, n: write.n };
-    Requester { id, node: NodeId(write.node) }
+    Requester { id, node: NodeId(write.node), pass: Pass::from_number(write.pass) }
 }

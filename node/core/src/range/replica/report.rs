@@ -28,15 +28,18 @@ impl Replica {
         self.reported = (self.committed, self.numbering.noted(), self.resolved.len());
         self.report_due = Some(self.now + self.config.report_again_after);
         let mut predicates = Vec::new();
+        let mut writes = self.staged.iter().flat_map(|staged| &staged.writes);
+        // As good as any: most are the same.
+        let pass = writes.next().map_or(0, |write| write.pass);
         for staged in &self.staged {
             for (seq, write) in staged.seqs().zip(&staged.writes) {
-                predicates.extend(predicate(seq, write));
+                predicates.extend(predicate(seq, write, pass));
             }
         }
         let (upto, noted, _) = self.reported;
         let resolved = self.resolved.iter().map(|id| txns::to_proto(*id)).collect();
         let range = self.config.range.0;
-        self.out.push(Effect::Report(Ref { range, upto, predicates, noted, resolved }));
+        self.out.push(Effect::Report(Ref { range, upto, predicates, noted, resolved, pass }));
     }
 
     pub(super) fn tick_reports(&mut self) {
@@ -109,9 +112,10 @@ impl Replica {
     }
 }
 
-/// What must hold for a write when it is numbered.
-fn predicate(seq: u64, write: &RangeWrite) -> Option<Predicate> {
+/// What must hold for a write when it is numbered, if it is more than what is said of all.
+fn predicate(seq: u64, write: &RangeWrite, pass_of_all: u64) -> Option<Predicate> {
     let leases = mvcc::attached_leases(&write.effects);
-    let is_needed = !leases.is_empty() || write.reads_at != 0;
-    is_needed.then_some(Predicate { seq, leases, reads_at: write.reads_at })
+    let (reads_at, pass) = (write.reads_at, write.pass);
+    let is_needed = !leases.is_empty() || reads_at != 0 || pass != pass_of_all;
+    is_needed.then_some(Predicate { seq, leases, reads_at, pass })
 }

@@ -5,7 +5,8 @@ use std::mem;
 
 use prost::Message;
 
-use crate::command::RequestId;
+use crate::auth::{Forget, News};
+use crate::command::{Answer, RequestId};
 use crate::group::{self, Change, Entry, EntryKind, Part, Refusal};
 use crate::proto::internal::{self, MemberChange, Record, SpineEntry, TxnCommit, record::Body};
 use crate::range::latch::Guard;
@@ -121,7 +122,7 @@ impl Replica {
             _ => {}
         }
         if let Some(proposed) = self.proposed.remove(&id) {
-            self.reply(Requester { id, node: proposed.node }, Err(error));
+            self.reply(proposed.requester(id), Err(error));
         }
     }
 
@@ -217,6 +218,9 @@ impl Replica {
             body => body,
         };
         self.follow_leases(&body, &verdict);
+        if let Verdict::AuthNews(news) = &verdict {
+            self.out.push(Effect::Auth(news.clone()));
+        }
         let is_cluster_changed = matches!(
             body,
             Body::MemberAttributes(_)
@@ -232,18 +236,23 @@ impl Replica {
             folded.guards.extend(proposed.guard);
             if verdict == Verdict::Ended {
                 // It was not carried out: keys of other ranges are attached to the lease.
-                self.revoke_anew(Requester { id, node: proposed.node }, &body);
+                self.revoke_anew(proposed.requester(id), &body);
             }
-            let content = match verdict {
-                Verdict::Rejected(error) => proposed.content.map(|_| Content::Refused(error)),
+            let to = proposed.requester(id);
+            let content = match &verdict {
+                Verdict::Rejected(error) => proposed.content.map(|_| Content::Refused(*error)),
+                Verdict::AuthNews(News::Token { token, .. }) => {
+                    let token = token.clone();
+                    Some(Content::Done(Answer::AuthToken(internal::AuthTokenAnswer { token })))
+                }
                 Verdict::Numbered(_)
                 | Verdict::Done
+                | Verdict::AuthNews(News::Changed(..))
                 | Verdict::Assigned(_)
                 | Verdict::Committed(_)
                 | Verdict::Duplicate => proposed.content,
                 Verdict::Ended => None,
             };
-            let to = Requester { id, node: proposed.node };
             step.reply = content.and_then(|content| self.reply_later(to, content));
         }
         if let Verdict::Numbered(revision) = verdict {
@@ -450,6 +459,8 @@ impl Replica {
         self.tell_members();
         self.drive(group::Input::SnapshotInstalled);
         self.publish_cluster();
+        // Which users have lost their tokens meanwhile is not known.
+        self.out.push(Effect::Auth(self.state.auth_news(Forget::All)));
         if self.state.is_removed(self.node()) {
             self.out.push(Effect::Removed);
         }

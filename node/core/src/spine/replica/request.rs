@@ -1,9 +1,10 @@
 //! Requests on their way: submitted here, forwarded to the leader of the range that owns their keys,
 //! parked while there is none, and answered with a time-out when nothing else answers them.
 
+use crate::auth::Pass;
 use crate::command::{Answer, Command, RequestId};
-use crate::proto::internal::{Forward, ForwardAnswer};
-use crate::spine::apply::Requester;
+use crate::proto::internal::{Forward, ForwardAnswer, record::Body};
+use crate::spine::apply::{Content, Requester};
 use crate::spine::replica::{Effect, Parcel, Replica};
 use crate::spine::state;
 use crate::time::Time;
@@ -14,6 +15,7 @@ use crate::{Error, GroupId, NodeId, mvcc, range, txn};
 #[derive(Clone, Debug)]
 pub(super) struct Open {
     pub(super) started: Time,
+    pub(super) pass: Pass,
     /// The leader it was sent to, if it left the node. Kept whole until then, so that a request
     /// which never left may be sent again.
     pub(super) forwarded: Option<(NodeId, Command)>,
@@ -31,16 +33,17 @@ impl Replica {
     pub(super) fn on_submit(
         &mut self,
         n: u64,
+        pass: Pass,
         command: Command,
         view: &dyn View,
     ) -> Result<(), ViewError> {
-        let to = self.requester(n);
         if self.open.len() >= self.config.limits.open_requests_max {
             self.out.push(Effect::Reply(n, Err(Error::TooManyRequests)));
             return Ok(());
         }
-        let was_open = self.open.insert(n, Open { started: self.now, forwarded: None });
+        let was_open = self.open.insert(n, Open { started: self.now, pass, forwarded: None });
         assert!(was_open.is_none(), "a request number is used once");
+        let to = self.requester(n);
         self.deadlines.push_back((self.now + self.config.request_timeout, n));
         self.route(to, command, view)
     }
@@ -116,7 +119,7 @@ impl Replica {
         let Some(open) = self.open.get_mut(&to.id.n) else { return };
         let RequestId { origin, n } = to.id;
         let (kind, body) = (command.kind(), command.encode());
-        let forward = Forward { origin, n, kind, body, range: range.0 };
+        let forward = Forward { origin, n, kind, body, range: range.0, pass: to.pass.number() };
         open.forwarded = Some((leader, command));
         self.out.push(Effect::Send(leader, Parcel::Forward(forward)));
     }
@@ -191,6 +194,14 @@ impl Replica {
                 self.begin_merge(to, request);
                 Ok(())
             }
+            Command::AuthChange(change) => {
+                let content = Content::Done(Answer::AuthChange(Default::default()));
+                self.propose(Some(to), None, Body::AuthChange(change), Some(content), view)
+            }
+            Command::AuthToken(token) => {
+                let content = Content::Done(Answer::AuthToken(Default::default()));
+                self.propose(Some(to), None, Body::AuthToken(token), Some(content), view)
+            }
         }
     }
 
@@ -242,7 +253,7 @@ impl Replica {
         view: &dyn View,
     ) -> Result<(), ViewError> {
         let id = RequestId { origin: forward.origin, n: forward.n };
-        let to = Requester { id, node: from };
+        let to = Requester { id, node: from, pass: Pass::from_number(forward.pass) };
         let Some(command) = Command::decode(forward.kind, forward.body) else {
             self.reply(to, Err(Error::UnknownMethod));
             return Ok(());

@@ -235,6 +235,7 @@ impl Replica {
     }
 
     fn serve(&mut self, holders: Vec<(Time, Holder)>, view: &dyn View) -> Result<(), ViewError> {
+        let admission = self.state.auth().admission();
         for (_, holder) in holders {
             match holder {
                 Holder::Read(n) => self.answer_read(n, Ok(())),
@@ -242,9 +243,15 @@ impl Replica {
                 Holder::Alarm(to, command) => self.refuse_or_route(to, command, view)?,
                 Holder::Confirmation => {}
                 Holder::Range(range, n) => {
-                    self.tell(range, range::replica::Input::Ticket(n, self.shown.head));
+                    self.tell(range, range::replica::Input::Ticket(n, self.shown.head, admission));
                 }
-                Holder::Txn(id) => self.txns.input(id, txn::Input::Ticket(self.shown.head)),
+                Holder::Txn(id) => {
+                    let ticket = match admission.admits(self.txns.pass(id)) {
+                        Ok(()) => txn::Input::Ticket(self.shown.head),
+                        Err(error) => txn::Input::TicketFailed(error),
+                    };
+                    self.txns.input(id, ticket);
+                }
             }
         }
         Ok(())
@@ -256,6 +263,11 @@ impl Replica {
         command: Command,
         view: &dyn View,
     ) -> Result<(), ViewError> {
+        // Everything up to the ticket is folded here.
+        if let Err(error) = self.state.auth().admission().admits(to.pass) {
+            self.reply(to, Err(error));
+            return Ok(());
+        }
         match command {
             Command::LeaseKeepAlive(request) => self.keep_alive(to, request.id, view),
             Command::LeaseTimeToLive(request) => self.time_to_live(to, request, view),
