@@ -518,7 +518,7 @@ async fn move_leader(cluster: &Cluster) {
     assert!(after.raft_term() > before.raft_term());
 }
 
-/// Locks, elections and users are not served. What is not there is said at once, and clearly.
+/// Locks and elections are not served. What is not there is said at once, and clearly.
 async fn absent_services(client: &mut Client) {
     let lock = client.lock("name", None).await.expect_err("no lock service");
     assert_status(&lock, 12, "unknown service v3lockpb.Lock");
@@ -530,10 +530,6 @@ async fn absent_services(client: &mut Client) {
     assert_status(&leader, 12, "unknown service v3electionpb.Election");
     let observe = client.observe("name").await.expect_err("no election service");
     assert_status(&observe, 12, "unknown service v3electionpb.Election");
-    let enable = client.auth_enable().await.expect_err("no users");
-    assert_status(&enable, 12, "unknown service etcdserverpb.Auth");
-    let add = client.user_add("name", "password", None).await.expect_err("no users");
-    assert_status(&add, 12, "unknown service etcdserverpb.Auth");
     client.get("anything", None).await.expect("the connection goes on");
 }
 

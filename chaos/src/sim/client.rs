@@ -290,7 +290,9 @@ impl World {
             | CommandAnswer::Alarm(_)
             | CommandAnswer::MoveLeader(_)
             | CommandAnswer::Split(_)
-            | CommandAnswer::Merge(_) => {
+            | CommandAnswer::Merge(_)
+            | CommandAnswer::AuthChange(_)
+            | CommandAnswer::AuthToken(_) => {
                 self.invariants.break_with(format!("call {operation} has another's answer"));
                 return;
             }

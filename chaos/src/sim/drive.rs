@@ -1,6 +1,7 @@
 //! Driving one machine: inputs in, effects carried out, in the order in which the real node does
 //! both. Log, apply stage, network and clients report back as completions.
 
+use flotilla_core::auth::Pass;
 use flotilla_core::command::{Answer, Command, Outcome};
 use flotilla_core::group::{Append, Ignored, Kind};
 use flotilla_core::proto::internal::{PeerFrame, RaftMessage};
@@ -99,7 +100,8 @@ impl World {
         running.requests_count += 1;
         let n = running.requests_count;
         running.commands.insert(n, waiting);
-        if let Err(error) = running.replica.gather(now, &node.store.view, n, command) {
+        if let Err(error) = running.replica.gather(now, &node.store.view, n, Pass::NOBODY, command)
+        {
             self.invariants.break_with(format!("node {id}: {error}"));
         }
         self.plan_turn(id);
@@ -237,6 +239,7 @@ impl World {
             Effect::FlushStore => self.flush_store(id, GroupId::SPINE),
             Effect::Reply(n, outcome) => self.reply(id, n, outcome),
             Effect::TicketReady(n, result) => self.answer_ticket(id, n, result),
+            Effect::Auth(_) => {}
             Effect::Cluster(cluster) => {
                 let members: Vec<u64> = cluster.members.iter().map(|member| member.id).collect();
                 self.set_members(id, &members, &cluster.removed);

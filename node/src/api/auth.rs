@@ -58,8 +58,7 @@ pub(super) async fn user_add(
         true => String::new(),
         false => context.gate().hash(password).await?,
     };
-    let request =
-        pb::AuthUserAddRequest { name, options, hashed_password, ..Default::default() };
+    let request = pb::AuthUserAddRequest { name, options, hashed_password, ..Default::default() };
     change(context, client, What::UserAdd(request)).await?;
     Ok(pb::AuthUserAddResponse { header: header::complete(context, None) })
 }
@@ -73,8 +72,7 @@ pub(super) async fn user_change_password(
     let password = Password::from(password);
     client.root(context).await?;
     let hashed_password = context.gate().hash(password).await?;
-    let request =
-        pb::AuthUserChangePasswordRequest { name, hashed_password, ..Default::default() };
+    let request = pb::AuthUserChangePasswordRequest { name, hashed_password, ..Default::default() };
     change(context, client, What::UserChangePassword(request)).await?;
     Ok(pb::AuthUserChangePasswordResponse { header: header::complete(context, None) })
 }
@@ -198,10 +196,7 @@ pub(super) async fn role_list(
 }
 
 /// Everything that was acknowledged before the call, and who makes it.
-async fn now(
-    context: &Context,
-    client: &Client,
-) -> Result<(std::sync::Arc<Auth>, Caller), Error> {
+async fn now(context: &Context, client: &Client) -> Result<(std::sync::Arc<Auth>, Caller), Error> {
     context.router.ticket().await?;
     let caller = client.caller(context).await?;
     Ok((context.gate().auth(), caller))

@@ -2,8 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use flotilla_core::auth::Pass;
 use flotilla_core::Error;
+use flotilla_core::auth::Pass;
 use flotilla_core::command::{Answer, Command};
 use flotilla_core::membership::identity::added_member_id;
 use flotilla_core::membership::url::Url;

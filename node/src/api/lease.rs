@@ -11,8 +11,8 @@ use futures::{Stream, StreamExt};
 use tonic::Status;
 
 use super::call::Requests;
-use super::status::IntoStatus;
 use super::guard::{Client, Guard};
+use super::status::IntoStatus;
 use super::{Context, header, quota};
 use crate::router::expect_answer;
 use crate::supervise::fatal;

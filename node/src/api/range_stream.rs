@@ -56,7 +56,8 @@ pub(super) fn range_stream(
         let piece = progress.next().await;
         // What was read in the meantime may be another's by now.
         let is_permitted = progress.context.gate().admits(progress.pass);
-        let piece = piece.and_then(|piece| is_permitted.map(|()| piece)).map_err(Error::into_status);
+        let piece =
+            piece.and_then(|piece| is_permitted.map(|()| piece)).map_err(Error::into_status);
         if piece.is_err() {
             progress.state = State::Ended;
         }

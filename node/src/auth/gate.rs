@@ -174,11 +174,7 @@ impl Gate {
     /// # Errors
     /// Authentication is off, there is no such user with this password, or the user has none, or too
     /// many are being looked at.
-    pub async fn check_password(
-        &self,
-        name: &str,
-        password: Password,
-    ) -> Result<Arc<Auth>, Error> {
+    pub async fn check_password(&self, name: &str, password: Password) -> Result<Arc<Auth>, Error> {
         let auth = self.auth();
         if !auth.is_enabled() {
             return Err(Error::AuthNotEnabled);

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use flotilla_core::auth::Pass;
 use flotilla_core::NodeId;
+use flotilla_core::auth::Pass;
 use flotilla_core::command::Command;
 use flotilla_core::proto::internal::MemberAttributes;
 

@@ -35,7 +35,8 @@ pub struct JwtOptions {
 const LIFETIME_DEFAULT: Duration = Duration::from_secs(300);
 
 pub(super) fn provider(text: &str) -> Result<TokenProvider, Error> {
-    let wrong = |reason: &str| Error::AuthToken { given: text.to_owned(), reason: reason.to_owned() };
+    let wrong =
+        |reason: &str| Error::AuthToken { given: text.to_owned(), reason: reason.to_owned() };
     let mut parts = text.split(',');
     let kind = parts.next().unwrap_or_default();
     let mut options = BTreeMap::new();

@@ -156,7 +156,9 @@ impl Driver {
             for id in ids {
                 let outcome = "not known: the node that decided it stopped".to_owned();
                 // Lost, it is found again.
-                let _ = router.submit(Pass::NODE, Command::Conclude(DecisionOutcome { id, outcome })).await;
+                let _ = router
+                    .submit(Pass::NODE, Command::Conclude(DecisionOutcome { id, outcome }))
+                    .await;
             }
         };
         ctx.spawn(concluding.into_actor(self).map(|(), driver, _| driver.is_concluding = false));

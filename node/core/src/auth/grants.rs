@@ -28,8 +28,7 @@ impl Grants {
     pub fn new<'a>(permissions: impl Iterator<Item = &'a Permission>) -> Self {
         let (mut read, mut write) = (Vec::new(), Vec::new());
         for permission in permissions {
-            let span =
-                Span::from_request(permission.key.clone(), permission.range_end.clone());
+            let span = Span::from_request(permission.key.clone(), permission.range_end.clone());
             match permission.perm_type() {
                 permission::Type::Read => read.push(span),
                 permission::Type::Write => write.push(span),

@@ -14,7 +14,7 @@ use super::limits::Limits;
 use super::response::{NO_WATCHER, Response};
 use super::slab::{NONE, Slab, Slot};
 use super::stream::Stream;
-use super::watcher::{refusal_reason, Phase, Refusal, Watcher, read_request};
+use super::watcher::{Phase, Refusal, Watcher, read_request, refusal_reason};
 use crate::Error;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;

@@ -5,11 +5,11 @@ use std::mem;
 use prost::Message;
 
 use crate::Error;
+use crate::auth::Pass;
 use crate::group::{self, Entry, EntryKind, Ignored, Part};
 use crate::proto::internal::{ConfState, RangeEntry, RangeWrite, Resolve};
 use crate::range::latch::Guard;
 use crate::range::numbering::{Numbering, Verdict};
-use crate::auth::Pass;
 use crate::range::replica::merge::is_finished;
 use crate::range::replica::write::Waiting;
 use crate::range::replica::{Effect, Replica, Task};

@@ -675,7 +675,8 @@ impl World {
         let holds = |id: &u64| self.nodes[id].is_up && self.nodes[id].shows_all();
         let able: Vec<u64> = NODES.into_iter().filter(holds).collect();
         if able.is_empty() {
-            let to = Requester { id: RequestId { origin: 5, n }, node: NodeId(1), pass: Pass::NOBODY };
+            let to =
+                Requester { id: RequestId { origin: 5, n }, node: NodeId(1), pass: Pass::NOBODY };
             self.homeless.push((to, self.asked[&n].command.clone()));
             return;
         }
@@ -782,7 +783,11 @@ impl World {
                     (Ok(_), true) => "transaction committed",
                     (Ok(_), false) => "transaction without effect",
                 });
-                let to = Requester { id: RequestId { origin: 5, n: txn.n }, node: NodeId(1), pass: Pass::NOBODY };
+                let to = Requester {
+                    id: RequestId { origin: 5, n: txn.n },
+                    node: NodeId(1),
+                    pass: Pass::NOBODY,
+                };
                 self.answer(to, outcome);
             }
             txn::Effect::TryAgain(
@@ -791,7 +796,11 @@ impl World {
             txn::Effect::TryAgain(txn::Job::Change(command)) => {
                 self.see("attempt aborted");
                 let txn = self.txns.remove(&id).expect("it is under way");
-                let to = Requester { id: RequestId { origin: 5, n: txn.n }, node: NodeId(1), pass: Pass::NOBODY };
+                let to = Requester {
+                    id: RequestId { origin: 5, n: txn.n },
+                    node: NodeId(1),
+                    pass: Pass::NOBODY,
+                };
                 self.homeless.push((to, command));
             }
         }
