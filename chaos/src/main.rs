@@ -9,11 +9,11 @@ use anyhow::{Context, bail};
 use flotilla_chaos::sim::{self, Mutant, Options};
 
 const USAGE: &str = "usage:
-  flotilla-chaos sim run --seed S [--nodes N] [--mutant NAME] [--restless] [--black-box]
+  flotilla-chaos sim run --seed S [--nodes N] [--mutant NAME] [--restless] [--users] [--black-box]
                          [--quiet]
-  flotilla-chaos sim sweep --seeds COUNT [--first S] [--nodes N] [--mutant NAME] [--restless]
+  flotilla-chaos sim sweep --seeds COUNT [--first S] [--nodes N] [--mutant NAME] [--restless] [--users]
                            [--black-box] [--stop]
-  flotilla-chaos sim twice --seed S [--nodes N] [--mutant NAME] [--restless]
+  flotilla-chaos sim twice --seed S [--nodes N] [--mutant NAME] [--restless] [--users]
 A seed is a number. Exit code 0 means that nothing was found.";
 
 struct Arguments {
@@ -64,6 +64,7 @@ fn parse() -> anyhow::Result<Arguments> {
             }
             "--black-box" => arguments.options.is_black_box = true,
             "--restless" => arguments.options.is_restless = true,
+            "--users" => arguments.options.has_users = true,
             "--quiet" => arguments.is_quiet = true,
             "--stop" => arguments.stops = true,
             _ => bail!("unknown flag {flag}"),

@@ -7,6 +7,8 @@ use flotilla_chaos::sim::{self, End, Mutant, Options};
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=40;
 /// Fresh seeds in which ranges are cut and merged all the time.
 const RESTLESS_SEEDS: std::ops::RangeInclusive<u64> = 1..=24;
+/// Fresh seeds in which permissions come and go.
+const USERS_SEEDS: std::ops::RangeInclusive<u64> = 1..=16;
 /// Seeds within which a planted bug must be found.
 const MUTANT_SEEDS_MAX: u64 = 200;
 
@@ -28,6 +30,34 @@ fn seeds_are_clean() {
 #[test]
 fn restless_seeds_are_clean() {
     check_clean(RESTLESS_SEEDS.map(|seed| (seed, true)));
+}
+
+/// Authentication is on, and permissions come and go while all the rest goes wrong.
+#[test]
+fn seeds_with_users_are_clean_and_reach_every_corner() {
+    let mut seen = std::collections::BTreeMap::new();
+    for seed in USERS_SEEDS {
+        let options = Options { has_users: true, ..Options::default() };
+        let report = sim::run(seed, &options);
+        assert!(report.is_clean(), "{report}");
+        for (what, count) in report.seen {
+            *seen.entry(what).or_insert(0) += count;
+        }
+    }
+    for corner in [
+        "users changed",
+        "permission denied",
+        "read denied",
+        "refused by the order because users changed",
+        "read done again because users changed",
+    ] {
+        assert!(seen.contains_key(corner), "{corner} never happened; seen: {seen:?}");
+    }
+}
+
+#[test]
+fn forgetting_the_pass_is_found() {
+    check_found(Mutant::PassForgotten, &["permission: "]);
 }
 
 #[test]

@@ -93,15 +93,14 @@ impl World {
     }
 
     /// A command of a client of this node, or of the simulator.
-    pub(super) fn submit(&mut self, id: u64, command: Command, waiting: Waiting) {
+    pub(super) fn submit(&mut self, id: u64, pass: Pass, command: Command, waiting: Waiting) {
         let now = self.clock_of(id);
         let node = self.nodes.get_mut(&id).expect("a request arrives at a node");
         let running = node.running.as_mut().expect("it is up");
         running.requests_count += 1;
         let n = running.requests_count;
         running.commands.insert(n, waiting);
-        if let Err(error) = running.replica.gather(now, &node.store.view, n, Pass::NOBODY, command)
-        {
+        if let Err(error) = running.replica.gather(now, &node.store.view, n, pass, command) {
             self.invariants.break_with(format!("node {id}: {error}"));
         }
         self.plan_turn(id);
@@ -234,12 +233,13 @@ impl World {
             }
             Effect::Apply(task) => {
                 self.check_committed(id, &task);
+                self.on_entry_folded(&task);
                 self.work(id, Job::Apply(Work::Spine(task)));
             }
             Effect::FlushStore => self.flush_store(id, GroupId::SPINE),
             Effect::Reply(n, outcome) => self.reply(id, n, outcome),
             Effect::TicketReady(n, result) => self.answer_ticket(id, n, result),
-            Effect::Auth(_) => {}
+            Effect::Auth(news) => self.on_auth(id, news),
             Effect::Cluster(cluster) => {
                 let members: Vec<u64> = cluster.members.iter().map(|member| member.id).collect();
                 self.set_members(id, &members, &cluster.removed);
@@ -386,6 +386,7 @@ impl World {
         match (own, outcome) {
             (OwnCommand::Split, Ok(_)) => self.see("range cut"),
             (OwnCommand::Drain, Ok(_)) => self.see("member drained or no longer"),
+            (OwnCommand::ChangeUsers, Ok(_)) => self.see("users changed"),
             (OwnCommand::Decide, Ok(_)) => self.see("decision kept"),
             (OwnCommand::Conclude, Ok(_)) => self.see("decision concluded"),
             (OwnCommand::Merge, Ok(_)) => self.see("ranges merged"),

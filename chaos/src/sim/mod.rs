@@ -24,6 +24,7 @@ pub mod store_disk;
 pub mod trace;
 pub mod traffic;
 mod trouble;
+mod users;
 mod watcher;
 mod world;
 

@@ -161,6 +161,7 @@ pub(super) enum OwnCommand {
     Decide,
     Conclude,
     Merge,
+    ChangeUsers,
     AddMember(u64),
     PromoteMember(u64),
     RemoveMember(u64),

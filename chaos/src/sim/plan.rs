@@ -24,6 +24,8 @@ pub struct Options {
     pub is_split: Option<bool>,
     /// Ranges are cut and merged all the time, and trouble comes three times as often.
     pub is_restless: bool,
+    /// Authentication is turned on, and permissions come and go.
+    pub has_users: bool,
     /// A bug to plant.
     pub mutant: Option<Mutant>,
     /// Leave out the checks that look into the nodes, so that only what clients see is judged.
@@ -32,6 +34,15 @@ pub struct Options {
     pub is_told: bool,
 }
 
+impl Options {
+    /// Whether there are users: a bug about them is not met without.
+    pub fn has_users(&self) -> bool {
+        self.has_users || self.mutant == Some(Mutant::PassForgotten)
+    }
+}
+
+/// Where there are users, at least so many kinds of trouble, and half of them, are changes of users.
+const USERS_MIN: usize = 6;
 /// Of the kinds of trouble in a restless run, so many are cuts.
 const RESTLESS_SPLITS: usize = 6;
 
@@ -68,6 +79,8 @@ pub enum Fault {
     MoveRange,
     /// Ranges are merged; as little trouble.
     Merge,
+    /// Users, roles or permissions are changed. Likewise.
+    Users,
 }
 
 impl Fault {
@@ -223,6 +236,11 @@ impl Plan {
             reads_elsewhere_one_in: 0,
         };
         plan.draw_cuts(chance, options);
+        if options.has_users() {
+            let count = plan.faults.len().max(USERS_MIN);
+            plan.faults.extend(std::iter::repeat_n(Fault::Users, count));
+            plan.fault_every /= 2;
+        }
         plan
     }
 

@@ -64,6 +64,7 @@ impl World {
             Fault::Split => self.split(),
             Fault::MoveRange => self.move_range(),
             Fault::Merge => self.merge(),
+            Fault::Users => self.change_users(),
         }
         let wait = 1 + self.chance.wait(self.plan.fault_every);
         self.after(wait, Event::Trouble);

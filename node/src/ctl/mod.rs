@@ -5,11 +5,18 @@ mod show;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
+use flotilla_proto::etcdserverpb::AuthenticateRequest;
+use flotilla_proto::etcdserverpb::auth_client::AuthClient;
 use flotilla_proto::internal::admin_client::AdminClient;
 use flotilla_proto::internal::{
     DecisionsRequest, DecisionsResponse, DrainRequest, MergeRequest, RangeInfo, RangeListRequest,
     RangeListResponse, SplitRequest, TransferRequest,
 };
+use tonic::Status;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:2379";
@@ -17,7 +24,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 const USAGE: &str = "\
-usage: flotilla ctl [--endpoint URL] COMMAND
+usage: flotilla ctl [--endpoint URL] [--user NAME:PASSWORD] COMMAND
   ranges               all ranges: keys, replicas, leader, size, load
   nodes                all members: zone, disk, load, how many ranges they lead
   split KEY            cut the range that owns KEY there
@@ -41,17 +48,38 @@ enum Command {
     Explain(String),
 }
 
-type Client = AdminClient<Channel>;
+type Client = AdminClient<InterceptedService<Channel, Token>>;
+
+/// Shown with every call, if authentication is on.
+#[derive(Clone, Default)]
+struct Token(Option<AsciiMetadataValue>);
+
+impl Interceptor for Token {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("token", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// Where to ask, and as whom.
+#[derive(Debug, PartialEq, Eq)]
+struct Target {
+    endpoint: String,
+    /// Name and password with a colon between them.
+    user: Option<String>,
+}
 
 /// Carries out the arguments after `ctl`.
 pub fn run(arguments: &[String]) -> ExitCode {
-    let Some((endpoint, command)) = parse(arguments) else {
+    let Some((target, command)) = parse(arguments) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(carry_out(&endpoint, command)),
+        Ok(runtime) => runtime.block_on(carry_out(&target, command)),
         Err(error) => Err(error.into()),
     };
     match result {
@@ -66,11 +94,19 @@ pub fn run(arguments: &[String]) -> ExitCode {
     }
 }
 
-fn parse(arguments: &[String]) -> Option<(String, Command)> {
+fn parse(arguments: &[String]) -> Option<(Target, Command)> {
+    let mut user = None;
     let mut endpoint = ENDPOINT_DEFAULT.to_owned();
     let mut words = Vec::new();
     let mut rest = arguments.iter();
     while let Some(word) = rest.next() {
+        if let Some(value) = word.strip_prefix("--user") {
+            user = Some(match value {
+                "" => rest.next()?.clone(),
+                value => value.strip_prefix('=')?.to_owned(),
+            });
+            continue;
+        }
         match word.strip_prefix("--endpoint") {
             Some("") => endpoint.clone_from(rest.next()?),
             Some(value) => endpoint = value.strip_prefix('=')?.to_owned(),
@@ -92,18 +128,19 @@ fn parse(arguments: &[String]) -> Option<(String, Command)> {
         ["explain", key] => Command::Explain(key.to_owned()),
         _ => return None,
     };
-    Some((endpoint, command))
+    Some((Target { endpoint, user }, command))
 }
 
-async fn carry_out(endpoint: &str, command: Command) -> anyhow::Result<String> {
-    let mut client = connect(endpoint).await?;
+async fn carry_out(target: &Target, command: Command) -> anyhow::Result<String> {
+    let token = &authenticate(target).await?;
+    let mut client = connect(&target.endpoint, token).await?;
     Ok(match command {
         Command::Ranges => {
-            let list = ranges(&mut client).await?;
+            let list = ranges(&mut client, token).await?;
             show::ranges(&list) + show::missing(list.is_surveyed)
         }
         Command::Nodes => {
-            let list = ranges(&mut client).await?;
+            let list = ranges(&mut client, token).await?;
             show::nodes(&list) + show::missing(list.is_surveyed)
         }
         Command::Split(key) => {
@@ -112,7 +149,7 @@ async fn carry_out(endpoint: &str, command: Command) -> anyhow::Result<String> {
             format!("range {range} begins at {key}\n")
         }
         Command::Merge(which) => {
-            let request = neighbours(&ranges(&mut client).await?.ranges, &which)?;
+            let request = neighbours(&ranges(&mut client, token).await?.ranges, &which)?;
             let range = client.merge(request).await.map_err(describe)?.into_inner().range;
             format!("range {range} has the keys of range {}\n", request.right)
         }
@@ -128,28 +165,41 @@ async fn carry_out(endpoint: &str, command: Command) -> anyhow::Result<String> {
             format!("{node} {what}\n")
         }
         Command::Decisions => {
-            let known = decisions(&mut client).await?;
+            let known = decisions(&mut client, token).await?;
             show::decisions(&known) + show::unasked(known.is_surveyed)
         }
         Command::Explain(key) => {
-            let list = ranges(&mut client).await?;
-            let known = decisions(&mut client).await?;
+            let list = ranges(&mut client, token).await?;
+            let known = decisions(&mut client, token).await?;
             show::explain(&list, &known.decisions, &key) + show::missing(list.is_surveyed)
         }
     })
 }
 
-async fn connect(endpoint: &str) -> anyhow::Result<Client> {
+/// A token of the target's user, which every node of the cluster knows.
+async fn authenticate(target: &Target) -> anyhow::Result<Token> {
+    let Some(user) = &target.user else { return Ok(Token::default()) };
+    let (name, password) = user.split_once(':').context("--user is NAME:PASSWORD")?;
+    let (name, password) = (name.to_owned(), password.to_owned());
+    let mut client = AuthClient::new(channel(&target.endpoint).await?);
+    let answer = client.authenticate(AuthenticateRequest { name, password }).await;
+    Ok(Token(Some(answer.map_err(describe)?.into_inner().token.parse()?)))
+}
+
+async fn connect(endpoint: &str, token: &Token) -> anyhow::Result<Client> {
+    Ok(AdminClient::with_interceptor(channel(endpoint).await?, token.clone()))
+}
+
+async fn channel(endpoint: &str) -> anyhow::Result<Channel> {
     let channel = Endpoint::from_shared(endpoint.to_owned())?;
-    let channel = channel.connect_timeout(CONNECT_WITHIN).timeout(ANSWER_WITHIN).connect().await?;
-    Ok(AdminClient::new(channel))
+    Ok(channel.connect_timeout(CONNECT_WITHIN).timeout(ANSWER_WITHIN).connect().await?)
 }
 
 /// Sizes and loads are known to the spine's leader: it is asked if it can be reached from here.
-async fn ranges(client: &mut Client) -> anyhow::Result<RangeListResponse> {
+async fn ranges(client: &mut Client, token: &Token) -> anyhow::Result<RangeListResponse> {
     let answer = client.range_list(RangeListRequest {}).await.map_err(describe)?.into_inner();
     if !answer.is_surveyed
-        && let Some(mut leader) = connect_any(&answer.leader_urls).await
+        && let Some(mut leader) = connect_any(&answer.leader_urls, token).await
         && let Ok(better) = leader.range_list(RangeListRequest {}).await
     {
         return Ok(better.into_inner());
@@ -157,10 +207,10 @@ async fn ranges(client: &mut Client) -> anyhow::Result<RangeListResponse> {
     Ok(answer)
 }
 
-async fn decisions(client: &mut Client) -> anyhow::Result<DecisionsResponse> {
+async fn decisions(client: &mut Client, token: &Token) -> anyhow::Result<DecisionsResponse> {
     let answer = client.decisions(DecisionsRequest {}).await.map_err(describe)?.into_inner();
     if !answer.is_surveyed
-        && let Some(mut leader) = connect_any(&answer.leader_urls).await
+        && let Some(mut leader) = connect_any(&answer.leader_urls, token).await
         && let Ok(better) = leader.decisions(DecisionsRequest {}).await
     {
         return Ok(better.into_inner());
@@ -168,9 +218,9 @@ async fn decisions(client: &mut Client) -> anyhow::Result<DecisionsResponse> {
     Ok(answer)
 }
 
-async fn connect_any(urls: &[String]) -> Option<Client> {
+async fn connect_any(urls: &[String], token: &Token) -> Option<Client> {
     for url in urls {
-        if let Ok(client) = connect(url).await {
+        if let Ok(client) = connect(url, token).await {
             return Some(client);
         }
     }
@@ -205,10 +255,15 @@ mod tests {
     #[test]
     fn arguments_are_understood_or_not() {
         let parsed = parse(&words("--endpoint 127.0.0.1:1 split a/b"));
-        let expected = ("http://127.0.0.1:1".to_owned(), Command::Split("a/b".to_owned()));
-        assert_eq!(parsed, Some(expected));
-        let parsed = parse(&words("ranges --endpoint=https://x:1")).map(|it| it.0);
-        assert_eq!(parsed.as_deref(), Some("https://x:1"));
+        let target = Target { endpoint: "http://127.0.0.1:1".to_owned(), user: None };
+        assert_eq!(parsed, Some((target, Command::Split("a/b".to_owned()))));
+        for text in
+            ["--user=a:b ranges --endpoint=https://x:1", "ranges --endpoint https://x:1 --user a:b"]
+        {
+            let target =
+                Target { endpoint: "https://x:1".to_owned(), user: Some("a:b".to_owned()) };
+            assert_eq!(parse(&words(text)), Some((target, Command::Ranges)));
+        }
         let command = |text| parse(&words(text)).map(|it| it.1);
         assert_eq!(command("merge a/b"), Some(Command::Merge("a/b".to_owned())));
         assert_eq!(command("transfer 7 n1"), Some(Command::Transfer(7, "n1".to_owned())));
@@ -220,6 +275,8 @@ mod tests {
             "merge",
             "ranges now",
             "--endpoint",
+            "--user",
+            "--username=a ranges",
             "--endpoints x ranges",
             "drain",
             "transfer 7",

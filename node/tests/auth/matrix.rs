@@ -44,7 +44,7 @@ enum Who {
 use Who::{Everybody, Permitted, Root, Users, WithoutBadToken};
 
 /// Who may call a method, and a request that does as little as possible.
-fn row(method: Method) -> (Who, Bytes) {
+fn row(method: Method, peer_url: &str) -> (Who, Bytes) {
     let key = Bytes::from_static(b"a1");
     let put = pb::PutRequest { key: key.clone(), ..Default::default() };
     let range = pb::RangeRequest { key: key.clone(), ..Default::default() };
@@ -93,10 +93,8 @@ fn row(method: Method) -> (Who, Bytes) {
         Method::MemberList | Method::Status => (Users, empty),
         Method::Alarm => (Users, empty),
         Method::MemberAdd => {
-            let add = pb::MemberAddRequest {
-                peer_ur_ls: vec!["http://a:1".to_owned()],
-                ..Default::default()
-            };
+            let peer_ur_ls = vec![peer_url.to_owned()];
+            let add = pb::MemberAddRequest { peer_ur_ls, ..Default::default() };
             (Root, bytes(&|| add.encode_to_vec()))
         }
         Method::MemberRemove | Method::MemberUpdate | Method::MemberPromote => (Root, empty),
@@ -185,6 +183,8 @@ fn everybody_calls_everything() {
     let binary = other.clone().unwrap_or_else(harness::flotilla);
     let ttl = format!("--auth-token-ttl={}", TOKEN_TTL.as_secs());
     let cluster = Cluster::start_with(&binary, 1, &["--bcrypt-cost=4", &ttl]);
+    // A member that is there already cannot be added.
+    let peer_url = cluster.nodes[0].peer_url();
     block_on(async {
         let wire = Wire::connect(&cluster.endpoint(0)).await;
         let grant = pb::LeaseGrantRequest { ttl: 1_000, id: LEASE };
@@ -216,7 +216,7 @@ fn everybody_calls_everything() {
             if other.is_some() && !method.service().starts_with("etcdserverpb") {
                 continue;
             }
-            let (who, request) = row(method);
+            let (who, request) = row(method, &peer_url);
             let path = format!("/{}/{}", method.service(), method.name());
             let token = async |name: &str| {
                 let token = wire.authenticate(name, &format!("{name}-password")).await;

@@ -54,20 +54,20 @@ impl Decoder for Raw {
 
 /// A connection to one node.
 #[derive(Clone)]
-pub struct Wire(Channel);
+pub(crate) struct Wire(Channel);
 
 /// Why a call was refused: code and text.
-pub type Refusal = (Code, String);
+pub(crate) type Refusal = (Code, String);
 
 impl Wire {
-    pub async fn connect(url: &str) -> Self {
+    pub(crate) async fn connect(url: &str) -> Self {
         let endpoint = Endpoint::from_shared(url.to_owned()).expect("the harness gives URLs");
         Self(endpoint.connect().await.expect("a ready node takes connections"))
     }
 
     /// Sends one message to a method of any shape, and takes the first that comes back. A watcher
     /// that is refused in its stream is refused.
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         path: &str,
         message: Bytes,
@@ -98,7 +98,7 @@ impl Wire {
     }
 
     /// A method of etcd by its message types.
-    pub async fn ask<Req: Message, Res: Message + Default>(
+    pub(crate) async fn ask<Req: Message, Res: Message + Default>(
         &self,
         path: &str,
         request: &Req,
@@ -108,7 +108,7 @@ impl Wire {
         Ok(Res::decode(answer).expect("the method's answer"))
     }
 
-    pub async fn authenticate(&self, name: &str, password: &str) -> Result<String, Refusal> {
+    pub(crate) async fn authenticate(&self, name: &str, password: &str) -> Result<String, Refusal> {
         let request =
             pb::AuthenticateRequest { name: name.to_owned(), password: password.to_owned() };
         let path = "/etcdserverpb.Auth/Authenticate";
@@ -118,7 +118,7 @@ impl Wire {
 
     /// Root, and a user `u` who may read and write from `a` to `b`; then authentication is turned on.
     /// Passwords are the names and `-password`.
-    pub async fn set_up(&self) {
+    pub(crate) async fn set_up(&self) {
         let auth = |method: &str| format!("/etcdserverpb.Auth/{method}");
         for name in ["root", "u", "nothing"] {
             let (name, password) = (name.to_owned(), format!("{name}-password"));
@@ -142,7 +142,7 @@ impl Wire {
     }
 
     /// Role `ab` may read and write from `a` to `b`.
-    pub async fn grant(&self, token: Option<&str>) {
+    pub(crate) async fn grant(&self, token: Option<&str>) {
         let perm = Some(flotilla_proto::authpb::Permission {
             perm_type: flotilla_proto::authpb::permission::Type::Readwrite.into(),
             key: Bytes::from_static(b"a"),
@@ -154,7 +154,7 @@ impl Wire {
             self.ask(path, &grant, token).await.expect("granted");
     }
 
-    pub async fn revoke(&self, token: Option<&str>) {
+    pub(crate) async fn revoke(&self, token: Option<&str>) {
         let (key, range_end) = (Bytes::from_static(b"a"), Bytes::from_static(b"b"));
         let revoke = pb::AuthRoleRevokePermissionRequest { role: "ab".to_owned(), key, range_end };
         let path = "/etcdserverpb.Auth/RoleRevokePermission";
@@ -162,19 +162,19 @@ impl Wire {
             self.ask(path, &revoke, token).await.expect("revoked");
     }
 
-    pub async fn put(&self, key: &str, token: Option<&str>) -> Result<pb::PutResponse, Refusal> {
+    pub(crate) async fn put(&self, key: &str, token: Option<&str>) -> Result<pb::PutResponse, Refusal> {
         let (key, value) = (Bytes::from(key.to_owned()), Bytes::from_static(b"v"));
         let request = pb::PutRequest { key, value, ..Default::default() };
         self.ask("/etcdserverpb.KV/Put", &request, token).await
     }
 
-    pub async fn get(&self, key: &str, token: Option<&str>) -> Result<pb::RangeResponse, Refusal> {
+    pub(crate) async fn get(&self, key: &str, token: Option<&str>) -> Result<pb::RangeResponse, Refusal> {
         let request = pb::RangeRequest { key: Bytes::from(key.to_owned()), ..Default::default() };
         self.ask("/etcdserverpb.KV/Range", &request, token).await
     }
 }
 
-pub fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(future)
 }
