@@ -46,7 +46,8 @@ use Who::{Everybody, Permitted, Root, Users, WithoutBadToken};
 /// Who may call a method, and a request that does as little as possible.
 fn row(method: Method, peer_url: &str) -> (Who, Bytes) {
     let key = Bytes::from_static(b"a1");
-    let put = pb::PutRequest { key: key.clone(), ..Default::default() };
+    // It stays attached.
+    let put = pb::PutRequest { key: key.clone(), lease: LEASE, ..Default::default() };
     let range = pb::RangeRequest { key: key.clone(), ..Default::default() };
     let delete = pb::DeleteRangeRequest { key: key.clone(), prev_kv: true, ..Default::default() };
     let inner = pb::TxnRequest {
@@ -115,8 +116,11 @@ fn row(method: Method, peer_url: &str) -> (Who, Bytes) {
         Method::RoleGet => {
             (Root, bytes(&|| pb::AuthRoleGetRequest { role: nobody.clone() }.encode_to_vec()))
         }
-        Method::UserAdd
-        | Method::UserDelete
+        Method::UserAdd => {
+            let add = pb::AuthUserAddRequest { name: "root".to_owned(), ..Default::default() };
+            (Root, bytes(&|| add.encode_to_vec()))
+        }
+        Method::UserDelete
         | Method::UserChangePassword
         | Method::UserGrantRole
         | Method::UserRevokeRole
@@ -126,7 +130,11 @@ fn row(method: Method, peer_url: &str) -> (Who, Bytes) {
         | Method::RoleRevokePermission => (Root, empty),
         Method::HealthCheck | Method::HealthWatch | Method::HealthList => (Everybody, empty),
         Method::RangeList | Method::Decisions | Method::Split | Method::Merge => (Root, empty),
-        Method::Transfer | Method::Drain => {
+        Method::Transfer => {
+            let transfer = internal::TransferRequest { range: 0, node: nobody.clone() };
+            (Root, bytes(&|| transfer.encode_to_vec()))
+        }
+        Method::Drain => {
             let drain = internal::DrainRequest { node: nobody.clone(), is_draining: true };
             (Root, bytes(&|| drain.encode_to_vec()))
         }

@@ -162,13 +162,21 @@ impl Wire {
             self.ask(path, &revoke, token).await.expect("revoked");
     }
 
-    pub(crate) async fn put(&self, key: &str, token: Option<&str>) -> Result<pb::PutResponse, Refusal> {
+    pub(crate) async fn put(
+        &self,
+        key: &str,
+        token: Option<&str>,
+    ) -> Result<pb::PutResponse, Refusal> {
         let (key, value) = (Bytes::from(key.to_owned()), Bytes::from_static(b"v"));
         let request = pb::PutRequest { key, value, ..Default::default() };
         self.ask("/etcdserverpb.KV/Put", &request, token).await
     }
 
-    pub(crate) async fn get(&self, key: &str, token: Option<&str>) -> Result<pb::RangeResponse, Refusal> {
+    pub(crate) async fn get(
+        &self,
+        key: &str,
+        token: Option<&str>,
+    ) -> Result<pb::RangeResponse, Refusal> {
         let request = pb::RangeRequest { key: Bytes::from(key.to_owned()), ..Default::default() };
         self.ask("/etcdserverpb.KV/Range", &request, token).await
     }

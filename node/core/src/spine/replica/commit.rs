@@ -26,6 +26,8 @@ struct Folded {
     task: Task,
     /// Given back once the entry is applied.
     guards: Vec<Guard>,
+    /// Told when all of the entry is folded.
+    news: Vec<News>,
 }
 
 impl Replica {
@@ -159,7 +161,8 @@ impl Replica {
                 EntryKind::Normal => self.fold_records(entry, &mut folded),
                 EntryKind::Change => self.fold_change(entry, &mut folded),
             }
-            let Folded { mut task, guards } = folded;
+            let Folded { mut task, guards, news } = folded;
+            self.publish_news(news);
             // With every entry: a batch of the store may end after any of them.
             self.state.write_windows(index - 1, &mut task.rows);
             if self.drain_index == Some(u64::MAX) && term == self.status.term {
@@ -170,6 +173,17 @@ impl Replica {
             }
             task.position = self.position();
             self.out.push(Effect::Apply(task));
+        }
+    }
+
+    /// A pass names the entry of a change, so nobody must see the users as they are between two
+    /// changes of one entry.
+    fn publish_news(&mut self, news: Vec<News>) {
+        for news in news {
+            self.out.push(Effect::Auth(match news {
+                News::Changed(_, forget) => self.state.auth_news(forget),
+                token @ News::Token { .. } => token,
+            }));
         }
     }
 
@@ -219,7 +233,7 @@ impl Replica {
         };
         self.follow_leases(&body, &verdict);
         if let Verdict::AuthNews(news) = &verdict {
-            self.out.push(Effect::Auth(news.clone()));
+            folded.news.push(news.clone());
         }
         let is_cluster_changed = matches!(
             body,
