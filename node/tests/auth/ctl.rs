@@ -236,7 +236,7 @@ fn tell_and_watch(ours: &Ctl<'_>, theirs: &Ctl<'_>, compare: &mut impl FnMut(Str
         let granted = ctl.run("alice:wonder", &["lease", "grant", "100"], None);
         let id = granted.split(' ').nth(1).unwrap_or_default().to_owned();
         let lease = format!("--lease={id}");
-        let mut text = granted.clone();
+        let mut text = granted;
         for (user, args) in [
             ("alice:wonder", vec!["put", "all2", "v", &lease]),
             ("bob:builder", vec!["put", "dir/2", "v", &lease]),

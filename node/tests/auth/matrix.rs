@@ -131,11 +131,11 @@ fn row(method: Method, peer_url: &str) -> (Who, Bytes) {
         Method::HealthCheck | Method::HealthWatch | Method::HealthList => (Everybody, empty),
         Method::RangeList | Method::Decisions | Method::Split | Method::Merge => (Root, empty),
         Method::Transfer => {
-            let transfer = internal::TransferRequest { range: 0, node: nobody.clone() };
+            let transfer = internal::TransferRequest { range: 0, node: nobody };
             (Root, bytes(&|| transfer.encode_to_vec()))
         }
         Method::Drain => {
-            let drain = internal::DrainRequest { node: nobody.clone(), is_draining: true };
+            let drain = internal::DrainRequest { node: nobody, is_draining: true };
             (Root, bytes(&|| drain.encode_to_vec()))
         }
     }
