@@ -12,12 +12,11 @@ use flotilla_core::mutant as machine;
 
 const USAGE: &str = "usage:
   flotilla-chaos sim run --seed S [--nodes N] [--mutant NAME] [--restless | --aimed]
-                         [--focus WHAT]
-                         [--black-box] [--quiet]
+                         [--focus WHAT] [--users] [--black-box] [--quiet]
   flotilla-chaos sim sweep --seeds COUNT [--first S] [--nodes N] [--mutant NAME] [--restless | --aimed]
-                           [--focus WHAT] [--black-box] [--stop]
+                           [--focus WHAT] [--users] [--black-box] [--stop]
   flotilla-chaos sim twice --seed S [--nodes N] [--mutant NAME] [--restless | --aimed]
-                           [--focus WHAT]
+                           [--focus WHAT] [--users]
   flotilla-chaos mutants [--seeds COUNT] [--only NAME]
 `mutants` plants every bug there is, looks for each with at most COUNT seeds (5000), and prints a
 table; it needs a build with the feature `mutants`. A seed is a number, and the focus of clients is on
@@ -149,6 +148,7 @@ fn parse() -> anyhow::Result<Arguments> {
                 arguments.options.is_restless = true;
                 arguments.options.is_aimed = true;
             }
+            "--users" => arguments.options.has_users = true,
             "--quiet" => arguments.is_quiet = true,
             "--stop" => arguments.stops = true,
             _ => bail!("unknown flag {flag}"),

@@ -9,6 +9,8 @@ const SEEDS: std::ops::RangeInclusive<u64> = 1..=40;
 const RESTLESS_SEEDS: std::ops::RangeInclusive<u64> = 1..=24;
 /// Fresh seeds of each kind that is aimed at something.
 const FOCUSED_SEEDS: std::ops::RangeInclusive<u64> = 1..=16;
+/// Fresh seeds in which permissions come and go.
+const USERS_SEEDS: std::ops::RangeInclusive<u64> = 1..=16;
 /// Seeds within which a planted bug must be found.
 const MUTANT_SEEDS_MAX: u64 = 200;
 
@@ -51,6 +53,34 @@ fn seeds_with_a_focus_are_clean() {
         let options = Options { focus: Some(focus), ..Options::default() };
         check_clean(FOCUSED_SEEDS.map(|seed| (seed, options.clone())));
     }
+}
+
+/// Authentication is on, and permissions come and go while all the rest goes wrong.
+#[test]
+fn seeds_with_users_are_clean_and_reach_every_corner() {
+    let mut seen = std::collections::BTreeMap::new();
+    for seed in USERS_SEEDS {
+        let options = Options { has_users: true, ..Options::default() };
+        let report = sim::run(seed, &options);
+        assert!(report.is_clean(), "{report}");
+        for (what, count) in report.seen {
+            *seen.entry(what).or_insert(0) += count;
+        }
+    }
+    for corner in [
+        "users changed",
+        "permission denied",
+        "read denied",
+        "refused by the order because users changed",
+        "read done again because users changed",
+    ] {
+        assert!(seen.contains_key(corner), "{corner} never happened; seen: {seen:?}");
+    }
+}
+
+#[test]
+fn forgetting_the_pass_is_found() {
+    check_found(Mutant::PassForgotten, &["permission: "]);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 pub mod start;
 
 pub mod api;
+pub mod auth;
 pub mod cluster;
 pub mod io;
 pub mod peer;

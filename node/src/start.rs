@@ -19,6 +19,7 @@ use flotilla_core::view::Batch;
 use flotilla_core::{GroupId, NodeId};
 use tokio::sync::{Notify, mpsc};
 
+use crate::auth::Gate;
 use crate::cluster::{Bootstrapped, announce, auto_compact, bootstrap, refuse_lost_log};
 use crate::config::Config;
 use crate::peer::{self, Peers};
@@ -87,7 +88,8 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
 
     let board = Arc::new(Board::new(cluster_id, node.0));
     let pending = Arc::new(Pending::default());
-    let router = Router::new(pending.clone(), board.clone(), store.clone());
+    let gate = Arc::new(Gate::open(&config, state.auth().clone())?);
+    let router = Router::new(pending.clone(), board.clone(), store.clone(), gate.clone());
     let config = Arc::new(config);
     let workers = Workers::start(&config, &router, metrics_handle)?;
 
@@ -154,6 +156,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         peers,
         pending: pending.clone(),
         board: board.clone(),
+        gate,
         meters: meters.clone(),
         heartbeats,
         completions: completions.clone(),

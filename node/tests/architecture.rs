@@ -21,11 +21,12 @@ const BANNED_IN_CORE: [&str; 11] = [
 
 /// Modules of the node, in the order of a request's way, with the node's modules each may name.
 /// `config`, `metrics`, `supervise` and the crate's constants may be named by all.
-const IMPORTS: [(&str, &[&str]); 13] = [
+const IMPORTS: [(&str, &[&str]); 14] = [
     (
         "start",
         &[
             "api",
+            "auth",
             "cluster",
             "peer",
             "placement",
@@ -40,9 +41,9 @@ const IMPORTS: [(&str, &[&str]); 13] = [
     ),
     ("placement", &["range", "router", "store"]),
     ("runtime", &["api", "peer", "router", "tls", "watch"]),
-    ("api", &["router", "runtime", "store", "tls", "watch"]),
-    ("router", &["store"]),
-    ("range", &["peer", "router", "store", "wal"]),
+    ("api", &["auth", "router", "runtime", "store", "tls", "watch"]),
+    ("router", &["auth", "store"]),
+    ("range", &["auth", "peer", "router", "store", "wal"]),
     ("cluster", &["peer", "range", "router", "store", "tls", "wal"]),
     ("watch", &["router", "store"]),
     ("peer", &["router", "store", "tls"]),
@@ -50,6 +51,7 @@ const IMPORTS: [(&str, &[&str]); 13] = [
     ("wal", &["io"]),
     ("store", &["io"]),
     ("io", &[]),
+    ("auth", &[]),
 ];
 
 const NAMED_BY_ALL: [&str; 5] = ["config", "logging", "metrics", "supervise", "tests"];

@@ -52,7 +52,6 @@ async fn everyday_calls(size: usize) {
         keys(&mut client).await;
     }
     locks_and_elections(&mut client).await;
-    absent_services(&mut client).await;
 }
 
 async fn connect(endpoints: &[String]) -> Client {
@@ -532,15 +531,6 @@ async fn locks_and_elections(client: &mut Client) {
     let options = || Some(ResignOptions::new().with_leader(leader.clone()));
     client.resign(options()).await.expect("it leads");
     client.leader("election").await.expect_err("nobody leads");
-}
-
-/// Users are not served. What is not there is said at once, and clearly.
-async fn absent_services(client: &mut Client) {
-    let enable = client.auth_enable().await.expect_err("no users");
-    assert_status(&enable, 12, "unknown service etcdserverpb.Auth");
-    let add = client.user_add("name", "password", None).await.expect_err("no users");
-    assert_status(&add, 12, "unknown service etcdserverpb.Auth");
-    client.get("anything", None).await.expect("the connection goes on");
 }
 
 /// The id of the one node that a client is connected to.

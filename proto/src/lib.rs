@@ -5,6 +5,7 @@
 
 mod generated;
 pub mod ids;
+mod secrets;
 pub mod span;
 
 /// What Flotilla's nodes say to each other and write to disk.

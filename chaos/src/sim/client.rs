@@ -2,6 +2,7 @@
 //! outcome. Also what the API of a node does with a call before and after the machine.
 
 use flotilla_core::Error;
+use flotilla_core::auth::Pass;
 use flotilla_core::command::{Answer as CommandAnswer, Command, Outcome as CommandOutcome};
 use flotilla_core::mvcc;
 use flotilla_core::proto::etcdserverpb::{self as pb, RangeRequest, ResponseHeader, TxnRequest};
@@ -107,6 +108,7 @@ impl World {
             outcome: Outcome::Unknown,
         });
         self.clients[client].waits_for = Some(number);
+        self.begin_call(number);
         let wait = 1 + self.chance.wait(DISTANCE_MEAN);
         if self.nodes[&to].running.is_some() {
             self.on_node(to, wait, NodeEvent::Request(number));
@@ -146,6 +148,9 @@ impl World {
             self.invariants
                 .break_with(format!("call {operation} has another's answer: {answer:?}"));
             return;
+        }
+        if let Outcome::Answered(answer) = &outcome {
+            self.check_permission(operation, answer);
         }
         self.learn(operation, &outcome);
         let record = &mut self.operations[operation];
@@ -237,7 +242,10 @@ impl World {
             Request::LeaseTimeToLive(request) => Command::LeaseTimeToLive(request),
             Request::LeaseLeases(_) => return,
         };
-        self.submit(id, command, Waiting::Call(operation));
+        match self.permit(id, operation) {
+            Ok(pass) => self.submit(id, pass, command, Waiting::Call(operation)),
+            Err(error) => self.refuse(id, operation, error),
+        }
     }
 
     fn begin_read(&mut self, id: u64, operation: usize, is_local: bool) {
@@ -277,6 +285,9 @@ impl World {
                 if is_unknown && self.is_mutant(Mutant::UnknownRetried) && decided.is_none() {
                     return self.on_request(id, operation);
                 }
+                if error == Error::AuthOldRevision {
+                    self.see("refused by the order because users changed");
+                }
                 return self.answer_error(id, operation, error);
             }
             Ok(answer) => answer,
@@ -308,7 +319,9 @@ impl World {
             | CommandAnswer::Alarm(_)
             | CommandAnswer::MoveLeader(_)
             | CommandAnswer::Split(_)
-            | CommandAnswer::Merge(_) => {
+            | CommandAnswer::Merge(_)
+            | CommandAnswer::AuthChange(_)
+            | CommandAnswer::AuthToken(_) => {
                 self.invariants.break_with(format!("call {operation} has another's answer"));
                 return;
             }
@@ -357,12 +370,12 @@ impl World {
         let success = if branch { request.success } else { request.failure };
         let decided = TxnRequest { compare: Vec::new(), success, failure: Vec::new() };
         let waiting = Waiting::Decided(operation, branch);
-        self.submit(id, Command::Txn(decided), waiting);
+        self.submit(id, Pass::NOBODY, Command::Txn(decided), waiting);
     }
 
     /// Something the simulator itself asks of a node.
     pub(super) fn ask(&mut self, id: u64, command: Command, own: super::node::OwnCommand) {
-        self.submit(id, command, Waiting::Own(own));
+        self.submit(id, Pass::NODE, command, Waiting::Own(own));
     }
 }
 
@@ -376,6 +389,9 @@ fn is_certain(error: Error) -> bool {
                 | Error::RequestTooLarge
                 | Error::NoSpace
                 | Error::NotLeader
+                | Error::UserEmpty
+                | Error::PermissionDenied
+                | Error::AuthOldRevision
         )
 }
 

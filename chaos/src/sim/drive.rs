@@ -1,6 +1,7 @@
 //! Driving one machine: inputs in, effects carried out, in the order in which the real node does
 //! both. Log, apply stage, network and clients report back as completions.
 
+use flotilla_core::auth::Pass;
 use flotilla_core::command::{Answer, Command, Outcome};
 use flotilla_core::group::{Append, Ignored, Kind};
 use flotilla_core::proto::internal::{PeerFrame, RaftMessage};
@@ -92,14 +93,14 @@ impl World {
     }
 
     /// A command of a client of this node, or of the simulator.
-    pub(super) fn submit(&mut self, id: u64, command: Command, waiting: Waiting) {
+    pub(super) fn submit(&mut self, id: u64, pass: Pass, command: Command, waiting: Waiting) {
         let now = self.clock_of(id);
         let node = self.nodes.get_mut(&id).expect("a request arrives at a node");
         let running = node.running.as_mut().expect("it is up");
         running.requests_count += 1;
         let n = running.requests_count;
         running.commands.insert(n, waiting);
-        if let Err(error) = running.replica.gather(now, &node.store.view, n, command) {
+        if let Err(error) = running.replica.gather(now, &node.store.view, n, pass, command) {
             self.invariants.break_with(format!("node {id}: {error}"));
         }
         self.plan_turn(id);
@@ -229,11 +230,13 @@ impl World {
             }
             Effect::Apply(task) => {
                 self.check_committed(id, &task);
+                self.on_entry_folded(&task);
                 self.work(id, Job::Apply(Work::Spine(task)));
             }
             Effect::FlushStore => self.flush_store(id, GroupId::SPINE),
             Effect::Reply(n, outcome) => self.reply(id, n, outcome),
             Effect::TicketReady(n, result) => self.answer_ticket(id, n, result),
+            Effect::Auth(news) => self.on_auth(id, news),
             Effect::Cluster(cluster) => {
                 let members: Vec<u64> = cluster.members.iter().map(|member| member.id).collect();
                 self.set_members(id, &members, &cluster.removed);
@@ -387,6 +390,7 @@ impl World {
         match (own, outcome) {
             (OwnCommand::Split, Ok(_)) => self.see("range cut"),
             (OwnCommand::Drain, Ok(_)) => self.see("member drained or no longer"),
+            (OwnCommand::ChangeUsers, Ok(_)) => self.see("users changed"),
             (OwnCommand::Decide, Ok(_)) => self.see("decision kept"),
             (OwnCommand::Conclude, Ok(_)) => self.see("decision concluded"),
             (OwnCommand::MoveReplica, Ok(_)) => self.see("replica moved"),

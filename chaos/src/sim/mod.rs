@@ -25,6 +25,7 @@ mod snapshots;
 pub mod store_disk;
 pub mod trace;
 mod trouble;
+mod users;
 mod watcher;
 mod world;
 

@@ -56,6 +56,8 @@ mutants! {
     FlushForgotten = "flush-forgotten";
     /// One node applies something else than the others.
     ApplyDiverges = "apply-diverges";
+    /// What was let in by a node is not looked at again where it takes its place in the order.
+    PassForgotten = "pass-forgotten";
 }
 
 impl fmt::Display for Mutant {

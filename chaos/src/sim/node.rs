@@ -169,6 +169,7 @@ pub(super) enum OwnCommand {
     Conclude,
     Merge,
     MoveReplica,
+    ChangeUsers,
     AddMember(u64),
     PromoteMember(u64),
     RemoveMember(u64),

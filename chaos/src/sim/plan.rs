@@ -31,6 +31,8 @@ pub struct Options {
     pub is_aimed: bool,
     /// What clients mostly do, if it is to be something.
     pub focus: Option<Focus>,
+    /// Authentication is turned on, and permissions come and go.
+    pub has_users: bool,
     /// A bug to plant in the driver.
     pub mutant: Option<Mutant>,
     /// A bug to plant in the machines, in a build that has some.
@@ -62,6 +64,15 @@ impl std::str::FromStr for Focus {
     }
 }
 
+impl Options {
+    /// Whether there are users: a bug about them is not met without.
+    pub fn has_users(&self) -> bool {
+        self.has_users || self.mutant == Some(Mutant::PassForgotten)
+    }
+}
+
+/// Where there are users, at least so many kinds of trouble, and half of them, are changes of users.
+const USERS_MIN: usize = 6;
 /// Of the kinds of trouble in a restless run, so many are cuts.
 const RESTLESS_SPLITS: usize = 6;
 
@@ -100,6 +111,8 @@ pub enum Fault {
     Merge,
     /// Another node is to hold a range, or one less, or one more. Likewise.
     MoveReplica,
+    /// Users, roles or permissions are changed. Likewise.
+    Users,
 }
 
 impl Fault {
@@ -278,6 +291,11 @@ impl Plan {
             retention.catch_up_entries = *chance.pick(&[0, 0, 10]);
         }
         plan.blocks_elsewhere_one_in = *chance.pick(&[2, 5, 20]);
+        if options.has_users() {
+            let count = plan.faults.len().max(USERS_MIN);
+            plan.faults.extend(std::iter::repeat_n(Fault::Users, count));
+            plan.fault_every /= 2;
+        }
         plan
     }
 

@@ -10,7 +10,7 @@ use flotilla_core::{GroupId, NodeId};
 
 use super::event::NodeEvent;
 use super::world::World;
-use crate::history::{Answer, Outcome, Request};
+use crate::history::{Answer, Request};
 
 /// How soon a read is tried again that was told to look anew.
 const AGAIN_PAUSE: u64 = super::plan::MS;
@@ -43,6 +43,9 @@ impl World {
 
     /// Answers a read from what this node may read, and from others.
     pub(super) fn evaluate_read(&mut self, id: u64, operation: usize) {
+        if !self.permit_read(id, operation) {
+            return;
+        }
         let shown = self.up(id).stage.reach().shown;
         let work = match self.operations[operation].request.clone() {
             Request::Read(request) => match Reading::new(shown, request) {
@@ -84,7 +87,7 @@ impl World {
                 Err(error) => return self.fail_reading(id, operation, error),
             }
         }
-        self.answer(id, operation, Outcome::Answered(Answer::Read(reading.finish())));
+        self.answer_read(id, operation, Answer::Read(reading.finish()));
     }
 
     fn go_on_with_rows(
@@ -111,7 +114,7 @@ impl World {
         };
         let overlay = gathering.over(&self.nodes[&id].store.view).map_err(Failure::View);
         match overlay.and_then(|overlay| mvcc::read_txn(&overlay, shown.head, request)) {
-            Ok(answer) => self.answer(id, operation, Outcome::Answered(Answer::Txn(answer))),
+            Ok(answer) => self.answer_read(id, operation, Answer::Txn(answer)),
             Err(error) => self.fail_reading(id, operation, error),
         }
     }

@@ -65,6 +65,7 @@ impl World {
             Fault::MoveRange => self.move_range(),
             Fault::Merge => self.merge(),
             Fault::MoveReplica => self.move_replica(),
+            Fault::Users => self.change_users(),
         }
         let wait = 1 + self.chance.wait(self.plan.fault_every);
         self.after(wait, Event::Trouble);

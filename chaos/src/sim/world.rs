@@ -24,6 +24,7 @@ use super::node::{Node, Running};
 use super::plan::{MS, Options, Plan, SECOND};
 use super::trace::Trace;
 use super::trouble::Cut;
+use super::users::Users;
 use super::watcher::Watching;
 use crate::history::Operation;
 
@@ -70,6 +71,8 @@ pub(super) struct World {
     pub(super) watching: Vec<Watching>,
     pub(super) applied_events: AppliedEvents,
     pub(super) invariants: Invariants,
+    /// If there are any.
+    pub(super) users: Option<Users>,
     pub(super) healed_at: u64,
     pub(super) deadline: u64,
     pub(super) is_over: bool,
@@ -102,6 +105,7 @@ impl World {
             watching: Vec::new(),
             applied_events: AppliedEvents::default(),
             invariants: Invariants::new(options.is_black_box),
+            users: options.has_users().then(Users::default),
             healed_at: 0,
             deadline: 0,
             is_over: false,

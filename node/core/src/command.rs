@@ -117,6 +117,10 @@ commands! {
     Replicas = 21, internal::ReplicasRequest, internal::ReplicasAnswer;
     /// How many nodes are to hold each range.
     ReplicasWanted = 22, internal::ReplicasWanted, internal::ReplicasWantedAnswer;
+    /// The RPCs of Auth that change something.
+    AuthChange = 23, internal::AuthChange, internal::AuthChangeAnswer;
+    /// Auth.Authenticate, after the password was found right.
+    AuthToken = 24, internal::AuthToken, internal::AuthTokenAnswer;
 }
 
 /// What became of a request.

@@ -183,4 +183,45 @@ errors! {
     RangeStreamFilter = Unimplemented, "RangeStream does not support revision filters";
     /// Authentication is off.
     AuthNotEnabled = FailedPrecondition, "etcdserver: authentication is not enabled";
+    /// Authentication cannot be turned on without the user root.
+    RootUserNotExist = FailedPrecondition, "etcdserver: root user does not exist";
+    /// Authentication cannot be turned on unless root is root.
+    RootRoleNotExist = FailedPrecondition, "etcdserver: root user does not have root role";
+    /// The user's name is taken.
+    UserAlreadyExist = FailedPrecondition, "etcdserver: user name already exists";
+    /// A user without a name; or authentication is on, and the client has not said who it is.
+    UserEmpty = InvalidArgument, "etcdserver: user name is empty";
+    /// No such user.
+    UserNotFound = FailedPrecondition, "etcdserver: user name not found";
+    /// The role's name is taken.
+    RoleAlreadyExist = FailedPrecondition, "etcdserver: role name already exists";
+    /// No such role.
+    RoleNotFound = FailedPrecondition, "etcdserver: role name not found";
+    /// A role without a name.
+    RoleEmpty = InvalidArgument, "etcdserver: role name is empty";
+    /// No such user, or another password.
+    AuthFailed = InvalidArgument,
+        "etcdserver: authentication failed, invalid user ID or password";
+    /// A permission is to be granted, and there is none in the request.
+    PermissionNotGiven = InvalidArgument, "etcdserver: permission not given";
+    /// The user may not do this.
+    PermissionDenied = PermissionDenied, "etcdserver: permission denied";
+    /// The user does not have the role that is to be taken away.
+    RoleNotGranted = FailedPrecondition, "etcdserver: role is not granted to the user";
+    /// The role does not have the permission that is to be taken away.
+    PermissionNotGranted = FailedPrecondition,
+        "etcdserver: permission is not granted to the role";
+    /// A token that is not known, has ended, or was not signed as it should be.
+    InvalidAuthToken = Unauthenticated, "etcdserver: invalid auth token";
+    /// Root is to lose what makes it root while authentication is on, or a permission has no key.
+    InvalidAuthMgmt = InvalidArgument, "etcdserver: invalid auth management";
+    /// Users, roles or permissions have changed since a token was made or a permission was checked.
+    AuthOldRevision = InvalidArgument, "etcdserver: revision of auth store is old";
+    /// A password for a user who has none.
+    NoPasswordUser = Unknown,
+        "auth: authentication failed, password was given for no password user";
+    /// Tokens are signed elsewhere.
+    TokenVerifyOnly = Unknown, "auth: token signing attempted with verify-only key";
+    /// A password that bcrypt would cut off.
+    PasswordTooLong = Unknown, "bcrypt: password length exceeds 72 bytes";
 }

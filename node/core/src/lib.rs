@@ -13,6 +13,7 @@ pub mod command;
 pub mod error;
 pub mod mutant;
 
+pub mod auth;
 pub mod group;
 pub mod lease;
 pub mod load;

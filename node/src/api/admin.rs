@@ -2,6 +2,7 @@
 //! one, to merge two, to have one led elsewhere, or to have a member emptied. What an operator had
 //! done is put on record like a decision of placement.
 
+use flotilla_core::auth::Pass;
 use flotilla_core::command::{Answer, Command};
 use flotilla_core::proto::internal as pb;
 use flotilla_core::spine::state;
@@ -57,7 +58,7 @@ pub(super) async fn split(
 ) -> Result<pb::SplitAnswer, Error> {
     let parent = owner(&context.board().notice().ranges, &request.key);
     let step = format!("split range={parent} key={}", Key(&request.key));
-    let answer = context.router.submit(Command::Split(request)).await?;
+    let answer = context.router.submit(Pass::NODE, Command::Split(request)).await?;
     record(context, &step, vec![parent]).await;
     Ok(expect_answer(answer, |answer| match answer {
         Answer::Split(answer) => Some(answer),
@@ -71,7 +72,7 @@ pub(super) async fn drain(
 ) -> Result<pb::DrainAnswer, Error> {
     let id = member(&context.board().notice(), &request.node)?;
     let drain = pb::MemberDrain { id, is_draining: request.is_draining };
-    context.router.submit(Command::MemberDrain(drain)).await?;
+    context.router.submit(Pass::NODE, Command::MemberDrain(drain)).await?;
     let what = if request.is_draining { "drain" } else { "undrain" };
     record(context, &format!("{what} node={}", request.node), Vec::new()).await;
     Ok(pb::DrainAnswer { node: id })
@@ -83,7 +84,7 @@ pub(super) async fn merge(
 ) -> Result<pb::MergeAnswer, Error> {
     let step = format!("merge left={} right={}", request.left, request.right);
     let ranges = vec![request.left, request.right];
-    let answer = context.router.submit(Command::Merge(request)).await?;
+    let answer = context.router.submit(Pass::NODE, Command::Merge(request)).await?;
     record(context, &step, ranges).await;
     Ok(expect_answer(answer, |answer| match answer {
         Answer::Merge(answer) => Some(answer),
@@ -101,7 +102,7 @@ pub(super) async fn move_replica(
     let (add, remove) = (id(&request.add)?, id(&request.remove)?);
     let range = request.range;
     let command = Command::Replicas(pb::ReplicasRequest { range, add, remove });
-    let answer = context.router.submit(command).await?;
+    let answer = context.router.submit(Pass::NODE, command).await?;
     let step = format!("move_replica range={range} add={} remove={}", request.add, request.remove);
     record(context, &step, vec![range]).await;
     Ok(expect_answer(answer, |answer| match answer {
@@ -115,7 +116,7 @@ pub(super) async fn want_replicas(
     request: pb::ReplicasWanted,
 ) -> Result<pb::ReplicasWantedAnswer, Error> {
     let step = format!("want_replicas count={}", request.count);
-    let answer = context.router.submit(Command::ReplicasWanted(request)).await?;
+    let answer = context.router.submit(Pass::NODE, Command::ReplicasWanted(request)).await?;
     record(context, &step, Vec::new()).await;
     Ok(expect_answer(answer, |answer| match answer {
         Answer::ReplicasWanted(answer) => Some(answer),
@@ -144,7 +145,7 @@ pub(super) async fn transfer(
 async fn record(context: &Context, step: &str, ranges: Vec<u64>) {
     let decision = on_record(step, "operator", "was asked for", ranges);
     let decision = pb::Decision { outcome: "done".to_owned(), ..decision };
-    if let Err(error) = context.router.submit(Command::Decide(decision)).await {
+    if let Err(error) = context.router.submit(Pass::NODE, Command::Decide(decision)).await {
         tracing::info!(step, error = error.text(), "what an operator did is not on record");
     }
 }

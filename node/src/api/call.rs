@@ -17,6 +17,7 @@ use tonic::{Code, Status};
 use tower::service_fn;
 
 use super::codec::{self, Codec, ToProst};
+use super::guard::Client;
 use super::inside::RequestBody;
 use super::policy::{self, Wishes};
 use super::status::IntoStatus;
@@ -28,6 +29,7 @@ pub(super) struct Call {
     pub(super) context: Arc<Context>,
     pub(super) method: Method,
     pub(super) wishes: Wishes,
+    pub(super) client: Client,
 }
 
 impl Call {
@@ -43,19 +45,21 @@ impl Call {
         Req: Message + Default + Send + 'static,
         Res: Message + Send + 'static,
         E: IntoStatus,
-        F: Fn(Arc<Context>, Req) -> Fut + Send + Sync,
+        F: Fn(Arc<Context>, Client, Req) -> Fut + Send + Sync,
         Fut: Future<Output = Result<Res, E>> + Send,
     {
-        let Self { context, method: name, wishes } = self;
+        let Self { context, method: name, wishes, client } = self;
         let meter = context.meters.begin(name);
         let mut grpc = grpc::<ToProst<Res>, Req>(&context);
-        let (context, meter, method) = (&context, &meter, &method);
+        let (context, meter, method, client) = (&context, &meter, &method, &client);
         let service = service_fn(move |request: tonic::Request<Req>| async move {
             let request = request.into_inner();
             meter.received();
             policy::admit(name, wishes, context.board(), is_local_read(&request))
                 .map_err(Error::into_status)?;
-            let answer = method(context.clone(), request).await.map_err(E::into_status)?;
+            client.admit(context, name.guard()).await.map_err(Error::into_status)?;
+            let answer = method(context.clone(), client.clone(), request);
+            let answer = answer.await.map_err(E::into_status)?;
             meter.sent();
             Ok::<_, Status>(tonic::Response::new(answer))
         });
@@ -73,7 +77,7 @@ impl Call {
     where
         Req: Message + Default + Send + 'static,
         Res: Message + Send + 'static,
-        F: Fn(Arc<Context>, Req) -> S + Send + Sync,
+        F: Fn(Arc<Context>, Client, Req) -> S + Send + Sync,
         S: Stream<Item = Result<Res, Status>> + Send + 'static,
     {
         let mut grpc = grpc::<ToProst<Res>, Req>(&self.context);
@@ -82,9 +86,10 @@ impl Call {
         let service = service_fn(|request: tonic::Request<Req>| {
             let meter = meter.take().expect("a call has one request");
             async move {
-                let call = call.admit(meter)?;
+                let call = call.admit(meter).await?;
                 call.meter.received();
-                let answers = method(call.context.clone(), request.into_inner());
+                let client = call.client.clone();
+                let answers = method(call.context.clone(), client, request.into_inner());
                 Ok::<_, Status>(tonic::Response::new(call.answer_with(answers)))
             }
         });
@@ -102,7 +107,7 @@ impl Call {
         En: Encoder<Error = Status> + Default + Send + 'static,
         En::Item: Send + 'static,
         Req: Message + Default + Send + 'static,
-        F: Fn(Arc<Context>, Requests<Req>) -> S + Send + Sync,
+        F: Fn(Arc<Context>, Client, Requests<Req>) -> S + Send + Sync,
         S: Stream<Item = Result<En::Item, Status>> + Send + 'static,
     {
         let mut grpc = grpc::<En, Req>(&self.context);
@@ -111,22 +116,28 @@ impl Call {
         let service = service_fn(|request: tonic::Request<tonic::Streaming<Req>>| {
             let meter = meter.take().expect("a call has one stream of requests");
             async move {
-                let call = call.admit(meter)?;
+                let call = call.admit(meter).await?;
                 let requests =
                     Requests { messages: request.into_inner(), received: call.meter.on_received() };
-                let answers = method(call.context.clone(), requests);
+                let answers = method(call.context.clone(), call.client.clone(), requests);
                 Ok::<_, Status>(tonic::Response::new(call.answer_with(answers)))
             }
         });
         grpc.streaming(service, request).await
     }
 
-    fn admit(&self, meter: CallMeter) -> Result<Admitted, Status> {
-        match policy::admit(self.method, self.wishes, self.context.board(), false) {
+    async fn admit(&self, meter: CallMeter) -> Result<Admitted, Status> {
+        let admitted = policy::admit(self.method, self.wishes, self.context.board(), false);
+        let admitted = match admitted {
+            Ok(()) => self.client.admit(&self.context, self.method.guard()).await,
+            Err(error) => Err(error),
+        };
+        match admitted {
             Ok(()) => {
                 // The hub sees to its own streams.
                 let is_guarded = self.wishes.needs_leader && self.method != Method::Watch;
-                Ok(Admitted { context: self.context.clone(), is_guarded, meter })
+                let (context, client) = (self.context.clone(), self.client.clone());
+                Ok(Admitted { context, client, is_guarded, meter })
             }
             Err(error) => {
                 let status = error.into_status();
@@ -140,6 +151,7 @@ impl Call {
 /// A call with a stream of answers.
 struct Admitted {
     context: Arc<Context>,
+    client: Client,
     /// It is cut off when there is no leader for long.
     is_guarded: bool,
     meter: CallMeter,
@@ -147,7 +159,7 @@ struct Admitted {
 
 impl Admitted {
     fn answer_with<S>(self, answers: S) -> Answers<S> {
-        let Self { context, is_guarded, meter } = self;
+        let Self { context, client: _, is_guarded, meter } = self;
         let patience = context.limits.leaderless_stream_timeout;
         let leader = is_guarded.then(|| LeaderWatch::new(context, patience));
         Answers { answers: Box::pin(answers), leader, meter, has_ended: false }

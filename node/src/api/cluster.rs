@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use flotilla_core::Error;
+use flotilla_core::auth::Pass;
 use flotilla_core::command::{Answer, Command};
 use flotilla_core::membership::identity::added_member_id;
 use flotilla_core::membership::url::Url;
@@ -21,7 +22,7 @@ pub(super) async fn add(
     let id = added_member_id(&peer_urls, i64::try_from(now).unwrap_or(i64::MAX)).0;
     let is_learner = request.is_learner;
     let member = internal::Member { id, peer_urls, is_learner, ..internal::Member::default() };
-    let answer = context.router.submit(Command::MemberAdd(member)).await?;
+    let answer = context.router.submit(Pass::NODE, Command::MemberAdd(member)).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::MemberAdd(answer) => Some(answer),
         _ => None,
@@ -34,7 +35,7 @@ pub(super) async fn remove(
     context: &Context,
     request: pb::MemberRemoveRequest,
 ) -> Result<pb::MemberRemoveResponse, Error> {
-    let answer = context.router.submit(Command::MemberRemove(request)).await?;
+    let answer = context.router.submit(Pass::NODE, Command::MemberRemove(request)).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::MemberRemove(answer) => Some(answer),
         _ => None,
@@ -48,7 +49,7 @@ pub(super) async fn update(
     context: &Context,
     request: pb::MemberUpdateRequest,
 ) -> Result<pb::MemberUpdateResponse, Error> {
-    let answer = context.router.submit(Command::MemberUpdate(request)).await?;
+    let answer = context.router.submit(Pass::NODE, Command::MemberUpdate(request)).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::MemberUpdate(answer) => Some(answer),
         _ => None,
@@ -61,7 +62,7 @@ pub(super) async fn promote(
     context: &Context,
     request: pb::MemberPromoteRequest,
 ) -> Result<pb::MemberPromoteResponse, Error> {
-    let answer = context.router.submit(Command::MemberPromote(request)).await?;
+    let answer = context.router.submit(Pass::NODE, Command::MemberPromote(request)).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::MemberPromote(answer) => Some(answer),
         _ => None,

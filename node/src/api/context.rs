@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use crate::auth::Gate;
 use crate::config::{Config, Limits, MetricsDetail};
 use crate::metrics::CallMeters;
 use crate::router::{Board, Router};
@@ -27,6 +28,10 @@ impl Context {
 
     pub(super) fn board(&self) -> &Board {
         self.router.board()
+    }
+
+    pub(super) fn gate(&self) -> &Gate {
+        self.router.gate()
     }
 
     pub(super) fn store(&self) -> &Store {

@@ -10,6 +10,7 @@ use futures::{Stream, StreamExt, stream};
 use tonic::Status;
 
 use super::Context;
+use super::guard::Client;
 
 const SERVING: pb::HealthCheckResponse =
     pb::HealthCheckResponse { status: ServingStatus::Serving as i32 };
@@ -33,6 +34,7 @@ pub(super) async fn list(
 /// One answer; a change would follow, and there is none until the connection ends.
 pub(super) fn watch(
     _: Arc<Context>,
+    _: Client,
     request: pb::HealthCheckRequest,
 ) -> impl Stream<Item = Result<pb::HealthCheckResponse, Status>> + Send {
     let status = if request.service.is_empty() { SERVING } else { SERVICE_UNKNOWN };

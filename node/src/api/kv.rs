@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use flotilla_core::auth::{Needs, Pass};
 use flotilla_core::command::{Answer, Command};
 use flotilla_core::proto::etcdserverpb as pb;
 use flotilla_core::proto::etcdserverpb::request_op::Request;
 use flotilla_core::{Error, mvcc};
 
+use super::guard::Client;
 use super::{Context, header, quota, read};
 use crate::router::expect_answer;
 
@@ -20,29 +22,29 @@ pub(super) fn is_local_read(request: &pb::RangeRequest) -> bool {
 
 pub(super) async fn range(
     context: &Context,
+    client: &Client,
     request: pb::RangeRequest,
 ) -> Result<pb::RangeResponse, Error> {
     mvcc::check_range(&request)?;
     context.board().usage().count_read(&request.key);
-    let head = match request.serializable {
-        true => context.router.head(),
-        false => context.router.ticket().await?,
-    };
-    let mut answer = read::range(context, head, request).await?;
+    let needs = || Needs::of_range(&request);
+    let read = |head| read::range(context, head, request.clone());
+    let mut answer = client.read(context, request.serializable, needs, read).await?;
     answer.header = header::complete(context, answer.header);
     Ok(answer)
 }
 
 pub(super) async fn put(
     context: &Context,
+    client: &Client,
     request: pb::PutRequest,
 ) -> Result<pb::PutResponse, Error> {
     let command = Command::Put(request);
     quota::check(context, &command).await?;
-    if let Command::Put(request) = &command {
-        mvcc::check_put(request)?;
-    }
-    let answer = context.router.submit(command).await?;
+    let Command::Put(request) = command else { unreachable!("it was made above") };
+    mvcc::check_put(&request)?;
+    let pass = client.permit(context, || Needs::of_put(&request)).await?;
+    let answer = context.router.submit(pass, Command::Put(request)).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::Put(answer) => Some(answer),
         _ => None,
@@ -53,10 +55,12 @@ pub(super) async fn put(
 
 pub(super) async fn delete_range(
     context: &Context,
+    client: &Client,
     request: pb::DeleteRangeRequest,
 ) -> Result<pb::DeleteRangeResponse, Error> {
     mvcc::check_delete(&request)?;
-    let answer = context.router.submit(Command::DeleteRange(request)).await?;
+    let pass = client.permit(context, || Needs::of_delete(&request)).await?;
+    let answer = context.router.submit(pass, Command::DeleteRange(request)).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::DeleteRange(answer) => Some(answer),
         _ => None,
@@ -67,6 +71,7 @@ pub(super) async fn delete_range(
 
 pub(super) async fn txn(
     context: &Context,
+    client: &Client,
     request: pb::TxnRequest,
 ) -> Result<pb::TxnResponse, Error> {
     let command = Command::Txn(request);
@@ -75,13 +80,13 @@ pub(super) async fn txn(
     mvcc::check_txn(&request, context.limits.txn_ops_max)?;
     let mut answer = if mvcc::is_read_only(&request) {
         context.board().usage().count_read(first_key(&request));
-        let head = match mvcc::is_serializable(&request) {
-            true => context.router.head(),
-            false => context.router.ticket().await?,
-        };
-        read::txn(context, head, request).await?
+        let is_local = mvcc::is_serializable(&request);
+        let needs = || Needs::of_txn(&request);
+        let read = |head| read::txn(context, head, request.clone());
+        client.read(context, is_local, needs, read).await?
     } else {
-        let answer = context.router.submit(Command::Txn(request)).await?;
+        let pass = client.permit(context, || Needs::of_txn(&request)).await?;
+        let answer = context.router.submit(pass, Command::Txn(request)).await?;
         expect_answer(answer, |answer| match answer {
             Answer::Txn(answer) => Some(answer),
             _ => None,
@@ -105,7 +110,7 @@ pub(super) async fn compact(
     context: &Context,
     request: pb::CompactionRequest,
 ) -> Result<pb::CompactionResponse, Error> {
-    let answer = context.router.submit(Command::Compact(request)).await?;
+    let answer = context.router.submit(Pass::NODE, Command::Compact(request)).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::Compact(answer) => Some(answer),
         _ => None,

@@ -3,6 +3,7 @@
 use std::ops::{Bound, ControlFlow};
 use std::time::Instant;
 
+use flotilla_core::auth::Pass;
 use flotilla_core::command::{Answer, Command};
 use flotilla_core::mvcc::Failure;
 use flotilla_core::proto::etcdserverpb as pb;
@@ -11,6 +12,7 @@ use flotilla_core::proto::etcdserverpb::downgrade_request::DowngradeAction;
 use flotilla_core::view::{Column, View, ViewError};
 use flotilla_core::{Error, mvcc};
 
+use super::guard::{Client, Guard};
 use super::{Context, header, read};
 use crate::router::expect_answer;
 use crate::store::Store;
@@ -51,12 +53,15 @@ pub(super) async fn status(
 
 pub(super) async fn alarm(
     context: &Context,
+    client: &Client,
     request: pb::AlarmRequest,
 ) -> Result<pb::AlarmResponse, Error> {
+    let is_asking = request.action == AlarmAction::Get as i32;
+    client.admit(context, if is_asking { Guard::User } else { Guard::Root }).await?;
     let mut answer = match AlarmAction::try_from(request.action) {
         Ok(AlarmAction::Get) => active_alarms(context, request.alarm).await?,
         Ok(AlarmAction::Activate | AlarmAction::Deactivate) => {
-            let answer = context.router.submit(Command::Alarm(request)).await?;
+            let answer = context.router.submit(Pass::NODE, Command::Alarm(request)).await?;
             expect_answer(answer, |answer| match answer {
                 Answer::Alarm(answer) => Some(answer),
                 _ => None,
@@ -162,7 +167,7 @@ pub(super) async fn move_leader(
     if context.board().leader() != context.board().member_id() {
         return Err(Error::NotLeader);
     }
-    let answer = context.router.submit(Command::MoveLeader(request)).await?;
+    let answer = context.router.submit(Pass::NODE, Command::MoveLeader(request)).await?;
     Ok(expect_answer(answer, |answer| match answer {
         Answer::MoveLeader(answer) => Some(answer),
         _ => None,

@@ -1,5 +1,7 @@
-//! Every gRPC method that is served: its name on the wire, its shape, and whether a learner
-//! answers it. What is not in this table does not exist.
+//! Every gRPC method that is served: its name on the wire, its shape, whether a learner answers it,
+//! and who may call it. What is not in this table does not exist, so nothing is open by oversight.
+
+use super::guard::Guard;
 
 /// Which sides of a call send more than one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +38,8 @@ pub enum OnLearner {
 }
 
 macro_rules! methods {
-    ($($variant:ident = $service:literal $name:literal $streaming:ident $learner:ident;)*) => {
+    ($($variant:ident = $service:literal $name:literal $streaming:ident $learner:ident
+       $guard:ident;)*) => {
         /// A method of the API.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(usize)]
@@ -78,54 +81,76 @@ macro_rules! methods {
             pub const fn on_learner(self) -> OnLearner {
                 match self { $(Self::$variant => OnLearner::$learner),* }
             }
+
+            /// Who may call it while authentication is on.
+            pub const fn guard(self) -> Guard {
+                match self { $(Self::$variant => Guard::$guard),* }
+            }
         }
     };
 }
 
 methods! {
-    Range = "etcdserverpb.KV" "Range" Unary LocalReads;
-    Put = "etcdserverpb.KV" "Put" Unary Refused;
-    Txn = "etcdserverpb.KV" "Txn" Unary Refused;
-    DeleteRange = "etcdserverpb.KV" "DeleteRange" Unary Refused;
-    Compact = "etcdserverpb.KV" "Compact" Unary Refused;
-    RangeStream = "etcdserverpb.KV" "RangeStream" Server Refused;
-    Watch = "etcdserverpb.Watch" "Watch" Both Refused;
-    LeaseGrant = "etcdserverpb.Lease" "LeaseGrant" Unary Refused;
-    LeaseRevoke = "etcdserverpb.Lease" "LeaseRevoke" Unary Refused;
-    LeaseKeepAlive = "etcdserverpb.Lease" "LeaseKeepAlive" Both Refused;
-    LeaseTimeToLive = "etcdserverpb.Lease" "LeaseTimeToLive" Unary Refused;
-    LeaseLeases = "etcdserverpb.Lease" "LeaseLeases" Unary Refused;
-    MemberAdd = "etcdserverpb.Cluster" "MemberAdd" Unary Refused;
-    MemberRemove = "etcdserverpb.Cluster" "MemberRemove" Unary Refused;
-    MemberUpdate = "etcdserverpb.Cluster" "MemberUpdate" Unary Refused;
-    MemberList = "etcdserverpb.Cluster" "MemberList" Unary Refused;
-    MemberPromote = "etcdserverpb.Cluster" "MemberPromote" Unary Refused;
-    Alarm = "etcdserverpb.Maintenance" "Alarm" Unary Refused;
-    Status = "etcdserverpb.Maintenance" "Status" Unary Served;
-    Defragment = "etcdserverpb.Maintenance" "Defragment" Unary Refused;
-    Hash = "etcdserverpb.Maintenance" "Hash" Unary Refused;
-    HashKv = "etcdserverpb.Maintenance" "HashKV" Unary Refused;
-    Snapshot = "etcdserverpb.Maintenance" "Snapshot" Server Served;
-    MoveLeader = "etcdserverpb.Maintenance" "MoveLeader" Unary Refused;
-    Downgrade = "etcdserverpb.Maintenance" "Downgrade" Unary Refused;
-    Lock = "v3lockpb.Lock" "Lock" Unary Refused;
-    Unlock = "v3lockpb.Lock" "Unlock" Unary Refused;
-    Campaign = "v3electionpb.Election" "Campaign" Unary Refused;
-    Proclaim = "v3electionpb.Election" "Proclaim" Unary Refused;
-    Leader = "v3electionpb.Election" "Leader" Unary Refused;
-    Observe = "v3electionpb.Election" "Observe" Server Refused;
-    Resign = "v3electionpb.Election" "Resign" Unary Refused;
-    HealthCheck = "grpc.health.v1.Health" "Check" Unary Refused;
-    HealthWatch = "grpc.health.v1.Health" "Watch" Server Refused;
-    HealthList = "grpc.health.v1.Health" "List" Unary Refused;
-    RangeList = "flotilla.internal.Admin" "RangeList" Unary Served;
-    Split = "flotilla.internal.Admin" "Split" Unary Refused;
-    Transfer = "flotilla.internal.Admin" "Transfer" Unary Refused;
-    MoveReplica = "flotilla.internal.Admin" "MoveReplica" Unary Refused;
-    WantReplicas = "flotilla.internal.Admin" "WantReplicas" Unary Refused;
-    Drain = "flotilla.internal.Admin" "Drain" Unary Refused;
-    Decisions = "flotilla.internal.Admin" "Decisions" Unary Served;
-    Merge = "flotilla.internal.Admin" "Merge" Unary Refused;
+    Range = "etcdserverpb.KV" "Range" Unary LocalReads Request;
+    Put = "etcdserverpb.KV" "Put" Unary Refused Request;
+    Txn = "etcdserverpb.KV" "Txn" Unary Refused Request;
+    DeleteRange = "etcdserverpb.KV" "DeleteRange" Unary Refused Request;
+    Compact = "etcdserverpb.KV" "Compact" Unary Refused Root;
+    RangeStream = "etcdserverpb.KV" "RangeStream" Server Refused Request;
+    Watch = "etcdserverpb.Watch" "Watch" Both Refused Request;
+    LeaseGrant = "etcdserverpb.Lease" "LeaseGrant" Unary Refused User;
+    LeaseRevoke = "etcdserverpb.Lease" "LeaseRevoke" Unary Refused Request;
+    LeaseKeepAlive = "etcdserverpb.Lease" "LeaseKeepAlive" Both Refused Request;
+    LeaseTimeToLive = "etcdserverpb.Lease" "LeaseTimeToLive" Unary Refused Request;
+    LeaseLeases = "etcdserverpb.Lease" "LeaseLeases" Unary Refused Request;
+    MemberAdd = "etcdserverpb.Cluster" "MemberAdd" Unary Refused Root;
+    MemberRemove = "etcdserverpb.Cluster" "MemberRemove" Unary Refused Root;
+    MemberUpdate = "etcdserverpb.Cluster" "MemberUpdate" Unary Refused Root;
+    MemberList = "etcdserverpb.Cluster" "MemberList" Unary Refused UserHere;
+    MemberPromote = "etcdserverpb.Cluster" "MemberPromote" Unary Refused Root;
+    Alarm = "etcdserverpb.Maintenance" "Alarm" Unary Refused Request;
+    Status = "etcdserverpb.Maintenance" "Status" Unary Served UserHere;
+    Defragment = "etcdserverpb.Maintenance" "Defragment" Unary Refused RootHere;
+    Hash = "etcdserverpb.Maintenance" "Hash" Unary Refused RootHere;
+    HashKv = "etcdserverpb.Maintenance" "HashKV" Unary Refused RootHere;
+    Snapshot = "etcdserverpb.Maintenance" "Snapshot" Server Served RootHere;
+    MoveLeader = "etcdserverpb.Maintenance" "MoveLeader" Unary Refused Root;
+    Downgrade = "etcdserverpb.Maintenance" "Downgrade" Unary Refused Root;
+    AuthEnable = "etcdserverpb.Auth" "AuthEnable" Unary Refused Request;
+    AuthDisable = "etcdserverpb.Auth" "AuthDisable" Unary Refused Request;
+    AuthStatus = "etcdserverpb.Auth" "AuthStatus" Unary Refused Request;
+    Authenticate = "etcdserverpb.Auth" "Authenticate" Unary Refused Open;
+    UserAdd = "etcdserverpb.Auth" "UserAdd" Unary Refused Request;
+    UserGet = "etcdserverpb.Auth" "UserGet" Unary Refused Request;
+    UserList = "etcdserverpb.Auth" "UserList" Unary Refused Request;
+    UserDelete = "etcdserverpb.Auth" "UserDelete" Unary Refused Request;
+    UserChangePassword = "etcdserverpb.Auth" "UserChangePassword" Unary Refused Request;
+    UserGrantRole = "etcdserverpb.Auth" "UserGrantRole" Unary Refused Request;
+    UserRevokeRole = "etcdserverpb.Auth" "UserRevokeRole" Unary Refused Request;
+    RoleAdd = "etcdserverpb.Auth" "RoleAdd" Unary Refused Request;
+    RoleGet = "etcdserverpb.Auth" "RoleGet" Unary Refused Request;
+    RoleList = "etcdserverpb.Auth" "RoleList" Unary Refused Request;
+    RoleDelete = "etcdserverpb.Auth" "RoleDelete" Unary Refused Request;
+    RoleGrantPermission = "etcdserverpb.Auth" "RoleGrantPermission" Unary Refused Request;
+    RoleRevokePermission = "etcdserverpb.Auth" "RoleRevokePermission" Unary Refused Request;
+    Lock = "v3lockpb.Lock" "Lock" Unary Refused Request;
+    Unlock = "v3lockpb.Lock" "Unlock" Unary Refused Request;
+    Campaign = "v3electionpb.Election" "Campaign" Unary Refused Request;
+    Proclaim = "v3electionpb.Election" "Proclaim" Unary Refused Request;
+    Leader = "v3electionpb.Election" "Leader" Unary Refused Request;
+    Observe = "v3electionpb.Election" "Observe" Server Refused Request;
+    Resign = "v3electionpb.Election" "Resign" Unary Refused Request;
+    HealthCheck = "grpc.health.v1.Health" "Check" Unary Refused Open;
+    HealthWatch = "grpc.health.v1.Health" "Watch" Server Refused Open;
+    HealthList = "grpc.health.v1.Health" "List" Unary Refused Open;
+    RangeList = "flotilla.internal.Admin" "RangeList" Unary Served RootHere;
+    Split = "flotilla.internal.Admin" "Split" Unary Refused Root;
+    Transfer = "flotilla.internal.Admin" "Transfer" Unary Refused Root;
+    MoveReplica = "flotilla.internal.Admin" "MoveReplica" Unary Refused Root;
+    WantReplicas = "flotilla.internal.Admin" "WantReplicas" Unary Refused Root;
+    Drain = "flotilla.internal.Admin" "Drain" Unary Refused Root;
+    Decisions = "flotilla.internal.Admin" "Decisions" Unary Served RootHere;
+    Merge = "flotilla.internal.Admin" "Merge" Unary Refused Root;
 }
 
 /// What a client is told of a path that names no method, in the words of grpc-go.

@@ -4,10 +4,12 @@
 //! Nothing is decided here that another node would have to agree with.
 
 mod admin;
+mod auth;
 mod authority;
 mod serve;
 mod service;
 
+mod guard;
 mod method;
 mod policy;
 
@@ -42,6 +44,7 @@ mod status;
 mod tests;
 
 pub use context::Context;
+pub use guard::Guard;
 pub use method::{Method, Streaming};
 pub use origin::{Door, Origin};
 pub use serve::serve;

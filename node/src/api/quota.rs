@@ -1,6 +1,7 @@
 //! The space quota, as far as a single member can tell: a write that would exceed it is refused
 //! and the alarm is raised, after which the leader refuses for everyone.
 
+use flotilla_core::auth::Pass;
 use flotilla_core::command::Command;
 use flotilla_core::proto::etcdserverpb as pb;
 use flotilla_core::proto::etcdserverpb::alarm_request::AlarmAction;
@@ -40,7 +41,7 @@ async fn raise_alarm(context: &Context) {
     }
     let alarm =
         pb::AlarmRequest { action: AlarmAction::Activate.into(), member_id, alarm: ALARM_NOSPACE };
-    if let Err(error) = context.router.submit(Command::Alarm(alarm)).await {
+    if let Err(error) = context.router.submit(Pass::NODE, Command::Alarm(alarm)).await {
         tracing::warn!(%error, "the alarm for exceeded space could not be raised");
     }
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use flotilla_core::Error;
+use flotilla_core::auth::{Needs, Pass};
 use flotilla_core::mvcc::{Cursor, Failure, Head, Page, check_range_stream};
 use flotilla_core::proto::etcdserverpb as pb;
 use flotilla_core::remote::Reading;
 use futures::{Stream, stream};
 use tonic::Status;
 
+use super::guard::Client;
 use super::status::IntoStatus;
 use super::{Context, header, others, read};
 use crate::metrics;
@@ -20,6 +22,9 @@ const PIECE_BYTES: usize = 1 << 20;
 /// Where a stream of pieces stands.
 struct Progress {
     context: Arc<Context>,
+    client: Client,
+    /// What it was let in with.
+    pass: Pass,
     request: Arc<pb::RangeRequest>,
     head: Head,
     state: State,
@@ -38,15 +43,21 @@ enum State {
 
 pub(super) fn range_stream(
     context: Arc<Context>,
+    client: Client,
     request: pb::RangeRequest,
 ) -> impl Stream<Item = Result<pb::RangeStreamResponse, Status>> + Send {
     let head = context.router.head();
-    let progress = Progress { context, request: Arc::new(request), head, state: State::New };
+    let (request, pass) = (Arc::new(request), Pass::NOBODY);
+    let progress = Progress { context, client, pass, request, head, state: State::New };
     stream::unfold(progress, |mut progress| async move {
         if matches!(progress.state, State::Ended) {
             return None;
         }
-        let piece = progress.next().await.map_err(Error::into_status);
+        let piece = progress.next().await;
+        // What was read in the meantime may be another's by now.
+        let is_permitted = progress.context.gate().admits(progress.pass);
+        let piece =
+            piece.and_then(|piece| is_permitted.map(|()| piece)).map_err(Error::into_status);
         if piece.is_err() {
             progress.state = State::Ended;
         }
@@ -80,10 +91,12 @@ impl Progress {
     /// If some of it is not shown here, a read by pages of ranges.
     async fn begin(&mut self) -> Result<Option<Box<Reading>>, Error> {
         check_range_stream(&self.request)?;
-        self.head = match self.request.serializable {
-            true => self.context.router.head(),
-            false => self.context.router.ticket().await?,
-        };
+        if !self.request.serializable {
+            self.context.router.ticket().await?;
+        }
+        let needs = || Needs::of_range(&self.request);
+        let (head, pass) = self.client.permit_read(&self.context, needs).await?;
+        (self.head, self.pass) = (head, pass);
         if self.context.board().is_whole() {
             return Ok(None);
         }

@@ -12,12 +12,14 @@ use tonic::body::Body;
 
 use super::call::Call;
 use super::codec::{ToProst, ToWatchResponse};
+use super::guard::Client;
 use super::inside::{Inside, RequestBody};
 use super::policy::{self, Wishes};
 use super::{
-    Context, Method, Origin, admin, cluster, election, health, http as pages, kv, lease, lock,
+    Context, Method, Origin, admin, auth, cluster, election, health, http as pages, kv, lease, lock,
     maintenance, method, range_stream, snapshot, watch,
 };
+use crate::auth::Credentials;
 use crate::watch::Hub;
 
 /// Serves the connections of one worker.
@@ -66,7 +68,9 @@ impl Service {
         let context = self.context.clone();
         context.meters.count_client(method, policy::client_api_version(request.headers()));
         let wishes = Wishes::read(request.headers());
-        let call = Call { context, method, wishes };
+        let common_name = self.origin.common_name.clone().map(Arc::from);
+        let client = Client::new(Credentials::read(request.headers(), common_name));
+        let call = Call { context, method, wishes, client };
         /// Unary methods that never are a local read, which is all but one.
         macro_rules! unary {
             ($method:path) => {
@@ -74,8 +78,22 @@ impl Service {
             };
             ($method:path, $is_local_read:expr) => {
                 Box::pin(async move {
-                    let method = |context: Arc<Context>, request| async move {
+                    let method = |context: Arc<Context>, _: Client, request| async move {
                         $method(&context, request).await
+                    };
+                    Ok(call.unary(request, $is_local_read, method).await)
+                })
+            };
+        }
+        /// Unary methods that ask the client themselves.
+        macro_rules! asking {
+            ($method:path) => {
+                asking!($method, |_| false)
+            };
+            ($method:path, $is_local_read:expr) => {
+                Box::pin(async move {
+                    let method = |context: Arc<Context>, client: Client, request| async move {
+                        $method(&context, &client, request).await
                     };
                     Ok(call.unary(request, $is_local_read, method).await)
                 })
@@ -86,7 +104,7 @@ impl Service {
             ($method:path) => {{
                 let inside = Inside::new(self.clone(), request.headers().clone());
                 Box::pin(async move {
-                    let method = |_: Arc<Context>, request| $method(inside.clone(), request);
+                    let method = |_: Arc<Context>, _: Client, request| $method(inside.clone(), request);
                     Ok(call.unary(request, |_| false, method).await)
                 })
             }};
@@ -97,32 +115,34 @@ impl Service {
             };
         }
         match method {
-            Method::Range => unary!(kv::range, kv::is_local_read),
+            Method::Range => asking!(kv::range, kv::is_local_read),
             Method::RangeStream => server_stream!(range_stream::range_stream),
-            Method::Put => unary!(kv::put),
-            Method::DeleteRange => unary!(kv::delete_range),
-            Method::Txn => unary!(kv::txn),
+            Method::Put => asking!(kv::put),
+            Method::DeleteRange => asking!(kv::delete_range),
+            Method::Txn => asking!(kv::txn),
             Method::Compact => unary!(kv::compact),
             Method::Watch => {
                 let hub = self.hub.clone();
-                let watch = move |_, requests| watch::watch(&hub, requests, wishes.needs_leader);
+                let watch = move |context, client, requests| {
+                    watch::watch(&hub, context, client, requests, wishes.needs_leader)
+                };
                 Box::pin(async move {
                     Ok(call.bidi_stream::<ToWatchResponse, _, _, _>(request, watch).await)
                 })
             }
             Method::LeaseGrant => unary!(lease::grant),
-            Method::LeaseRevoke => unary!(lease::revoke),
+            Method::LeaseRevoke => asking!(lease::revoke),
             Method::LeaseKeepAlive => Box::pin(async move {
                 Ok(call.bidi_stream::<ToProst<_>, _, _, _>(request, lease::keep_alive).await)
             }),
-            Method::LeaseTimeToLive => unary!(lease::time_to_live),
-            Method::LeaseLeases => unary!(lease::leases),
+            Method::LeaseTimeToLive => asking!(lease::time_to_live),
+            Method::LeaseLeases => asking!(lease::leases),
             Method::MemberAdd => unary!(cluster::add),
             Method::MemberRemove => unary!(cluster::remove),
             Method::MemberUpdate => unary!(cluster::update),
             Method::MemberList => unary!(cluster::list),
             Method::MemberPromote => unary!(cluster::promote),
-            Method::Alarm => unary!(maintenance::alarm),
+            Method::Alarm => asking!(maintenance::alarm),
             Method::Status => unary!(maintenance::status),
             Method::Defragment => unary!(maintenance::defragment),
             Method::Hash => unary!(maintenance::hash),
@@ -138,11 +158,28 @@ impl Service {
             Method::Observe => {
                 let inside = Inside::new(self.clone(), request.headers().clone());
                 Box::pin(async move {
-                    let observe = |_, request| election::observe(inside.clone(), request);
+                    let observe = |_, _: Client, request| election::observe(inside.clone(), request);
                     Ok(call.server_stream(request, observe).await)
                 })
             }
             Method::Resign => composed!(election::resign),
+            Method::AuthEnable => asking!(auth::enable),
+            Method::AuthDisable => asking!(auth::disable),
+            Method::AuthStatus => asking!(auth::status),
+            Method::Authenticate => unary!(auth::authenticate),
+            Method::UserAdd => asking!(auth::user_add),
+            Method::UserGet => asking!(auth::user_get),
+            Method::UserList => asking!(auth::user_list),
+            Method::UserDelete => asking!(auth::user_delete),
+            Method::UserChangePassword => asking!(auth::user_change_password),
+            Method::UserGrantRole => asking!(auth::user_grant_role),
+            Method::UserRevokeRole => asking!(auth::user_revoke_role),
+            Method::RoleAdd => asking!(auth::role_add),
+            Method::RoleGet => asking!(auth::role_get),
+            Method::RoleList => asking!(auth::role_list),
+            Method::RoleDelete => asking!(auth::role_delete),
+            Method::RoleGrantPermission => asking!(auth::role_grant_permission),
+            Method::RoleRevokePermission => asking!(auth::role_revoke_permission),
             Method::HealthCheck => unary!(health::check),
             Method::HealthWatch => server_stream!(health::watch),
             Method::HealthList => unary!(health::list),

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use super::guard::Client;
 use super::status::IntoStatus;
 use super::{Context, read};
 use crate::CLUSTER_VERSION;
@@ -40,6 +41,7 @@ const BLOBS_AHEAD_MAX: usize = 4;
 
 pub(super) fn snapshot(
     context: Arc<Context>,
+    _: Client,
     _: pb::SnapshotRequest,
 ) -> impl Stream<Item = Result<pb::SnapshotResponse, Status>> + Send {
     let begun = async move {

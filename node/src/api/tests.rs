@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
+use flotilla_core::auth::Auth;
 use flotilla_core::command::{Answer, Command, Outcome};
 use flotilla_core::memory::MemoryView;
 use flotilla_core::mvcc::{self, Head};
@@ -40,6 +41,7 @@ use tonic::transport::Channel;
 use super::method::{OnLearner, unknown};
 use super::policy::{self, Wishes};
 use super::{Context, Door, Method};
+use crate::auth::Gate;
 use crate::config::Config;
 use crate::router::{Board, Pending, Request, Router};
 use crate::runtime::{Connection, Socket};
@@ -98,7 +100,7 @@ impl Handler<Request> for Spine {
                 };
                 self.pending.tell(n, told);
             }
-            Request::Command(n, command) => {
+            Request::Command(n, _, command) => {
                 self.seen.lock().unwrap().push(command.clone());
                 if let Command::LeaseKeepAlive(request) = command {
                     // Later ones are answered first.
@@ -206,7 +208,8 @@ impl Node {
         let pending = Arc::new(Pending::default());
         let (hub, receiver) = HubHandle::channel();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let router = Router::new(pending.clone(), board.clone(), store.clone());
+        let gate = Arc::new(Gate::open(&config, Arc::new(Auth::default())).unwrap());
+        let router = Router::new(pending.clone(), board.clone(), store.clone(), gate.clone());
         let (store2, board2) = (store.clone(), board.clone());
         let other = Other::default();
         let spine = Spine {
@@ -370,7 +373,7 @@ fn every_method_is_found_by_its_path_and_nothing_else_is() {
         assert_eq!(Method::find(&path[1..]), None);
     }
     assert_eq!(unknown("/etcdserverpb.KV/Get"), "unknown method Get for service etcdserverpb.KV");
-    assert_eq!(unknown("/etcdserverpb.Auth/AuthEnable"), "unknown service etcdserverpb.Auth");
+    assert_eq!(unknown("/v3lockpb.Lock/Lock"), "unknown service v3lockpb.Lock");
     assert_eq!(unknown("/x"), "malformed method name: \"/x\"");
 }
 
@@ -436,7 +439,7 @@ fn what_is_not_served_says_so() {
         let node = Node::start(Config::default()).await;
         let mut grpc = tonic::client::Grpc::new(node.channel().await);
         for (path, text) in [
-            ("/etcdserverpb.Auth/AuthEnable", "unknown service etcdserverpb.Auth"),
+            ("/v3lockpb.Lock/Lock", "unknown service v3lockpb.Lock"),
             ("/etcdserverpb.KV/Nothing", "unknown method Nothing for service etcdserverpb.KV"),
         ] {
             grpc.ready().await.unwrap();

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use flotilla_core::NodeId;
+use flotilla_core::auth::Pass;
 use flotilla_core::command::Command;
 use flotilla_core::proto::internal::MemberAttributes;
 
@@ -29,7 +30,7 @@ pub async fn announce(router: &Router, node: NodeId, config: &Config) {
             name: config.name.clone(),
             client_urls: client_urls.clone(),
         };
-        match router.submit(Command::MemberAttributes(attributes)).await {
+        match router.submit(Pass::NODE, Command::MemberAttributes(attributes)).await {
             Ok(_) => return,
             Err(error) => tracing::warn!(%error, "this member could not be announced yet"),
         }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use flotilla_core::auth::Pass;
 use flotilla_core::command::Command;
 use flotilla_core::proto::etcdserverpb::CompactionRequest;
 
@@ -64,7 +65,7 @@ async fn compact(router: &Router, revision: i64) {
         return;
     }
     let request = CompactionRequest { revision, physical: false };
-    match router.submit(Command::Compact(request)).await {
+    match router.submit(Pass::NODE, Command::Compact(request)).await {
         Ok(_) => tracing::info!(revision, "compacted automatically"),
         Err(error) => tracing::warn!(revision, %error, "could not compact automatically"),
     }

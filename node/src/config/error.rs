@@ -129,6 +129,8 @@ pub enum Error {
     #[error("--auto-compaction-retention {0:?} must be a number of revisions in revision mode")]
     CompactionRevisions(String),
 
+    #[error("--auth-token {given:?} cannot be used: {reason}")]
+    AuthToken { given: String, reason: String },
     #[error("unknown logger option {0:?}")]
     Logger(String),
     #[error("multi logoutput for \"default\" is not supported yet")]

@@ -94,7 +94,6 @@ pub(super) fn find(name: &str) -> Option<&'static Flag> {
 
 const NO_DISCOVERY: &str = "discovery of the first members is not served; use --initial-cluster";
 const NO_DISCOVERY_TO_TUNE: &str = "discovery is not served, so there is nothing to tune";
-const NO_AUTH: &str = "authentication cannot be enabled, so there is nothing to tune";
 const NO_BBOLT: &str = "the store is not bbolt";
 const NO_TRACES: &str = "spans are not exported";
 const NO_ROTATION: &str = "log files are not rotated by the process; use logrotate";
@@ -302,15 +301,9 @@ pub(super) static FLAGS: &[Flag] = &[
     security("tls-max-version", Text, "", "highest version of TLS, the newest if empty"),
     used(Category::Security, "cors", Origins, "*", "origins allowed to call from browsers"),
     used(Category::Security, "host-whitelist", Set, "*", "Host headers accepted on plain HTTP"),
-    not_served(
-        Category::Auth,
-        "auth-token",
-        Text,
-        "simple",
-        "no other provider of tokens than simple is served",
-    ),
-    no_meaning(Category::Auth, "bcrypt-cost", Uint, "10", NO_AUTH),
-    no_meaning(Category::Auth, "auth-token-ttl", Uint, "300", NO_AUTH),
+    used(Category::Auth, "auth-token", Text, "simple", "simple, or jwt with its options"),
+    used(Category::Auth, "bcrypt-cost", Uint, "10", "cost of hashing a password, from 4 to 31"),
+    used(Category::Auth, "auth-token-ttl", Uint, "300", "seconds a simple token lives unused"),
     no_meaning(
         Category::Monitoring,
         "enable-pprof",

@@ -17,6 +17,7 @@ mod first_start;
 mod limits;
 mod resolve;
 mod tls;
+mod tokens;
 
 mod error;
 mod help;
@@ -39,6 +40,7 @@ pub use help::{USAGE, flag_list};
 pub use limits::Limits;
 pub use notice::Notice;
 pub use tls::{AllowedNames, KeyPair, Tls, TlsVersion};
+pub use tokens::{JwtOptions, TokenProvider};
 
 use settings::Settings;
 
@@ -191,6 +193,12 @@ pub struct Config {
     pub split_writes_per_second: u64,
     /// Added before each flush of the log, to measure what a slow disk does. Not a flag of etcd.
     pub wal_flush_delay: Duration,
+    /// Which kind of tokens clients are given.
+    pub auth_token: TokenProvider,
+    /// A simple token ends when it was not used for this long.
+    pub auth_token_ttl: Duration,
+    /// Bcrypt's cost of a password, from 4 to 31.
+    pub bcrypt_cost: u32,
     /// Threads that run actors; 0 means one a core. Not a flag of etcd.
     pub workers: usize,
 }

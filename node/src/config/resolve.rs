@@ -15,9 +15,13 @@ use super::settings::Settings;
 use super::tls;
 use super::{
     AllowList, AutoCompaction, Config, Endpoint, GrpcKeepAlive, InitialClusterState, LogFormat,
-    LogLevel, LogOutput, MetricsDetail, Url,
+    LogLevel, LogOutput, MetricsDetail, Url, tokens,
 };
 
+const AUTH_TOKEN_TTL_SECONDS_DEFAULT: u64 = 300;
+/// Bcrypt can take no others.
+const BCRYPT_COSTS: std::ops::RangeInclusive<u32> = 4..=31;
+const BCRYPT_COST_DEFAULT: u32 = 10;
 const DEFAULT_NAME: &str = "default";
 const ELECTION_TIMEOUT_MS_MAX: u64 = 50_000;
 /// Heartbeat intervals that fit at least into an election timeout.
@@ -83,6 +87,12 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
     }
     Ok(Config {
         name,
+        auth_token: tokens::provider(&settings.text("auth-token"))?,
+        auth_token_ttl: Duration::from_secs(or_default(
+            settings.uint("auth-token-ttl"),
+            AUTH_TOKEN_TTL_SECONDS_DEFAULT,
+        )),
+        bcrypt_cost: bcrypt_cost(settings),
         data_dir,
         wal_dir,
         listen_client_urls: urls.listen_client,
@@ -497,4 +507,10 @@ fn duration(nanoseconds: i64) -> Option<Duration> {
 
 fn join(urls: &[Url]) -> String {
     urls.iter().map(Url::as_str).collect::<Vec<&str>>().join(",")
+}
+
+/// A cost that bcrypt cannot take becomes the usual one, as in etcd.
+fn bcrypt_cost(settings: &Settings) -> u32 {
+    let given = u32::try_from(settings.uint("bcrypt-cost")).unwrap_or(u32::MAX);
+    if BCRYPT_COSTS.contains(&given) { given } else { BCRYPT_COST_DEFAULT }
 }

@@ -622,7 +622,6 @@ fn values_of_a_file_are_checked_like_flags() {
 #[test]
 fn what_would_be_less_than_asked_for_is_refused() {
     let asked = [
-        "--auth-token=jwt,sign-method=RS256",
         "--discovery-endpoints=http://a:1",
         "--discovery-token=a",
         "--discovery-srv=example.com",
@@ -1094,4 +1093,36 @@ fn lists_of_the_welcome_allow_all_with_a_star() {
 fn writes_without_flushes_are_reported() {
     let expected = ["flushes are off: a crash of the machine loses acknowledged writes"];
     assert_eq!(notices(&["--unsafe-no-fsync"]), expected);
+}
+
+// ---- tokens ----
+
+#[test]
+fn the_provider_of_tokens_is_read_as_by_etcd() {
+    let provider = |arg: &str| config(&[arg]).auth_token;
+    assert_eq!(config(&[]).auth_token, TokenProvider::Simple);
+    assert_eq!(provider("--auth-token="), TokenProvider::Nothing);
+    let jwt = "--auth-token=jwt,pub-key=a.pub,priv-key=a.key,sign-method=RS256,ttl=10m";
+    let wanted = JwtOptions {
+        method: "RS256".to_owned(),
+        public_key: Some("a.pub".into()),
+        private_key: Some("a.key".into()),
+        lifetime: Duration::from_secs(600),
+    };
+    assert_eq!(provider(jwt), TokenProvider::Jwt(wanted));
+    for wrong in ["other", "jwt", "jwt,sign-method=RS256", "jwt,sign-method", "jwt,ttl=1m,ttl=2m"] {
+        let text = error(&[&format!("--auth-token={wrong}")]);
+        assert!(text.contains("cannot be used"), "{text}");
+    }
+}
+
+#[test]
+fn a_cost_that_bcrypt_cannot_take_is_the_usual_one() {
+    let cost = |arg: &str| config(&[arg]).bcrypt_cost;
+    assert_eq!(config(&[]).bcrypt_cost, 10);
+    assert_eq!(cost("--bcrypt-cost=4"), 4);
+    for odd in ["--bcrypt-cost=3", "--bcrypt-cost=32", "--bcrypt-cost=0"] {
+        assert_eq!(cost(odd), 10, "{odd}");
+    }
+    assert_eq!(config(&["--auth-token-ttl=7"]).auth_token_ttl, Duration::from_secs(7));
 }

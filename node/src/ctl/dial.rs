@@ -4,13 +4,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
+use flotilla_proto::etcdserverpb::AuthenticateRequest;
+use flotilla_proto::etcdserverpb::auth_client::AuthClient;
 use flotilla_proto::internal::admin_client::AdminClient;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tonic::Status;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
+use super::describe;
 use crate::config::{KeyPair, Tls};
 use crate::tls::Connector;
 
@@ -18,12 +25,27 @@ const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:2379";
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-pub(super) type Client = AdminClient<Channel>;
+pub(super) type Client = AdminClient<InterceptedService<Channel, Token>>;
+
+/// Shown with every call, if there is one.
+#[derive(Clone, Default)]
+pub(super) struct Token(Option<AsciiMetadataValue>);
+
+impl Interceptor for Token {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("token", token.clone());
+        }
+        Ok(request)
+    }
+}
 
 /// What the flags say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) endpoint: String,
+    /// Name and password with a colon between them.
+    pub(super) user: Option<String>,
     /// Who may sign the node's certificate.
     pub(super) cacert: Option<PathBuf>,
     pub(super) cert: Option<PathBuf>,
@@ -32,7 +54,8 @@ pub(super) struct Target {
 
 impl Default for Target {
     fn default() -> Self {
-        Self { endpoint: ENDPOINT_DEFAULT.to_owned(), cacert: None, cert: None, key: None }
+        let endpoint = ENDPOINT_DEFAULT.to_owned();
+        Self { endpoint, user: None, cacert: None, cert: None, key: None }
     }
 }
 
@@ -42,6 +65,7 @@ impl Target {
         match flag {
             "--endpoint" if value.contains("://") => value.clone_into(&mut self.endpoint),
             "--endpoint" => self.endpoint = format!("http://{value}"),
+            "--user" => self.user = Some(value.to_owned()),
             "--cacert" => self.cacert = Some(value.into()),
             "--cert" => self.cert = Some(value.into()),
             "--key" => self.key = Some(value.into()),
@@ -50,24 +74,46 @@ impl Target {
         Some(())
     }
 
-    /// The way to nodes, with the files read.
-    pub(super) fn dialer(&self) -> anyhow::Result<Dialer> {
+    /// The way to nodes, with the files read and the user known to the cluster.
+    ///
+    /// # Errors
+    /// Files that are no certificates, a node that is not reached, or a user it does not know.
+    pub(super) async fn dialer(&self) -> anyhow::Result<Dialer> {
         let pair = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => Some(KeyPair { cert: cert.clone(), key: key.clone() }),
             (None, None) => None,
             _ => anyhow::bail!("--cert and --key go together"),
         };
-        Ok(Dialer { tls: Connector::open(&Tls::of_client(self.cacert.clone(), pair))? })
+        let tls = Connector::open(&Tls::of_client(self.cacert.clone(), pair))?;
+        let mut dialer = Dialer { tls, token: Token::default() };
+        if let Some(user) = &self.user {
+            dialer.token = dialer.authenticate(&self.endpoint, user).await?;
+        }
+        Ok(dialer)
     }
 }
 
 /// Connects to nodes.
 pub(super) struct Dialer {
     tls: Connector,
+    token: Token,
 }
 
 impl Dialer {
     pub(super) async fn connect(&self, url: &str) -> anyhow::Result<Client> {
+        Ok(AdminClient::with_interceptor(self.channel(url).await?, self.token.clone()))
+    }
+
+    /// A token of the user, which every node of the cluster knows.
+    async fn authenticate(&self, url: &str, user: &str) -> anyhow::Result<Token> {
+        let (name, password) = user.split_once(':').context("--user is NAME:PASSWORD")?;
+        let (name, password) = (name.to_owned(), password.to_owned());
+        let mut client = AuthClient::new(self.channel(url).await?);
+        let answer = client.authenticate(AuthenticateRequest { name, password }).await;
+        Ok(Token(Some(answer.map_err(describe)?.into_inner().token.parse()?)))
+    }
+
+    async fn channel(&self, url: &str) -> anyhow::Result<Channel> {
         let uri: Uri = url.parse().with_context(|| url.to_owned())?;
         let is_tls = uri.scheme_str() == Some("https");
         let authority = uri.authority().with_context(|| format!("{url} names no host"))?;
@@ -76,7 +122,7 @@ impl Dialer {
         let endpoint = Endpoint::from_shared(format!("http://{authority}"))?;
         let endpoint = endpoint.connect_timeout(CONNECT_WITHIN).timeout(ANSWER_WITHIN);
         if !is_tls {
-            return Ok(AdminClient::new(endpoint.connect().await?));
+            return Ok(endpoint.connect().await?);
         }
         let tls = self.tls.clone();
         let connect = service_fn(move |_: Uri| {
@@ -87,7 +133,7 @@ impl Dialer {
                 tls.connect(host, stream).await.map(TokioIo::new)
             }
         });
-        Ok(AdminClient::new(endpoint.connect_with_connector(connect).await?))
+        Ok(endpoint.connect_with_connector(connect).await?)
     }
 
     pub(super) async fn connect_any(&self, urls: &[String]) -> Option<Client> {

@@ -13,7 +13,8 @@ use flotilla_proto::internal::{
 use dial::{Client, Dialer, Target};
 
 const USAGE: &str = "\
-usage: flotilla ctl [--endpoint URL] [--cacert FILE] [--cert FILE --key FILE] COMMAND
+usage: flotilla ctl [--endpoint URL] [--user NAME:PASSWORD] [--cacert FILE] [--cert FILE --key FILE]
+                    COMMAND
   ranges               all ranges: keys, replicas, leader, size, load
   nodes                all members: zone, disk, load, how many ranges they lead
   split KEY            cut the range that owns KEY there
@@ -102,7 +103,7 @@ fn moved(range: &str, add: &str, remove: &str) -> Option<Command> {
 }
 
 async fn carry_out(target: &Target, command: Command) -> anyhow::Result<String> {
-    let dialer = target.dialer()?;
+    let dialer = target.dialer().await?;
     let mut client = dialer.connect(&target.endpoint).await?;
     Ok(match command {
         Command::Ranges => {
@@ -211,9 +212,11 @@ mod tests {
         let target = Target { endpoint, ..Target::default() };
         let expected = (target, Command::Split("a/b".to_owned()));
         assert_eq!(parsed, Some(expected));
-        let parsed = parse(&words("ranges --endpoint=https://x:1 --cacert a --cert=b --key c"));
+        let parsed =
+            parse(&words("ranges --endpoint=https://x:1 --user a:b --cacert a --cert=b --key c"));
         let target = Target {
             endpoint: "https://x:1".to_owned(),
+            user: Some("a:b".to_owned()),
             cacert: Some("a".into()),
             cert: Some("b".into()),
             key: Some("c".into()),
@@ -230,6 +233,8 @@ mod tests {
             "merge",
             "ranges now",
             "--endpoint",
+            "--user",
+            "--username=a ranges",
             "--endpoints x ranges",
             "drain",
             "transfer 7",

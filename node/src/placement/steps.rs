@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use actix::prelude::*;
+use flotilla_core::auth::Pass;
 use flotilla_core::command::Command;
 use flotilla_core::proto::etcdserverpb::MoveLeaderRequest;
 use flotilla_core::proto::internal::{self, DecisionOutcome, MergeRequest, SplitRequest};
@@ -135,7 +136,7 @@ impl Driver {
         let router = self.router.clone();
         actix::spawn(async move {
             // The log has it as well.
-            let _ = router.submit(Command::Decide(record)).await;
+            let _ = router.submit(Pass::NODE, Command::Decide(record)).await;
         });
     }
 
@@ -155,7 +156,9 @@ impl Driver {
             for id in ids {
                 let outcome = "not known: the node that decided it stopped".to_owned();
                 // Lost, it is found again.
-                let _ = router.submit(Command::Conclude(DecisionOutcome { id, outcome })).await;
+                let _ = router
+                    .submit(Pass::NODE, Command::Conclude(DecisionOutcome { id, outcome }))
+                    .await;
             }
         };
         ctx.spawn(concluding.into_actor(self).map(|(), driver, _| driver.is_concluding = false));
@@ -166,9 +169,9 @@ impl Driver {
 /// second goes to whoever leads.
 async fn carry_out(router: &Router, record: internal::Decision, work: Work) -> Result<(), Error> {
     let id = record.id;
-    router.submit(Command::Decide(record)).await?;
+    router.submit(Pass::NODE, Command::Decide(record)).await?;
     let result = match work {
-        Work::Command(command) => router.submit(command).await.map(|_| ()),
+        Work::Command(command) => router.submit(Pass::NODE, command).await.map(|_| ()),
         Work::Transfer(range, to) => router.transfer(range, to, TRANSFER_WITHIN).await,
     };
     let outcome = match &result {
@@ -176,7 +179,7 @@ async fn carry_out(router: &Router, record: internal::Decision, work: Work) -> R
         Err(error) => format!("failed: {}", error.text()),
     };
     // If this is lost, the decision is found without an outcome.
-    let _ = router.submit(Command::Conclude(DecisionOutcome { id, outcome })).await;
+    let _ = router.submit(Pass::NODE, Command::Conclude(DecisionOutcome { id, outcome })).await;
     result
 }
 

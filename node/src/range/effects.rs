@@ -63,6 +63,7 @@ impl SpineActor {
             Effect::Told(n, told) => self.parts.pending.tell(n, told),
             Effect::Answer(to, ask) => self.answer(to, ask),
             Effect::Cluster(cluster) => self.publish_cluster(cluster),
+            Effect::Auth(news) => self.parts.gate.tell(news),
             Effect::Removed => self.on_removed(),
             Effect::Status(status) => self.publish_status(status),
             Effect::Range(range, input) => self.mail(range, input),

@@ -45,6 +45,7 @@ pub use replica::{
     EndRange, HandOverRange, LeadRange, Mail, Place, RangeActor, Received, Said, Tick,
 };
 
+use crate::auth::Gate;
 use crate::peer::{self, Peers};
 use crate::router::{Board, Pending, Request};
 use crate::store::{Sealed, Store};
@@ -114,6 +115,8 @@ pub struct Parts {
     pub pending: Arc<Pending>,
     /// What everyone may read.
     pub board: Arc<Board>,
+    /// Who clients are.
+    pub gate: Arc<Gate>,
     /// Counts for the ranges led here.
     pub meters: Arc<Meters>,
     /// For placement: what nodes have and do.
@@ -220,8 +223,8 @@ impl SpineActor {
     fn on_request(&mut self, request: Request, ctx: &mut Context<Self>) {
         let now = self.now();
         match request {
-            Request::Command(n, command) => {
-                let result = self.parts.replica.gather(now, &self.parts.store, n, command);
+            Request::Command(n, pass, command) => {
+                let result = self.parts.replica.gather(now, &self.parts.store, n, pass, command);
                 if let Err(error) = result {
                     fatal(&format!("{error}"));
                 }

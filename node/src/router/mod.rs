@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use actix::Recipient;
 use dashmap::DashMap;
+use flotilla_core::auth::Pass;
 use flotilla_core::command::{Answer, Command, Outcome};
 use flotilla_core::mvcc::Head;
 use flotilla_core::proto::internal::Told;
@@ -27,6 +28,7 @@ pub use pending::Pending;
 pub use record::{now_ms, on_record};
 pub use usage::Usage;
 
+use crate::auth::Gate;
 use crate::store::Store;
 
 /// How often it is looked whether a range has got its new leader.
@@ -38,8 +40,8 @@ const TRANSFER_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
 pub enum Request {
-    /// Something the leader must do; the number names it in `Pending`.
-    Command(u64, Command),
+    /// Something the leader must do, and what it was let in with; the number names it in `Pending`.
+    Command(u64, Pass, Command),
     /// A read wants a ticket.
     Ticket(u64),
     /// The reader went away.
@@ -61,13 +63,14 @@ pub struct Router {
     next: Arc<AtomicU64>,
     board: Arc<Board>,
     store: Store,
+    gate: Arc<Gate>,
 }
 
 impl Router {
     /// A router that knows no actor yet.
-    pub fn new(pending: Arc<Pending>, board: Arc<Board>, store: Store) -> Self {
+    pub fn new(pending: Arc<Pending>, board: Arc<Board>, store: Store, gate: Arc<Gate>) -> Self {
         let next = Arc::new(AtomicU64::new(1));
-        Self { actors: Arc::new(DashMap::new()), pending, next, board, store }
+        Self { actors: Arc::new(DashMap::new()), pending, next, board, store, gate }
     }
 
     /// Makes an actor reachable.
@@ -75,15 +78,15 @@ impl Router {
         self.actors.insert(group, actor);
     }
 
-    /// Has the leader carry out a command.
+    /// Has the leader carry out a command, with what it was let in with.
     ///
     /// # Errors
     /// What the leader answers, or a time-out when the outcome is unknown.
-    pub async fn submit(&self, command: Command) -> Outcome {
+    pub async fn submit(&self, pass: Pass, command: Command) -> Outcome {
         self.board.usage().count_command();
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         let answer = self.pending.expect_outcome(n);
-        if let Err(error) = self.send(Request::Command(n, command)) {
+        if let Err(error) = self.send(Request::Command(n, pass, command)) {
             self.pending.forget_outcome(n);
             return Err(error);
         }
@@ -111,6 +114,14 @@ impl Router {
     /// What may be read on this node, or on others at its word.
     pub fn head(&self) -> Head {
         if self.board.is_whole() { self.board.head() } else { self.board.reach().shown.head }
+    }
+
+    /// The spine index of what `head` says, or an earlier one.
+    pub fn shown_index(&self) -> u64 {
+        match self.board.is_whole() {
+            true => self.board.applied_index(),
+            false => self.board.reach().shown.index,
+        }
     }
 
     /// Asks a node that shows a range. A refusal means: look anew who owns the keys, and whether they
@@ -159,6 +170,11 @@ impl Router {
     /// What is known of this node and the cluster.
     pub fn board(&self) -> &Arc<Board> {
         &self.board
+    }
+
+    /// Who clients are.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// The applied state. Reads of it must name a revision at or below `board().head()`.

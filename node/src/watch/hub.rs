@@ -328,6 +328,13 @@ impl Opened {
         self.hub.shared.is_woken.notify_one();
     }
 
+    /// Answers a create request of a client who may not read the keys.
+    pub fn refuse(&self, error: Error) {
+        let revision = self.hub.shared.router.head().revision;
+        let input = Input::Refuse { stream: self.id, error, revision };
+        self.hub.step(self.hub.state(), input);
+    }
+
     /// The next response to send, or the end of the stream.
     pub fn poll_response(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Response, Error>>> {
         let mut state = self.hub.state();

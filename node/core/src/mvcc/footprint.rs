@@ -65,7 +65,9 @@ pub fn footprint(command: &Command) -> Footprint {
         | Command::Alarm(_)
         | Command::MoveLeader(_)
         | Command::Split(_)
-        | Command::Merge(_) => {}
+        | Command::Merge(_)
+        | Command::AuthChange(_)
+        | Command::AuthToken(_) => {}
     }
     Footprint {
         keys: uses.keys.into_iter().collect(),

@@ -33,7 +33,9 @@ pub fn quota_cost(command: &Command) -> u64 {
         | Command::Alarm(_)
         | Command::MoveLeader(_)
         | Command::Split(_)
-        | Command::Merge(_) => 0,
+        | Command::Merge(_)
+        | Command::AuthChange(_)
+        | Command::AuthToken(_) => 0,
     }
 }
 

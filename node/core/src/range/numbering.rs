@@ -25,9 +25,18 @@ impl Verdict {
     pub fn error(self) -> Option<Error> {
         match self {
             Self::Numbered(_) => None,
-            Self::Void(Reason::Compacted) => Some(Error::Compacted),
-            Self::Void(Reason::LeaseNotFound | Reason::None) => Some(Error::LeaseNotFound),
+            Self::Void(reason) => Some(error_of(reason)),
         }
+    }
+}
+
+/// What a client is told of a write that is void.
+pub fn error_of(reason: Reason) -> Error {
+    match reason {
+        Reason::Compacted => Error::Compacted,
+        Reason::NoUser => Error::UserEmpty,
+        Reason::AuthChanged => Error::AuthOldRevision,
+        Reason::LeaseNotFound | Reason::None => Error::LeaseNotFound,
     }
 }
 

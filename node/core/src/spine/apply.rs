@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use crate::auth::Pass;
 use crate::command::{Answer, Outcome, RequestId};
 use crate::mvcc;
 use crate::proto::etcdserverpb::ResponseHeader;
@@ -19,6 +20,8 @@ pub struct Requester {
     pub id: RequestId,
     /// Where its client is.
     pub node: NodeId,
+    /// What it was let in with.
+    pub pass: Pass,
 }
 
 /// What is answered once a record is applied.
@@ -84,7 +87,9 @@ fn stamp(answer: &mut Answer, revision: i64) {
         | Answer::ReplicasWanted(_)
         | Answer::MoveLeader(_)
         | Answer::Split(_)
-        | Answer::Merge(_) => return,
+        | Answer::Merge(_)
+        | Answer::AuthChange(_)
+        | Answer::AuthToken(_) => return,
     };
     *slot = Some(ResponseHeader { revision, ..ResponseHeader::default() });
 }

@@ -261,14 +261,20 @@ impl Ranges {
         }
         let first = range.assigned + 1;
         let mut run = Run { first, count: reference.upto - range.assigned, ..Run::default() };
-        for predicate in &reference.predicates {
-            let is_due = (first..=reference.upto).contains(&predicate.seq);
-            let reason = if is_due { predicates.check(predicate) } else { None };
-            let is_void = run.voids.last().is_some_and(|last| last.seq >= predicate.seq);
-            if let Some(reason) = reason.filter(|_| !is_void) {
-                run.voids.push(Void { seq: predicate.seq, reason: reason.into() });
+        // What holds for a write that no predicate names.
+        let pass = internal::Predicate { pass: reference.pass, ..internal::Predicate::default() };
+        let unnamed = predicates.check(&pass);
+        let mut next = first;
+        let named = reference.predicates.iter().filter(|it| it.seq <= reference.upto);
+        for predicate in named {
+            if predicate.seq < next {
+                continue;
             }
+            run.voids.extend(voids(next..predicate.seq, unnamed));
+            run.voids.extend(voids(predicate.seq..predicate.seq + 1, predicates.check(predicate)));
+            next = predicate.seq + 1;
         }
+        run.voids.extend(voids(next..reference.upto + 1, unnamed));
         let mut numbered_count = run.count - run.voids.len() as u64;
         if mutant::is(Mutant::VoidsCounted) {
             numbered_count = run.count;
@@ -321,6 +327,12 @@ impl Ranges {
         let is_free = self.overlapping(&range.span).iter().all(|id| *id == GroupId::SPINE);
         (id != GroupId::SPINE && !range.span.is_empty() && is_free).then(|| self.insert(id, range))
     }
+}
+
+/// If there is a reason, all of these are void.
+fn voids(seqs: std::ops::Range<u64>, reason: Option<Reason>) -> impl Iterator<Item = Void> {
+    let reasons = reason.into_iter();
+    reasons.flat_map(move |reason| seqs.clone().map(move |seq| Void { seq, reason: reason.into() }))
 }
 
 impl Range {

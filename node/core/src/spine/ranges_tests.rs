@@ -92,8 +92,8 @@ fn references_are_cumulative_and_repeating_one_changes_nothing() {
 #[test]
 fn a_void_write_has_no_revision() {
     let (mut ranges, mut revision) = (ranges(), 5);
-    let lease = |seq, lease| Predicate { seq, leases: vec![lease], reads_at: 0 };
-    let past = |seq, reads_at| Predicate { seq, leases: Vec::new(), reads_at };
+    let lease = |seq, lease| Predicate { seq, leases: vec![lease], reads_at: 0, pass: 0 };
+    let past = |seq, reads_at| Predicate { seq, leases: Vec::new(), reads_at, pass: 0 };
     let named = Ref {
         predicates: vec![lease(1, 7), lease(2, 1), past(3, 9), past(4, 10), lease(9, 7)],
         ..reference(1, 5)

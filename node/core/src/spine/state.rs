@@ -4,14 +4,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
+use crate::auth::{Admission, Auth, Forget, News, Pass, token_text};
 use crate::command::RequestId;
 use crate::mutant::{self, Mutant};
 use crate::proto::internal::{self, Share, record::Body, void::Reason};
 use crate::proto::{NodeId, Span};
+use crate::range::numbering;
 use crate::spine::decisions::Decisions;
 use crate::spine::ranges::{Predicates, Range, Ranges};
 use crate::spine::txns::{self, Decision, Txns};
@@ -41,15 +44,18 @@ mod row {
     pub(super) const APPLIED: u8 = b'a';
     pub(super) const CLUSTER: u8 = b'c';
     pub(super) const DECISION: u8 = b'd';
+    pub(super) const AUTH: u8 = b'e';
     pub(super) const CONF: u8 = b'f';
     pub(super) const RANGE: u8 = b'g';
     pub(super) const NEXT_RANGE: u8 = b'h';
     pub(super) const LEASE: u8 = b'l';
     pub(super) const MEMBER: u8 = b'n';
     pub(super) const REPLICAS_WANTED: u8 = b'q';
+    pub(super) const ROLE: u8 = b'o';
     pub(super) const REMOVED: u8 = b'r';
     pub(super) const TXN: u8 = b't';
     pub(super) const ALARM: u8 = b's';
+    pub(super) const USER: u8 = b'u';
     pub(super) const VERSION: u8 = b'v';
     pub(super) const WINDOW: u8 = b'w';
 }
@@ -113,6 +119,8 @@ pub enum Verdict {
     Committed(i64),
     /// A transaction over several ranges that ended without effect: its locks were lost.
     Ended,
+    /// Users, roles, permissions or tokens have changed.
+    AuthNews(News),
     /// Writes of other ranges were numbered.
     Assigned(Vec<(GroupId, internal::Run)>),
     /// Seen before (I13): void, and whoever waits was answered the first time.
@@ -215,6 +223,8 @@ pub struct State {
     replicas_wanted: usize,
     txns: Txns,
     decisions: Decisions,
+    /// Shared with whoever checks requests of clients.
+    auth: Arc<Auth>,
 }
 
 impl State {
@@ -240,6 +250,7 @@ impl State {
             replicas_wanted: REPLICAS_WANTED,
             txns: Txns::default(),
             decisions: Decisions::default(),
+            auth: Arc::new(Auth::default()),
         }
     }
 
@@ -317,6 +328,9 @@ impl State {
                 self.txns.decode(id, value)?;
             }
             row::DECISION => self.decisions.decode(id()?, value)?,
+            row::AUTH => Arc::make_mut(&mut self.auth).decode(value)?,
+            row::USER => Arc::make_mut(&mut self.auth).decode_user(value)?,
+            row::ROLE => Arc::make_mut(&mut self.auth).decode_role(value)?,
             // Rows of other modules.
             _ => {}
         }
@@ -420,6 +434,11 @@ impl State {
         &self.decisions
     }
 
+    /// Users, roles and permissions.
+    pub fn auth(&self) -> &Arc<Auth> {
+        &self.auth
+    }
+
     /// Granted leases.
     pub fn leases(&self) -> &BTreeMap<i64, Lease> {
         &self.leases
@@ -480,6 +499,8 @@ impl State {
                 batch.put(Column::Meta, vec![row::VERSION], value);
                 Verdict::Done
             }
+            Body::AuthChange(change) => self.fold_auth_change(change, batch),
+            Body::AuthToken(token) => self.fold_auth_token(token),
             Body::Refs(refs) => self.fold_refs(&refs.refs, batch),
             Body::TxnCommit(commit) => self.fold_commit(id, commit, batch),
             Body::TxnAbort(abort) => {
@@ -563,6 +584,9 @@ impl State {
     }
 
     fn fold_write(&mut self, write: &internal::Write) -> Verdict {
+        if let Err(error) = self.admits(write.pass) {
+            return Verdict::Rejected(error);
+        }
         let is_lease_known = |effect: &internal::Effect| {
             effect.lease == 0
                 || self.leases.contains_key(&effect.lease)
@@ -583,8 +607,11 @@ impl State {
                     self.write_txn(id, batch);
                 }
             }
-            let facts =
-                Facts { leases: &self.leases, compact_revision: self.position.compact_revision };
+            let facts = Facts {
+                leases: &self.leases,
+                compact_revision: self.position.compact_revision,
+                admission: self.auth.admission(),
+            };
             let revision = &mut self.position.revision;
             let run = self.ranges.assign(reference, revision, &facts);
             let id = GroupId(reference.range);
@@ -640,15 +667,15 @@ impl State {
                 return Verdict::Ended;
             }
         }
-        let facts =
-            Facts { leases: &self.leases, compact_revision: self.position.compact_revision };
-        let (leases, reads_at) = (commit.leases.clone(), commit.reads_at);
-        match facts.check(&internal::Predicate { seq: 0, leases, reads_at }) {
-            Some(Reason::Compacted) => return Verdict::Rejected(Error::Compacted),
-            Some(Reason::LeaseNotFound | Reason::None) => {
-                return Verdict::Rejected(Error::LeaseNotFound);
-            }
-            None => {}
+        let facts = Facts {
+            leases: &self.leases,
+            compact_revision: self.position.compact_revision,
+            admission: self.auth.admission(),
+        };
+        let (leases, reads_at, pass) = (commit.leases.clone(), commit.reads_at, commit.pass);
+        let predicate = internal::Predicate { seq: 0, leases, reads_at, pass };
+        if let Some(reason) = facts.check(&predicate) {
+            return Verdict::Rejected(numbering::error_of(reason));
         }
         if let Some(end) = &commit.lease_end {
             self.leases.remove(&end.id);
@@ -838,6 +865,11 @@ impl State {
         if revoke.expired_in_term != 0 && revoke.expired_in_term != self.position.term {
             return Verdict::Rejected(Error::LeaseNotFound);
         }
+        if revoke.expired_in_term == 0
+            && let Err(error) = self.admits(revoke.pass)
+        {
+            return Verdict::Rejected(error);
+        }
         match self.leases.get(&revoke.id) {
             None => return Verdict::Rejected(Error::LeaseNotFound),
             // A key was attached elsewhere since the record was made.
@@ -936,6 +968,45 @@ impl State {
         Verdict::Done
     }
 
+    fn admits(&self, pass: u64) -> Result<(), Error> {
+        self.auth.admission().admits(Pass::from_number(pass))
+    }
+
+    fn fold_auth_change(&mut self, change: &internal::AuthChange, batch: &mut Batch) -> Verdict {
+        let auth = Arc::make_mut(&mut self.auth);
+        let touched = match auth.change(change, self.position.index) {
+            Ok(Some(touched)) => touched,
+            Ok(None) => return Verdict::Done,
+            Err(error) => return Verdict::Rejected(error),
+        };
+        batch.put(Column::Meta, vec![row::AUTH], self.auth.encode());
+        for name in &touched.users {
+            write_named(batch, row::USER, name, self.auth.encode_user(name));
+        }
+        for name in &touched.roles {
+            write_named(batch, row::ROLE, name, self.auth.encode_role(name));
+        }
+        Verdict::AuthNews(self.auth_news(touched.forget))
+    }
+
+    /// What a node that shows this state is told of users, roles and permissions.
+    pub fn auth_news(&self, forget: Forget) -> News {
+        News::Changed(self.auth.clone(), forget)
+    }
+
+    /// A password was found right. It counts only if nothing has changed since it was looked at.
+    fn fold_auth_token(&self, token: &internal::AuthToken) -> Verdict {
+        if !self.auth.is_enabled() {
+            return Verdict::Rejected(Error::AuthNotEnabled);
+        }
+        if let Err(error) = self.admits(token.pass) {
+            return Verdict::Rejected(error);
+        }
+        let user = token.user.clone();
+        let token = token_text(&token.letters, self.position.index);
+        Verdict::AuthNews(News::Token { user, token })
+    }
+
     fn set_alarm(&mut self, kind: i32, member: u64, is_active: bool, batch: &mut Batch) {
         let mut key = BytesMut::with_capacity(13);
         key.put_u8(row::ALARM);
@@ -975,10 +1046,16 @@ impl crate::mvcc::LeaseTable for StoredLeases<'_> {
 struct Facts<'a> {
     leases: &'a BTreeMap<i64, Lease>,
     compact_revision: i64,
+    admission: Admission,
 }
 
 impl Predicates for Facts<'_> {
     fn check(&self, predicate: &internal::Predicate) -> Option<Reason> {
+        match self.admission.admits(Pass::from_number(predicate.pass)) {
+            Ok(()) => {}
+            Err(Error::UserEmpty) => return Some(Reason::NoUser),
+            Err(_) => return Some(Reason::AuthChanged),
+        }
         let is_known = |lease| self.leases.contains_key(lease) || mutant::is(Mutant::NoLeaseCheck);
         if !predicate.leases.iter().all(is_known) {
             return Some(Reason::LeaseNotFound);
@@ -1051,6 +1128,16 @@ fn numbered(kind: u8, id: u64) -> Bytes {
     key.put_u8(kind);
     key.put_u64(id);
     key.freeze()
+}
+
+fn write_named(batch: &mut Batch, kind: u8, name: &str, value: Option<Bytes>) {
+    let mut key = BytesMut::with_capacity(1 + name.len());
+    key.put_u8(kind);
+    key.put_slice(name.as_bytes());
+    match value {
+        Some(value) => batch.put(Column::Meta, key.freeze(), value),
+        None => batch.delete(Column::Meta, key.freeze()),
+    }
 }
 
 fn write_member(batch: &mut Batch, member: &Member) {

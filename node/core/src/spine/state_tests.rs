@@ -51,7 +51,7 @@ impl Fixture {
 
 fn put(lease: i64) -> Body {
     let effect = internal::Effect { key: "k".into(), lease, ..Default::default() };
-    Body::Write(internal::Write { effects: vec![effect] })
+    Body::Write(internal::Write { effects: vec![effect], pass: 0 })
 }
 
 fn grant(id: i64) -> Body {
@@ -60,7 +60,7 @@ fn grant(id: i64) -> Body {
 
 fn revoke(id: i64, keys: &[&'static str], expired_in_term: u64) -> Body {
     let keys = keys.iter().map(|key| Bytes::from_static(key.as_bytes())).collect();
-    Body::LeaseRevoke(internal::LeaseRevoke { id, keys, expired_in_term, is_all_keys: false })
+    Body::LeaseRevoke(internal::LeaseRevoke { id, keys, expired_in_term, ..Default::default() })
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::limits::Limits;
 use super::response::{NO_WATCHER, Response};
 use super::slab::{NONE, Slab, Slot};
 use super::stream::Stream;
-use super::watcher::{Phase, Refusal, Watcher, read_request};
+use super::watcher::{Phase, Refusal, Watcher, read_request, refusal_reason};
 use crate::Error;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
@@ -72,6 +72,15 @@ pub enum Input {
         request: pb::WatchRequest,
         /// The store's revision when the message was read: at least that of every write whose
         /// answer this node's clients can have seen.
+        revision: i64,
+    },
+    /// A create request of a client who may not read the keys is refused in its turn.
+    Refuse {
+        /// On which stream.
+        stream: StreamId,
+        /// Why.
+        error: Error,
+        /// As of a request.
         revision: i64,
     },
     /// The transport took a response.
@@ -219,6 +228,12 @@ impl Hub {
                     self.on_request(now, slot, union);
                 }
             }
+            Input::Refuse { stream, error, revision } => {
+                self.frontier.on_seen(revision);
+                if let Some(slot) = self.stream(stream) {
+                    self.send_refusal(slot, refusal_reason(error));
+                }
+            }
             Input::Sent { stream, bytes } => {
                 if let Some(slot) = self.stream(stream) {
                     self.on_sent(slot, bytes);
@@ -285,6 +300,14 @@ impl Hub {
         }
     }
 
+    fn send_refusal(&mut self, stream: Slot, reason: &'static str) {
+        let mut response = Response::new(self.header(self.frontier.seen()), NO_WATCHER);
+        response.is_created = true;
+        response.is_canceled = true;
+        response.cancel_reason = reason;
+        self.send(stream, response);
+    }
+
     fn on_create(&mut self, now: Time, stream: Slot, request: &pb::WatchCreateRequest) {
         let current = self.frontier.seen();
         let is_taken = self.streams[stream].watchers.contains_key(&request.watch_id);
@@ -295,13 +318,7 @@ impl Hub {
         });
         let (span, options) = match checked {
             Ok(accepted) => accepted,
-            Err(refusal) => {
-                let mut response = Response::new(self.header(current), NO_WATCHER);
-                response.is_created = true;
-                response.is_canceled = true;
-                response.cancel_reason = refusal.reason();
-                return self.send(stream, response);
-            }
+            Err(refusal) => return self.send_refusal(stream, refusal.reason()),
         };
 
         let id = match request.watch_id {

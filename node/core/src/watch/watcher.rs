@@ -82,6 +82,22 @@ impl Watcher {
     }
 }
 
+/// Why a client may not watch, in the words of grpc-go. What went wrong on the way is no permission.
+pub(super) fn refusal_reason(error: crate::Error) -> &'static str {
+    match error {
+        crate::Error::UserEmpty => {
+            "rpc error: code = InvalidArgument desc = etcdserver: user name is empty"
+        }
+        crate::Error::InvalidAuthToken => {
+            "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token"
+        }
+        crate::Error::AuthOldRevision => {
+            "rpc error: code = InvalidArgument desc = etcdserver: revision of auth store is old"
+        }
+        _ => "rpc error: code = PermissionDenied desc = etcdserver: permission denied",
+    }
+}
+
 /// The reasons for which a create request is refused, in the order of the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {

@@ -5,6 +5,7 @@ use std::mem;
 use prost::Message;
 
 use crate::Error;
+use crate::auth::Pass;
 use crate::group::{self, Entry, EntryKind, Ignored, Part};
 use crate::mutant::{self, Mutant};
 use crate::proto::internal::{ConfState, RaftMessage, RangeEntry, RangeWrite, Resolve};
@@ -380,5 +381,5 @@ impl Replica {
 
 pub(in crate::range::replica) fn requester(write: &RangeWrite) -> Requester {
     let id = RequestId { origin: write.origin, n: write.n };
-    Requester { id, node: NodeId(write.node) }
+    Requester { id, node: NodeId(write.node), pass: Pass::from_number(write.pass) }
 }

@@ -21,6 +21,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 
+use crate::auth::Admission;
 use crate::command::{Command, Outcome, RequestId};
 use crate::group::{self, Change, Flushed, Group, Ignored, Refusal, Retention};
 use crate::mutant::{self, Mutant};
@@ -123,8 +124,9 @@ pub enum Input {
     /// The transactions of which the spine does not know that this range's log tells of them, with
     /// the index at which each locks its keys. An answer to `WantNumbers`.
     OpenTxns(Vec<(RequestId, u64)>),
-    /// The ticket asked for is good: the store shows everything up to this head.
-    Ticket(u64, Head),
+    /// The ticket asked for is good: the store shows everything up to this head, and what was let in
+    /// is admitted still if this says so.
+    Ticket(u64, Head, Admission),
     /// The ticket asked for will not come.
     TicketFailed(u64, crate::Error),
     /// Tasks are in the store up to here.
@@ -472,7 +474,7 @@ impl Replica {
             Input::Prepare(id, locks) => self.on_prepare(id, locks, view)?,
             Input::Decided(id, decision) => self.on_decided(id, decision),
             Input::OpenTxns(open) => self.on_open_txns(&open),
-            Input::Ticket(n, head) => self.on_ticket(n, head, view)?,
+            Input::Ticket(n, head, admission) => self.on_ticket(n, head, admission, view)?,
             Input::TicketFailed(n, error) => self.fail_ticket(n, error),
             Input::Applied(position) => self.on_applied(position, view)?,
             Input::Flushed(index) => self.on_flushed(index),

@@ -50,9 +50,12 @@ impl Replica {
         self.reported = self.what_to_report();
         self.report_due = Some(self.now + self.config.report_again_after);
         let mut predicates = Vec::new();
+        let mut writes = self.staged.iter().flat_map(|staged| &staged.writes);
+        // As good as any: most are the same.
+        let pass = writes.next().map_or(0, |write| write.pass);
         for staged in &self.staged {
             for (seq, write) in staged.seqs().zip(&staged.writes) {
-                predicates.extend(predicate(seq, write));
+                predicates.extend(predicate(seq, write, pass));
             }
         }
         let Reported { mut upto, noted, settled, .. } = self.reported;
@@ -60,12 +63,13 @@ impl Replica {
             let tail = self.group.uncommitted().into_iter();
             for write in tail.flat_map(|data| RangeEntry::decode(data).unwrap_or_default().writes) {
                 upto += 1;
-                predicates.extend(predicate(upto, &write));
+                predicates.extend(predicate(upto, &write, pass));
             }
         }
         let resolved = self.resolved.iter().map(|id| txns::to_proto(*id)).collect();
         let range = self.config.range.0;
-        self.out.push(Effect::Report(Ref { range, upto, predicates, noted, resolved, settled }));
+        let stated = Ref { range, upto, predicates, noted, resolved, settled, pass };
+        self.out.push(Effect::Report(stated));
     }
 
     pub(super) fn tick_reports(&mut self) {
@@ -139,9 +143,10 @@ impl Replica {
     }
 }
 
-/// What must hold for a write when it is numbered.
-fn predicate(seq: u64, write: &RangeWrite) -> Option<Predicate> {
+/// What must hold for a write when it is numbered, if it is more than what is said of all.
+fn predicate(seq: u64, write: &RangeWrite, pass_of_all: u64) -> Option<Predicate> {
     let leases = mvcc::attached_leases(&write.effects);
-    let is_needed = !leases.is_empty() || write.reads_at != 0;
-    is_needed.then_some(Predicate { seq, leases, reads_at: write.reads_at })
+    let (reads_at, pass) = (write.reads_at, write.pass);
+    let is_needed = !leases.is_empty() || reads_at != 0 || pass != pass_of_all;
+    is_needed.then_some(Predicate { seq, leases, reads_at, pass })
 }

@@ -4,6 +4,7 @@
 use prost::Message;
 
 use crate::Error;
+use crate::auth::Admission;
 use crate::command::{Command, RequestId};
 use crate::group::{self, Part, Refusal};
 use crate::mutant::{self, Mutant};
@@ -207,7 +208,8 @@ impl Replica {
             false => limits.request_bytes_max,
         };
         let (origin, n, node) = (to.id.origin, to.id.n, to.node.0);
-        let write = RangeWrite { origin, n, node, effects, reads_at };
+        let pass = to.pass.number();
+        let write = RangeWrite { origin, n, node, effects, reads_at, pass };
         let write_bytes = write.encoded_len();
         if write_bytes > bytes_max {
             self.out.push(Effect::Reply(to, Err(Error::RequestTooLarge)));
@@ -261,11 +263,18 @@ impl Replica {
         &mut self,
         n: u64,
         head: Head,
+        admission: Admission,
         view: &dyn View,
     ) -> Result<(), ViewError> {
         assert!(self.installing.is_none(), "nothing is shown of a state that is being replaced");
         match self.tickets.remove(&n) {
-            Some(Holder::Answer(to, command)) => self.answer(to, command, head, view),
+            Some(Holder::Answer(to, command)) => match admission.admits(to.pass) {
+                Ok(()) => self.answer(to, command, head, view),
+                Err(error) => {
+                    self.out.push(Effect::Reply(to, Err(error)));
+                    Ok(())
+                }
+            },
             Some(Holder::Evaluate(to, command)) if self.is_serving() => {
                 let footprint = mvcc::footprint(&command).into();
                 self.latch(footprint, Waiting::Write { to, command, past: Some(head) }, view)

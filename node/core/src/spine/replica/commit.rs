@@ -5,7 +5,8 @@ use std::mem;
 
 use prost::Message;
 
-use crate::command::RequestId;
+use crate::auth::{Forget, News};
+use crate::command::{Answer, RequestId};
 use crate::group::{self, Change, Entry, EntryKind, Part, Refusal};
 use crate::proto::internal::{self, MemberChange, Record, SpineEntry, TxnCommit, record::Body};
 use crate::range::latch::Guard;
@@ -25,6 +26,8 @@ struct Folded {
     task: Task,
     /// Given back once the entry is applied.
     guards: Vec<Guard>,
+    /// Told when all of the entry is folded.
+    news: Vec<News>,
 }
 
 impl Replica {
@@ -121,7 +124,7 @@ impl Replica {
             _ => {}
         }
         if let Some(proposed) = self.proposed.remove(&id) {
-            self.reply(Requester { id, node: proposed.node }, Err(error));
+            self.reply(proposed.requester(id), Err(error));
         }
     }
 
@@ -158,7 +161,8 @@ impl Replica {
                 EntryKind::Normal => self.fold_records(entry, &mut folded),
                 EntryKind::Change => self.fold_change(entry, &mut folded),
             }
-            let Folded { mut task, guards } = folded;
+            let Folded { mut task, guards, news } = folded;
+            self.publish_news(news);
             // With every entry: a batch of the store may end after any of them.
             self.state.write_windows(index - 1, &mut task.rows);
             if self.drain_index == Some(u64::MAX) && term == self.status.term {
@@ -169,6 +173,17 @@ impl Replica {
             }
             task.position = self.position();
             self.out.push(Effect::Apply(task));
+        }
+    }
+
+    /// A pass names the entry of a change, so nobody must see the users as they are between two
+    /// changes of one entry.
+    fn publish_news(&mut self, news: Vec<News>) {
+        for news in news {
+            self.out.push(Effect::Auth(match news {
+                News::Changed(_, forget) => self.state.auth_news(forget),
+                token @ News::Token { .. } => token,
+            }));
         }
     }
 
@@ -223,6 +238,9 @@ impl Replica {
         if let Body::Replicas(replicas) = &body {
             self.tell_members_of(GroupId(replicas.range));
         }
+        if let Verdict::AuthNews(news) = &verdict {
+            folded.news.push(news.clone());
+        }
         let is_cluster_changed = matches!(
             body,
             Body::MemberAttributes(_)
@@ -238,18 +256,23 @@ impl Replica {
             folded.guards.extend(proposed.guard);
             if verdict == Verdict::Ended {
                 // It was not carried out: keys of other ranges are attached to the lease.
-                self.revoke_anew(Requester { id, node: proposed.node }, &body);
+                self.revoke_anew(proposed.requester(id), &body);
             }
-            let content = match verdict {
-                Verdict::Rejected(error) => proposed.content.map(|_| Content::Refused(error)),
+            let to = proposed.requester(id);
+            let content = match &verdict {
+                Verdict::Rejected(error) => proposed.content.map(|_| Content::Refused(*error)),
+                Verdict::AuthNews(News::Token { token, .. }) => {
+                    let token = token.clone();
+                    Some(Content::Done(Answer::AuthToken(internal::AuthTokenAnswer { token })))
+                }
                 Verdict::Numbered(_)
                 | Verdict::Done
+                | Verdict::AuthNews(News::Changed(..))
                 | Verdict::Assigned(_)
                 | Verdict::Committed(_)
                 | Verdict::Duplicate => proposed.content,
                 Verdict::Ended => None,
             };
-            let to = Requester { id, node: proposed.node };
             step.reply = content.and_then(|content| self.reply_later(to, content));
         }
         if let Verdict::Numbered(revision) = verdict {
@@ -459,6 +482,8 @@ impl Replica {
         self.tell_members();
         self.drive(group::Input::SnapshotInstalled);
         self.publish_cluster();
+        // Which users have lost their tokens meanwhile is not known.
+        self.out.push(Effect::Auth(self.state.auth_news(Forget::All)));
         if self.state.is_removed(self.node()) {
             self.out.push(Effect::Removed);
         }

@@ -27,6 +27,7 @@ use std::mem;
 
 use prost::Message;
 
+use crate::auth::{News, Pass};
 use crate::command::{Command, Outcome, RequestId};
 use crate::group::{self, Change, Flushed, Group, Ignored, Refusal, Retention};
 use crate::lease::Book;
@@ -117,8 +118,8 @@ pub enum Input {
     Tick,
     /// A frame from a peer.
     Frame(NodeId, internal::PeerFrame),
-    /// A request of a client of this node; `n` rises.
-    Submit(u64, Command),
+    /// A request of a client of this node, and what it was let in with; `n` rises.
+    Submit(u64, Pass, Command),
     /// A read of a client of this node wants a ticket; `n` is never used again.
     Ticket(u64),
     /// A client went away; its ticket is not wanted any more.
@@ -197,6 +198,9 @@ pub enum Effect {
     Answer(NodeId, Ask),
     /// Members, alarms or the cluster's version have changed.
     Cluster(Cluster),
+    /// Users, roles, permissions or tokens have changed. What the store shows before the entry that
+    /// changed them comes later.
+    Auth(News),
     /// This node was removed from the cluster.
     Removed,
     /// Role, leader or term have changed.
@@ -462,7 +466,7 @@ impl Replica {
         match input {
             Input::Tick => self.on_tick(view)?,
             Input::Frame(from, frame) => self.on_frame(from, frame, view)?,
-            Input::Submit(n, command) => self.on_submit(n, command, view)?,
+            Input::Submit(n, pass, command) => self.on_submit(n, pass, command, view)?,
             Input::Ticket(n) => self.on_ticket(n),
             Input::TicketUnwanted(n) => self.tickets.forget(n),
             Input::Turn => {}
@@ -510,10 +514,11 @@ impl Replica {
         now: Time,
         view: &dyn View,
         n: u64,
+        pass: Pass,
         command: Command,
     ) -> Result<(), ViewError> {
         self.now = now.max(self.now);
-        self.on_submit(n, command, view)
+        self.on_submit(n, pass, command, view)
     }
 
     /// As `gather`, for a read's ticket.
@@ -750,7 +755,9 @@ impl Replica {
     }
 
     fn requester(&self, n: u64) -> Requester {
-        Requester { id: RequestId { origin: self.config.origin, n }, node: self.node() }
+        // Nobody waits for one that is not open.
+        let pass = self.open.get(&n).map_or(Pass::NOBODY, |open| open.pass);
+        Requester { id: RequestId { origin: self.config.origin, n }, node: self.node(), pass }
     }
 
     /// Names a proposal of the node itself, which nobody waits for.
@@ -758,7 +765,7 @@ impl Replica {
         self.own_n += 1;
         // The complement keeps these ids apart from those of clients.
         let id = RequestId { origin: !self.config.origin, n: self.own_n };
-        Requester { id, node: self.node() }
+        Requester { id, node: self.node(), pass: Pass::NODE }
     }
 
     fn position(&self) -> Position {

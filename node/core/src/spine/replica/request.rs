@@ -1,9 +1,10 @@
 //! Requests on their way: submitted here, forwarded to the leader of the range that owns their keys,
 //! parked while there is none, and answered with a time-out when nothing else answers them.
 
+use crate::auth::Pass;
 use crate::command::{Answer, Command, RequestId};
-use crate::proto::internal::{Forward, ForwardAnswer};
-use crate::spine::apply::Requester;
+use crate::proto::internal::{Forward, ForwardAnswer, record::Body};
+use crate::spine::apply::{Content, Requester};
 use crate::spine::replica::{Effect, Parcel, Replica};
 use crate::spine::state;
 use crate::time::Time;
@@ -14,6 +15,7 @@ use crate::{Error, GroupId, NodeId, mvcc, range, txn};
 #[derive(Clone, Debug)]
 pub(super) struct Open {
     pub(super) started: Time,
+    pub(super) pass: Pass,
     /// If it was sent to another node.
     forwarded: Option<Forwarded>,
 }
@@ -40,16 +42,17 @@ impl Replica {
     pub(super) fn on_submit(
         &mut self,
         n: u64,
+        pass: Pass,
         command: Command,
         view: &dyn View,
     ) -> Result<(), ViewError> {
-        let to = self.requester(n);
         if self.open.len() >= self.config.limits.open_requests_max {
             self.out.push(Effect::Reply(n, Err(Error::TooManyRequests)));
             return Ok(());
         }
-        let was_open = self.open.insert(n, Open { started: self.now, forwarded: None });
+        let was_open = self.open.insert(n, Open { started: self.now, pass, forwarded: None });
         assert!(was_open.is_none(), "a request number is used once");
+        let to = self.requester(n);
         self.deadlines.push_back((self.now + self.config.request_timeout, n));
         self.route(to, command, view)
     }
@@ -125,7 +128,8 @@ impl Replica {
         let Some(open) = self.open.get_mut(&to.id.n) else { return };
         let RequestId { origin, n } = to.id;
         let (kind, body) = (command.kind(), command.encode());
-        let forward = Forward { origin, n, kind, body, range: range.0 };
+        let pass = to.pass.number();
+        let forward = Forward { origin, n, kind, body, range: range.0, pass };
         open.forwarded = Some(Forwarded { leader, range, command });
         self.out.push(Effect::Send(leader, Parcel::Forward(forward)));
     }
@@ -202,6 +206,14 @@ impl Replica {
             }
             Command::Replicas(request) => self.begin_replicas(to, request, view),
             Command::ReplicasWanted(wanted) => self.begin_replicas_wanted(to, wanted, view),
+            Command::AuthChange(change) => {
+                let content = Content::Done(Answer::AuthChange(Default::default()));
+                self.propose(Some(to), None, Body::AuthChange(change), Some(content), view)
+            }
+            Command::AuthToken(token) => {
+                let content = Content::Done(Answer::AuthToken(Default::default()));
+                self.propose(Some(to), None, Body::AuthToken(token), Some(content), view)
+            }
         }
     }
 
@@ -253,7 +265,7 @@ impl Replica {
         view: &dyn View,
     ) -> Result<(), ViewError> {
         let id = RequestId { origin: forward.origin, n: forward.n };
-        let to = Requester { id, node: from };
+        let to = Requester { id, node: from, pass: Pass::from_number(forward.pass) };
         let Some(command) = Command::decode(forward.kind, forward.body) else {
             self.reply(to, Err(Error::UnknownMethod));
             return Ok(());

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::auth::Pass;
 use crate::command::{Answer, Command, Outcome};
 use crate::group::{self, Chance, Recovered};
 use crate::membership::Policy;
@@ -167,7 +168,7 @@ impl Cluster {
     }
 
     fn submit(&mut self, id: u64, n: u64, command: Command) {
-        self.inputs.push_back((id, Input::Submit(n, command)));
+        self.inputs.push_back((id, Input::Submit(n, Pass::NOBODY, command)));
         self.settle();
     }
 }
@@ -217,7 +218,7 @@ fn thousands_that_wait_for_one_key_are_answered_one_after_the_other() {
     let mut cluster = Cluster::new(&[1]);
     let last = Limits::default().open_requests_max as u64;
     // All but the first find the key when they have its latch, and give that back at once.
-    cluster.inputs.extend((1..=last).map(|n| (1, Input::Submit(n, create("k")))));
+    cluster.inputs.extend((1..=last).map(|n| (1, Input::Submit(n, Pass::NOBODY, create("k")))));
     cluster.settle();
     let answers = &cluster.nodes[&1].answers;
     assert_eq!(answers.len() as u64, last);
@@ -232,8 +233,8 @@ fn what_waits_for_a_key_while_the_lead_is_handed_over_goes_to_the_new_leader() {
     cluster.is_deaf = Some(2);
     // The first holds the latch until it is applied, the second waits for it. The hand-over lasts,
     // as the one who is to lead hears of nothing.
-    cluster.inputs.push_back((1, Input::Submit(1, put("k"))));
-    cluster.inputs.push_back((1, Input::Submit(2, create("k"))));
+    cluster.inputs.push_back((1, Input::Submit(1, Pass::NOBODY, put("k"))));
+    cluster.inputs.push_back((1, Input::Submit(2, Pass::NOBODY, create("k"))));
     cluster.inputs.push_back((1, Input::TransferRange(GroupId::SPINE, NodeId(2))));
     cluster.settle();
     let answers = &cluster.nodes[&1].answers;

@@ -246,6 +246,7 @@ impl Replica {
     }
 
     fn serve(&mut self, holders: Vec<(Time, Holder)>, view: &dyn View) -> Result<(), ViewError> {
+        let admission = self.state.auth().admission();
         for (since, holder) in holders {
             if !self.can_be_served(&holder) {
                 self.tickets.kept.push((since, holder));
@@ -257,9 +258,13 @@ impl Replica {
                 Holder::Alarm(to, command) => self.refuse_or_route(to, command, view)?,
                 Holder::Confirmation => {}
                 Holder::Range(range, n) => {
-                    self.tell(range, range::replica::Input::Ticket(n, self.reach.shown.head));
+                    let ticket = range::replica::Input::Ticket(n, self.reach.shown.head, admission);
+                    self.tell(range, ticket);
                 }
-                Holder::Txn(id) => self.begin_gathering(id),
+                Holder::Txn(id) => match admission.admits(self.txns.pass(id)) {
+                    Ok(()) => self.begin_gathering(id),
+                    Err(error) => self.txns.input(id, txn::Input::TicketFailed(error)),
+                },
             }
         }
         Ok(())
@@ -271,6 +276,11 @@ impl Replica {
         command: Command,
         view: &dyn View,
     ) -> Result<(), ViewError> {
+        // Everything up to the ticket is folded here.
+        if let Err(error) = self.state.auth().admission().admits(to.pass) {
+            self.reply(to, Err(error));
+            return Ok(());
+        }
         match command {
             Command::LeaseKeepAlive(request) => self.keep_alive(to, request.id, view),
             Command::LeaseTimeToLive(request) => self.time_to_live(to, request, view),

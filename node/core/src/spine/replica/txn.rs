@@ -8,6 +8,7 @@ use std::mem;
 
 use bytes::Bytes;
 
+use crate::auth::Pass;
 use crate::command::{Answer, Command, Outcome, RequestId};
 use crate::proto::Span;
 use crate::proto::etcdserverpb as pb;
@@ -61,6 +62,12 @@ impl Txns {
     /// What an attempt that is under way is to do.
     pub(super) fn job(&self, id: RequestId) -> Option<&Job> {
         self.attempts.get(&id).map(|attempt| attempt.coordinator.job())
+    }
+
+    /// What it was let in with.
+    pub(super) fn pass(&self, id: RequestId) -> Pass {
+        let to = self.attempts.get(&id).and_then(|attempt| attempt.to);
+        to.map_or(Pass::NODE, |to| to.pass)
     }
 
     pub(super) fn load_text(&self) -> String {
@@ -161,7 +168,12 @@ impl Replica {
                 self.end_attempt(id, Err(Error::RequestTooLarge));
                 return self.propose_own(abort_record(id), view);
             }
-            txn::Effect::Propose(record) => return self.propose_own(record, view),
+            txn::Effect::Propose(mut record) => {
+                if let Some(Body::TxnCommit(commit)) = &mut record.body {
+                    commit.pass = self.txns.pass(id).number();
+                }
+                return self.propose_own(record, view);
+            }
             txn::Effect::WantTicket => self.tickets.want_txn(id, self.now),
             txn::Effect::Abort => return self.propose_own(abort_record(id), view),
             txn::Effect::Reply(outcome) => self.end_attempt(id, outcome),

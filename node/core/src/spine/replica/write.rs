@@ -1,6 +1,7 @@
 //! Writes of range 0 on the leader: latch, evaluate on complete state (I5), propose effects that
 //! are decided (I4); or, when there is no effect, answer at a ticket (I7).
 
+use crate::auth::Pass;
 use crate::command::{Answer, Command, RequestId};
 use crate::mutant::{self, Mutant};
 use crate::mvcc::{self, Evaluated, Head};
@@ -41,10 +42,18 @@ pub(super) struct Proposed {
     pub(super) started: Time,
     /// Where its client is.
     pub(super) node: NodeId,
+    /// What it was let in with.
+    pub(super) pass: Pass,
     /// Given back once the write is applied; `None` when the leadership it belonged to ended.
     pub(super) guard: Option<Guard>,
     /// The answer if it is folded as it stands; `None` when nobody waits.
     pub(super) content: Option<Content>,
+}
+
+impl Proposed {
+    pub(super) fn requester(&self, id: RequestId) -> Requester {
+        Requester { id, node: self.node, pass: self.pass }
+    }
 }
 
 impl Replica {
@@ -202,7 +211,7 @@ impl Replica {
                 self.unlatch(vec![guard], view)
             }
             Evaluated::Effects { effects, draft, .. } => {
-                let body = Body::Write(internal::Write { effects });
+                let body = Body::Write(internal::Write { effects, pass: to.pass.number() });
                 self.propose(Some(to), Some(guard), body, Some(Content::Draft(draft)), view)
             }
         }
@@ -240,7 +249,8 @@ impl Replica {
         }
         let is_all_keys = keys.len() > mvcc::NAMED_KEYS_MAX;
         let keys = if is_all_keys { Vec::new() } else { keys };
-        let revoke = internal::LeaseRevoke { id: lease, keys, expired_in_term, is_all_keys };
+        let pass = to.map_or(Pass::NODE, |to| to.pass).number();
+        let revoke = internal::LeaseRevoke { id: lease, keys, expired_in_term, is_all_keys, pass };
         let body = Body::LeaseRevoke(revoke);
         let content = Content::Done(Answer::LeaseRevoke(Default::default()));
         self.propose(to, Some(guard), body, Some(content), view)
@@ -268,7 +278,7 @@ impl Replica {
             }
             return self.unlatch(guard.into_iter().collect(), view);
         }
-        let proposed = Proposed { started: self.now, node: to.node, guard, content };
+        let proposed = Proposed { started: self.now, node: to.node, pass: to.pass, guard, content };
         self.proposed.insert(to.id, proposed);
         self.push_record(record, view)
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::auth::{Admission, Pass};
 use crate::command::{Answer, Command, Outcome, RequestId};
 use crate::group::{self, Chance, Part, Recovered};
 use crate::memory::MemoryView;
@@ -126,7 +127,7 @@ impl Trio {
             Effect::WantTicket(n) => {
                 let revision = 1 + self.numbered.cast_signed();
                 let head = Head { revision, compact_revision: -1 };
-                self.inputs.push_back((id, Input::Ticket(n, head)));
+                self.inputs.push_back((id, Input::Ticket(n, head, Admission::default())));
             }
             Effect::Reply(to, outcome) => self.answer(to, outcome),
             Effect::Unproposed(to, _) => self.handed_back.push(to.id.n),
@@ -173,12 +174,12 @@ impl Trio {
     }
 
     fn submit(&mut self, n: u64, command: Command) {
-        let to = Requester { id: RequestId { origin: 5, n }, node: NodeId(1) };
+        let to = Requester { id: RequestId { origin: 5, n }, node: NodeId(1), pass: Pass::NOBODY };
         self.inputs.push_back((1, Input::Submit(to, command)));
     }
 
     fn gather(&mut self, n: u64, command: Command) {
-        let to = Requester { id: RequestId { origin: 5, n }, node: NodeId(1) };
+        let to = Requester { id: RequestId { origin: 5, n }, node: NodeId(1), pass: Pass::NOBODY };
         let node = self.nodes.get_mut(&1).expect("it exists");
         let gathered = node.replica.gather(self.now, &node.store, to, command);
         gathered.expect("memory can be read");

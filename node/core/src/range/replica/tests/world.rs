@@ -9,6 +9,7 @@ use prost::Message as _;
 
 use super::moves::{Confs, Progress, Transfer, Unfinished, Work};
 
+use crate::auth::{Admission, Pass};
 use crate::command::{Command, Outcome, RequestId};
 use crate::group::{self, Append, Chance, Entry, EntryKind, HardState, Part, Recovered, Retention};
 use crate::memory::MemoryView;
@@ -463,7 +464,7 @@ impl World {
         let n = self.asked.len() as u64 + 1;
         let asked = Asked { command: command.clone(), asked_at: self.clock, answer: None };
         self.asked.insert(n, asked);
-        let to = Requester { id: RequestId { origin: 5, n }, node: NodeId(1) };
+        let to = Requester { id: RequestId { origin: 5, n }, node: NodeId(1), pass: Pass::NOBODY };
         self.homeless.push((to, command));
     }
 
@@ -654,7 +655,7 @@ impl World {
         let at = tickets.position(|(range, _, wanted)| is_due(*wanted) && is_shown(range));
         let Some(at) = at else { return };
         let (range, n, _) = node.tickets.swap_remove(at);
-        self.step(id, range, Input::Ticket(n, head));
+        self.step(id, range, Input::Ticket(n, head, Admission::default()));
     }
 
     fn deliver(&mut self) {
@@ -682,7 +683,8 @@ impl World {
         let holds = |id: &u64| self.nodes[id].is_up && self.nodes[id].shows_all();
         let able: Vec<u64> = NODES.into_iter().filter(holds).collect();
         if able.is_empty() {
-            let to = Requester { id: RequestId { origin: 5, n }, node: NodeId(1) };
+            let to =
+                Requester { id: RequestId { origin: 5, n }, node: NodeId(1), pass: Pass::NOBODY };
             self.homeless.push((to, self.asked[&n].command.clone()));
             return;
         }
@@ -789,7 +791,11 @@ impl World {
                     (Ok(_), true) => "transaction committed",
                     (Ok(_), false) => "transaction without effect",
                 });
-                let to = Requester { id: RequestId { origin: 5, n: txn.n }, node: NodeId(1) };
+                let to = Requester {
+                    id: RequestId { origin: 5, n: txn.n },
+                    node: NodeId(1),
+                    pass: Pass::NOBODY,
+                };
                 self.answer(to, outcome);
             }
             txn::Effect::TryAgain(
@@ -798,7 +804,11 @@ impl World {
             txn::Effect::TryAgain(txn::Job::Change(command)) => {
                 self.see("attempt aborted");
                 let txn = self.txns.remove(&id).expect("it is under way");
-                let to = Requester { id: RequestId { origin: 5, n: txn.n }, node: NodeId(1) };
+                let to = Requester {
+                    id: RequestId { origin: 5, n: txn.n },
+                    node: NodeId(1),
+                    pass: Pass::NOBODY,
+                };
                 self.homeless.push((to, command));
             }
         }

@@ -1,0 +1,194 @@
+//! Who may make a call. What a method asks of its client is in the table of methods; what depends on
+//! the request, the method asks itself, of the `Client` it is handed.
+
+use std::time::{Duration, Instant};
+
+use flotilla_core::Error;
+use flotilla_core::auth::{Caller, Needs, Pass};
+use flotilla_core::mvcc::{self, Failure, Head};
+use tokio::time;
+
+use super::{Context, read};
+use crate::auth::Credentials;
+use crate::supervise::fatal;
+
+/// What a method asks of its client while authentication is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// Nothing.
+    Open,
+    /// To be a user, as the cluster knows when the call arrives.
+    User,
+    /// To be a user, as this node knows: it is answered without a leader.
+    UserHere,
+    /// To be root, as the cluster knows when the call arrives.
+    Root,
+    /// To be root, as this node knows: it is answered without a leader.
+    RootHere,
+    /// What its request says. The method asks.
+    Request,
+}
+
+/// How long a read waits until this node shows what the users and roles at hand came after, and how
+/// often it looks.
+const SHOWN_WITHIN: Duration = Duration::from_secs(5);
+const SHOWN_POLL: Duration = Duration::from_millis(1);
+/// Times a read is done again because users, roles or permissions changed meanwhile.
+const READS_MAX: u32 = 8;
+
+/// Whoever makes a call.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    credentials: Credentials,
+}
+
+impl Client {
+    pub(super) fn new(credentials: Credentials) -> Self {
+        Self { credentials }
+    }
+
+    /// Asks what the table says.
+    ///
+    /// # Errors
+    /// The client is not let in.
+    pub(super) async fn admit(&self, context: &Context, guard: Guard) -> Result<(), Error> {
+        let is_asked = !matches!(guard, Guard::Open | Guard::Request);
+        if !is_asked || !context.gate().is_enabled() {
+            return Ok(());
+        }
+        if matches!(guard, Guard::User | Guard::Root) {
+            context.router.ticket().await?;
+        }
+        let caller = self.caller(context).await?;
+        let auth = context.gate().auth();
+        match guard {
+            Guard::User | Guard::UserHere => auth.check_known(&caller)?,
+            Guard::Root | Guard::RootHere => auth.check_root(&caller)?,
+            Guard::Open | Guard::Request => return Ok(()),
+        };
+        Ok(())
+    }
+
+    /// Who it is; nobody while authentication is off.
+    ///
+    /// # Errors
+    /// A token that stands for nobody.
+    pub(super) async fn caller(&self, context: &Context) -> Result<Caller, Error> {
+        let board = context.board();
+        context.gate().caller(&self.credentials, || board.commit_index()).await
+    }
+
+    /// For root, before anything is done for it. Refused only by what the cluster knows now.
+    ///
+    /// # Errors
+    /// It is nobody or somebody else.
+    pub(super) async fn root(&self, context: &Context) -> Result<Caller, Error> {
+        let caller = self.caller(context).await;
+        let checked = caller.and_then(|caller| {
+            context.gate().auth().check_root(&caller)?;
+            Ok(caller)
+        });
+        let Err(refusal) = checked else { return checked };
+        context.router.ticket().await.map_err(|_| refusal)?;
+        let caller = self.caller(context).await?;
+        context.gate().auth().check_root(&caller)?;
+        Ok(caller)
+    }
+
+    /// For a write: a pass, which is looked at again where the write takes its place in the order.
+    /// What this node knows is enough to let it in. Refused only by what the cluster knows now: it
+    /// may have been permitted at another node a moment ago.
+    ///
+    /// # Errors
+    /// The client is not let in.
+    pub(super) async fn permit(
+        &self,
+        context: &Context,
+        needs: impl FnOnce() -> Needs,
+    ) -> Result<Pass, Error> {
+        if !context.gate().is_enabled() {
+            return Ok(Pass::NOBODY);
+        }
+        let needs = needs();
+        match self.check(context, &needs).await {
+            Ok(pass) => Ok(pass),
+            Err(refusal) => {
+                context.router.ticket().await.map_err(|_| refusal)?;
+                self.check(context, &needs).await
+            }
+        }
+    }
+
+    /// Does a read that was let in: `read` is handed what may be read, which is not older than the
+    /// users and roles that were asked, and when it is done these must be the same still. A local
+    /// read is of what this node knows.
+    ///
+    /// # Errors
+    /// The client is not let in, or the read fails.
+    pub(super) async fn read<T, F>(
+        &self,
+        context: &Context,
+        is_local: bool,
+        needs: impl Fn() -> Needs,
+        read: impl Fn(Head) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        if !is_local {
+            context.router.ticket().await?;
+        }
+        for _ in 0..READS_MAX {
+            let (head, pass) = self.permit_read(context, &needs).await?;
+            let answer = read(head).await?;
+            if context.gate().admits(pass).is_ok() {
+                return Ok(answer);
+            }
+        }
+        Err(Error::AuthOldRevision)
+    }
+
+    /// For a read, after its ticket: what may be read, and a pass to be looked at again afterwards.
+    ///
+    /// # Errors
+    /// The client is not let in.
+    pub(super) async fn permit_read(
+        &self,
+        context: &Context,
+        needs: impl Fn() -> Needs,
+    ) -> Result<(Head, Pass), Error> {
+        if !context.gate().is_enabled() {
+            return Ok((context.router.head(), Pass::NOBODY));
+        }
+        let pass = self.check(context, &needs()).await?;
+        let deadline = Instant::now() + SHOWN_WITHIN;
+        // Who may read since a moment ago must not see what was deleted before.
+        while context.router.shown_index() < pass.number() {
+            if Instant::now() >= deadline {
+                return Err(Error::TimeoutWaitAppliedIndex);
+            }
+            time::sleep(SHOWN_POLL).await;
+        }
+        Ok((context.router.head(), pass))
+    }
+
+    async fn check(&self, context: &Context, needs: &Needs) -> Result<Pass, Error> {
+        let caller = self.caller(context).await?;
+        if needs.leases.is_empty() && needs.listed_leases.is_empty() {
+            return context.gate().auth().check(&caller, needs, |_| Ok::<_, Error>(Vec::new()));
+        }
+        // What is attached to a lease is known to the store, and by whoever attaches at another node.
+        context.router.ticket().await?;
+        read::until_whole(context).await?;
+        let (auth, needs) = (context.gate().auth(), needs.clone());
+        let checked = read::elsewhere(context.store(), move |store| {
+            auth.check(&caller, &needs, |lease| Ok::<_, Failure>(mvcc::lease_keys(store, lease)?))
+        });
+        match checked.await {
+            Ok(pass) => Ok(pass),
+            Err(Failure::Client(error)) => Err(error),
+            Err(Failure::View(error)) => fatal(&error.to_string()),
+            Err(Failure::Overtaken) => Err(Error::Timeout),
+        }
+    }
+}
