@@ -16,8 +16,8 @@ use super::guard::Client;
 use super::inside::{Inside, RequestBody};
 use super::policy::{self, Wishes};
 use super::{
-    Context, Method, Origin, admin, auth, cluster, election, health, http as pages, kv, lease, lock,
-    maintenance, method, range_stream, snapshot, watch,
+    Context, Method, Origin, admin, auth, cluster, election, health, http as pages, kv, lease,
+    lock, maintenance, method, range_stream, snapshot, watch,
 };
 use crate::auth::Credentials;
 use crate::watch::Hub;
@@ -104,7 +104,8 @@ impl Service {
             ($method:path) => {{
                 let inside = Inside::new(self.clone(), request.headers().clone());
                 Box::pin(async move {
-                    let method = |_: Arc<Context>, _: Client, request| $method(inside.clone(), request);
+                    let method =
+                        |_: Arc<Context>, _: Client, request| $method(inside.clone(), request);
                     Ok(call.unary(request, |_| false, method).await)
                 })
             }};
@@ -158,7 +159,8 @@ impl Service {
             Method::Observe => {
                 let inside = Inside::new(self.clone(), request.headers().clone());
                 Box::pin(async move {
-                    let observe = |_, _: Client, request| election::observe(inside.clone(), request);
+                    let observe =
+                        |_, _: Client, request| election::observe(inside.clone(), request);
                     Ok(call.server_stream(request, observe).await)
                 })
             }
