@@ -9,16 +9,17 @@ use std::time::{Duration, Instant};
 
 use flotilla_proto::internal::admin_client::AdminClient;
 use flotilla_proto::internal::{MoveReplicaRequest, RangeInfo, RangeListRequest};
-use harness::traffic::{channel, list, watch_all, write};
+use harness::traffic::{PATIENT, channel, list, watch_all, write};
 use harness::{Cluster, flotilla};
 use tokio::sync::watch;
 
 const NODES: usize = 4;
 const WRITERS: usize = 4;
-const FLAGS: [&str; 3] = [
+const FLAGS: [&str; 4] = [
     "--initial-split-keys=k/2,k/5,k/8,shared",
     "--initial-range-replicas=2",
     "--placement-interval=0",
+    PATIENT,
 ];
 const MOVES: usize = 8;
 const PAUSE: Duration = Duration::from_millis(300);

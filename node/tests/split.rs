@@ -10,7 +10,7 @@ use flotilla_proto::etcdserverpb::HashKvRequest;
 use flotilla_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use flotilla_proto::internal::admin_client::AdminClient;
 use flotilla_proto::internal::{RangeListRequest, SplitRequest};
-use harness::traffic::{CATCH_UP_WITHIN, channel, list, watch_all, write};
+use harness::traffic::{CATCH_UP_WITHIN, PATIENT, channel, list, watch_all, write};
 use harness::{Cluster, flotilla};
 use tokio::sync::watch;
 
@@ -26,7 +26,7 @@ async fn cut(url: &str, key: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_client_notices_that_ranges_are_cut() {
-    let mut cluster = Cluster::start(&flotilla(), 3);
+    let mut cluster = Cluster::start_with(&flotilla(), 3, &[PATIENT]);
     let urls = cluster.endpoints();
     let (stop, stopped) = watch::channel(false);
     let (end, ended) = watch::channel(0);

@@ -29,7 +29,7 @@ pub static ROWS: &[Row] = &[
     driver(Driver::FlushForgotten, Hunt::Clients, &[says("inside", "cannot start"), REVISIONS]),
     driver(Driver::ApplyDiverges, Hunt::Clients, &[says("replicas", "has hash"), REVISIONS]),
     // The machines: the order of writes.
-    machine(Machine::AssignBeforeCommit, Hunt::Seeds, &[REVISIONS, ANSWERS, LEASE]),
+    machine(Machine::AssignBeforeCommit, Hunt::Seeds, &[REVISIONS, ANSWERS, LEASE, SAME_STATE]),
     machine(Machine::StaleReport, Hunt::Seeds, &[says("assertion", "numbered twice (I3)")]),
     machine(Machine::VoidsCounted, Hunt::Seeds, &[says("revisions", "is lost")]),
     machine(Machine::NumbersForgotten, Hunt::Seeds, &[LIVENESS]),
@@ -37,13 +37,13 @@ pub static ROWS: &[Row] = &[
     machine(Machine::CutUnflushed, Hunt::Seeds, &[says("inside", "but the log starts after")]),
     // Evaluation.
     machine(Machine::NoLatch, Hunt::Seeds, &[REVISIONS, ANSWERS, ABSENT]),
-    machine(Machine::NoDrain, Hunt::Seeds, &[ANSWERS]),
-    machine(Machine::LocksNotRetaken, Hunt::Seeds, &[ANSWERS, APPLY]),
-    machine(Machine::SpanUnchecked, Hunt::Restless, &[ANSWERS]),
+    machine(Machine::NoDrain, Hunt::Seeds, &[ANSWERS, REVISIONS]),
+    machine(Machine::LocksNotRetaken, Hunt::Seeds, &[ANSWERS, APPLY, HELD]),
+    machine(Machine::SpanUnchecked, Hunt::Restless, &[ANSWERS, APPLY]),
     machine(Machine::StaleFail, Hunt::Seeds, &[STALE]),
     // Reads.
     machine(Machine::StaleTicket, Hunt::Seeds, &[STALE]),
-    machine(Machine::TicketReused, Hunt::Seeds, &[STALE]),
+    machine(Machine::TicketReused, Hunt::Seeds, &[STALE]).late(),
     machine(Machine::ReadNoWait, Hunt::Seeds, &[STALE, by("refusals")]),
     machine(Machine::StaleRouting, Hunt::Scenario(scenarios::read_after_cut), &[SCENARIO]),
     machine(Machine::PagesAtNewest, Hunt::Seeds, &[ANSWERS]),
@@ -68,7 +68,7 @@ pub static ROWS: &[Row] = &[
     machine(
         Machine::MembersUnlatched,
         Hunt::AimedFocused(Focus::Leases),
-        &[LEASE, APPLY, SAME_STATE],
+        &[LEASE, APPLY, SAME_STATE, HELD],
     )
     .late(),
     // Splits and merges.
@@ -81,10 +81,10 @@ pub static ROWS: &[Row] = &[
     machine(
         Machine::MergeForgetsLeases,
         Hunt::AimedFocused(Focus::Leases),
-        &[LEASE, APPLY, SAME_STATE],
+        &[LEASE, APPLY, SAME_STATE, ABSENT],
     )
     .late(),
-    machine(Machine::FrozenAccepts, Hunt::Restless, &[REVISIONS, SAME_STATE]),
+    machine(Machine::FrozenAccepts, Hunt::Restless, &[REVISIONS, SAME_STATE, HELD]),
     machine(
         Machine::MergeNotAwaited,
         Hunt::Scenario(scenarios::merge_beside_a_laggard),
@@ -110,6 +110,8 @@ const ABSENT: Expected = says("assertion", "a key is deleted that is not there")
 const ANSWERS: Expected = by("answers");
 /// A store notices that a revision comes out of order.
 const APPLY: Expected = says("assertion", "comes after");
+/// A range that is to cease is locked by something else (I16).
+const HELD: Expected = says("assertion", "is locked by nobody else");
 const LEASE: Expected = by("lease");
 const LIVENESS: Expected = by("liveness");
 const REVISIONS: Expected = by("revisions");

@@ -15,6 +15,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 /// How long a watcher may lag behind what was written.
 pub const CATCH_UP_WITHIN: Duration = Duration::from_secs(20);
 
+/// Makes nodes slow to think that another one is gone. Where a call must not fail because of what is done
+/// to the cluster, it is not to fail either because the machine was busy for a second.
+pub const PATIENT: &str = "--election-timeout=5000";
+
 /// A connection whose calls end in time.
 pub async fn channel(url: &str) -> Channel {
     let endpoint = Endpoint::from_shared(url.to_owned()).expect("an address");

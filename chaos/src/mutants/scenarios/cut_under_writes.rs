@@ -25,7 +25,8 @@ pub fn cut_under_writes() -> Result<(), Finding> {
     let mut ranges = Ranges::default();
     ranges.insert(RANGE, Range::new(span, vec![NodeId(1)]));
     let (id, key) = (RequestId { origin: 2, n: 1 }, Bytes::from_static(b"m"));
-    let mut coordinator = Coordinator::new(id, Job::Split { range: RANGE, key }, &ranges);
+    let job = Job::Split { range: RANGE, key, is_here: true };
+    let mut coordinator = Coordinator::new(id, job, &ranges);
     let mut wanted = Vec::new();
     let view = flotilla_core::memory::MemoryView::new();
     coordinator.step(Time(1), &view, &ranges, txn::Input::Tick, &mut wanted).expect("memory");

@@ -58,6 +58,7 @@ impl RangeMachine {
         let config = Config {
             node: NODE,
             range,
+            since: 0,
             group: group::Config::new(NODE, range),
             report_again_after: Length::from_ms(100),
             abort_after: NEVER,
@@ -118,6 +119,14 @@ impl RangeMachine {
     pub(super) fn locked_at(&mut self) -> Option<u64> {
         std::mem::take(&mut self.said).into_iter().find_map(|said| match said {
             Effect::Prepared(_, at) => Some(at),
+            _ => None,
+        })
+    }
+
+    /// The ticket it wants, if it wants one.
+    pub(super) fn wanted_ticket(&mut self) -> Option<u64> {
+        std::mem::take(&mut self.said).into_iter().find_map(|said| match said {
+            Effect::WantTicket(n) => Some(n),
             _ => None,
         })
     }

@@ -12,6 +12,7 @@ use crate::proto::internal::{ConfState, RaftMessage, RangeEntry, SnapshotMark};
 use crate::range::replica::write::Holder;
 use crate::range::replica::{Effect, Replica};
 use crate::range::stored::Stored;
+use crate::view::{View, ViewError};
 
 /// Who is to hold a range, as a node's state of the spine has it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -124,7 +125,7 @@ impl Replica {
     }
 
     /// The leader takes the next step to the wanted membership, if none is under way.
-    pub(super) fn follow_members(&mut self) {
+    pub(super) fn follow_members(&mut self, view: &dyn View) -> Result<(), ViewError> {
         let is_ready = self.is_serving()
             && self.group.transferee().is_none()
             && !self.group.is_change_pending()
@@ -134,7 +135,7 @@ impl Replica {
         let next = if is_ready { self.next_step() } else { None };
         let is_unknown = is_ready && !self.is_settled_known();
         if next.is_none() && !is_unknown {
-            return;
+            return Ok(());
         }
         let freshness = match mutant::is(Mutant::StrangersRemoved) {
             true => Freshness::Good,
@@ -149,10 +150,18 @@ impl Replica {
                 self.on_change_replicas(Change::one(step));
             }
             (Some(Next::Transfer(to)), Freshness::Good) => {
-                self.drive(group::Input::Transfer(to));
+                self.hand_over(to, view)?;
             }
             (None, _) | (_, Freshness::Asked) => {}
         }
+        Ok(())
+    }
+
+    /// What was gathered is proposed before: from here on it would be refused.
+    pub(super) fn hand_over(&mut self, to: NodeId, view: &dyn View) -> Result<(), ViewError> {
+        self.propose_gathered(view)?;
+        self.drive(group::Input::Transfer(to));
+        Ok(())
     }
 
     /// A ticket has come: what was told before is as new as can be, until the leadership ends.

@@ -489,11 +489,7 @@ impl Replica {
                 self.drive(group::Input::SnapshotSent { to, is_ok });
             }
             Input::Unreachable(peer) => self.drive(group::Input::Unreachable(peer)),
-            Input::Transfer(to) => {
-                // What was gathered would be refused from here on.
-                self.propose_gathered(view)?;
-                self.drive(group::Input::Transfer(to));
-            }
+            Input::Transfer(to) => self.hand_over(to, view)?,
             Input::Alive(alive) => self.drive(group::Input::Alive(alive)),
             Input::Campaign => self.drive(group::Input::Campaign),
             Input::ChangeReplicas(change) => self.on_change_replicas(change),
@@ -598,7 +594,7 @@ impl Replica {
         self.look_whether_removed();
         self.ask_to_catch_up();
         self.tick_reports();
-        self.follow_members();
+        self.follow_members(view)?;
         if self.group.is_sleep_due() && self.is_idle() {
             self.drive(group::Input::Sleep);
         }

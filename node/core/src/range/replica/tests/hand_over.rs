@@ -10,7 +10,7 @@ use crate::memory::MemoryView;
 use crate::mvcc::{Applier, Head};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::internal::{ConfState, Ref, Run};
-use crate::range::replica::{Config, Effect, Input, Limits, Replica, Task};
+use crate::range::replica::{Config, Effect, Input, Limits, Members, Replica, Task};
 use crate::range::stored::Stored;
 use crate::spine::apply::{Applied, Requester};
 use crate::time::{Length, Time};
@@ -235,6 +235,21 @@ fn what_was_asked_before_and_while_the_lead_is_handed_over_is_not_refused() {
     trio.handed_back.sort_unstable();
     assert_eq!(trio.handed_back, [2, 3], "nothing of them was proposed here");
     assert_eq!(trio.answers.len(), 1);
+}
+
+#[test]
+fn what_was_asked_before_a_leader_goes_by_itself_is_not_refused() {
+    let mut trio = Trio::new();
+    let conf = ConfState { voters: vec![2, 3], ..ConfState::default() };
+    let members = Members { conf, changes: 1, ..Members::default() };
+    trio.inputs.extend([1, 2, 3].map(|id| (id, Input::Members(members.clone()))));
+    // It makes sure of what it was told before it goes.
+    trio.tick(1);
+    assert!(trio.leads(1));
+    trio.gather(1, Command::Put(put("k")));
+    trio.tick(3);
+    assert!(!trio.leads(1));
+    assert!(matches!(trio.answers.get(&1), Some(Ok(_))), "{:?}", trio.answers);
 }
 
 #[test]
