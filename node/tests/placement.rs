@@ -1,5 +1,5 @@
 //! A cluster that looks after itself: ranges that grow are split, leaders spread over the nodes and
-//! leave one that is drained, while clients write and watch. No call fails but by an error that
+//! leave one that is drained, what a dead node held is made anew, while clients write and watch. No call fails but by an error that
 //! clients repeat, nothing is lost, and every watcher sees each revision once and in order.
 
 mod harness;
@@ -7,10 +7,14 @@ mod harness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use flotilla_proto::etcdserverpb::cluster_client::ClusterClient;
 use flotilla_proto::etcdserverpb::kv_client::KvClient;
 use flotilla_proto::etcdserverpb::watch_client::WatchClient;
 use flotilla_proto::etcdserverpb::watch_request::RequestUnion;
-use flotilla_proto::etcdserverpb::{PutRequest, RangeRequest, WatchCreateRequest, WatchRequest};
+use flotilla_proto::etcdserverpb::{
+    MemberAddRequest, MemberRemoveRequest, PutRequest, RangeRequest, WatchCreateRequest,
+    WatchRequest,
+};
 use flotilla_proto::internal::admin_client::AdminClient;
 use flotilla_proto::internal::{
     Decision, DecisionsRequest, DrainRequest, RangeInfo, RangeListRequest, RangeListResponse,
@@ -31,6 +35,8 @@ const KEYS: usize = 6_000;
 const RANGES_MIN: usize = 5;
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 const SPREAD_WITHIN: Duration = Duration::from_secs(90);
+/// A node is dead after ten seconds of silence, and its replicas move one after the other.
+const MOVED_WITHIN: Duration = Duration::from_secs(120);
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(20);
 const POLL_EVERY: Duration = Duration::from_millis(100);
 
@@ -341,4 +347,95 @@ async fn small_quiet_neighbours_are_merged_but_for_what_a_cluster_was_founded_wi
     let all = decisions(&urls).await;
     let mut rules = all.iter().flatten().map(|decision| decision.rule.as_str());
     assert!(rules.any(|rule| rule == "merge_small"), "{all:?}");
+}
+
+/// Nodes that hold the range, and whether that is to change no more.
+fn are_held_by(ranges: &RangeListResponse, is_so: impl Fn(&[u64]) -> bool) -> bool {
+    let mut others = ranges.ranges.iter().filter(|range| range.range != 0);
+    others.all(|range| !range.is_changing && is_so(&range.replicas))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_node_held_is_made_anew_and_a_new_one_receives_its_share() {
+    let flags = [
+        "--initial-split-keys=k/01000,k/02000,k/03000,k/04500",
+        "--initial-range-replicas=3",
+        "--placement-interval=300ms",
+        "--dead-after=10s",
+    ];
+    let mut cluster = Cluster::start_with(&flotilla(), 4, &flags);
+    let all = cluster.endpoints();
+    let urls = all[..3].to_vec();
+    let (stop, stopped) = watch::channel(false);
+    let (end, ended) = watch::channel(0);
+    let (full, mut is_full) = tokio::sync::mpsc::channel(WRITERS);
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|n| tokio::spawn(write(urls[n % 3].clone(), n, full.clone(), stopped.clone())))
+        .collect();
+    let watchers: Vec<_> =
+        urls.iter().map(|url| tokio::spawn(watch_all(url.clone(), ended.clone()))).collect();
+    let table = until(&all, MOVED_WITHIN, "four nodes hold ranges", |table| {
+        let held: BTreeSet<u64> =
+            table.ranges.iter().flat_map(|it| it.replicas.iter().copied()).collect();
+        held.len() == 4 && are_held_by(table, |nodes| nodes.len() == 3)
+    })
+    .await;
+    let id_of = |table: &RangeListResponse, name: &str| {
+        let node = table.nodes.iter().find(|node| node.name == name);
+        node.unwrap_or_else(|| panic!("{name} is in {:?}", table.nodes)).node
+    };
+    for _ in 0..WRITERS {
+        is_full.recv().await.expect("writers write");
+    }
+
+    let dead = id_of(&table, "n3");
+    cluster.kill(3);
+    until(&urls, MOVED_WITHIN, "nothing is held by who is dead", |table| {
+        are_held_by(table, |nodes| nodes.len() == 3 && !nodes.contains(&dead))
+    })
+    .await;
+
+    let mut members = ClusterClient::new(channel(&urls[0]).await);
+    let joining = cluster.prepare_joining("n4");
+    let peer_ur_ls = vec![cluster.nodes[joining].peer_url()];
+    let add = MemberAddRequest { peer_ur_ls, is_learner: false };
+    let added = members.member_add(add).await.expect("the others are a quorum").into_inner();
+    let added = added.member.expect("it was added").id;
+    cluster.spawn(joining);
+    cluster.wait_ready(joining);
+    until(&urls, MOVED_WITHIN, "the new node has its share", |table| {
+        let is_there = |range: &&RangeInfo| range.replicas.contains(&added);
+        table.ranges.iter().filter(|it| it.range != 0).filter(is_there).count() >= 2
+            && are_held_by(table, |nodes| nodes.len() == 3)
+    })
+    .await;
+
+    let removed = members.member_remove(MemberRemoveRequest { id: dead }).await;
+    removed.expect("the others are a quorum");
+    let drained = drain(&urls[0], "n1", true).await;
+    until(&urls, MOVED_WITHIN, "nothing is held by who is drained", |table| {
+        are_held_by(table, |nodes| nodes.len() == 3 && !nodes.contains(&drained))
+    })
+    .await;
+
+    stop.send(true).expect("clients listen");
+    let mut written = BTreeMap::new();
+    for writer in writers {
+        let (own, repeated) = writer.await.expect("a writer does not panic");
+        eprintln!("{} keys, {repeated} calls repeated", own.len());
+        written.extend(own);
+    }
+    let (listed, newest) = list_all(&urls[2]).await;
+    assert_eq!(listed, written, "nothing is lost");
+    end.send(newest).expect("watchers listen");
+    for watcher in watchers {
+        assert_eq!(watcher.await.expect("a watcher does not panic"), written);
+    }
+    for url in [&urls[0], &urls[1], &cluster.endpoint(joining)] {
+        assert_eq!(list_all(url).await.0, written, "{url}");
+    }
+    let steps = decisions(&urls[..1]).await.remove(0);
+    for rule in ["restore_replicas", "finish_moves", "balance_replicas", "drain_node"] {
+        assert!(steps.iter().any(|it| it.rule == rule), "no step of {rule}: {steps:#?}");
+    }
 }

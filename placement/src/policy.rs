@@ -17,9 +17,11 @@ pub struct Policy {
     /// Per cent of its capacity that a node may use and still receive replicas.
     pub node_used_percent_max: u64,
 
-    /// Replicas are made, moved and taken away, and votes of the spine given and taken. Without it
-    /// every node is left what it has, and only leaders move.
+    /// Replicas are made, moved and taken away. Without it every node is left what it has, and only
+    /// leaders move.
     pub is_moving_replicas: bool,
+    /// Votes of the spine are given and taken.
+    pub is_moving_votes: bool,
     /// Replicas that may catch up at once in the cluster.
     pub moves_max: usize,
     /// Replicas that one node may send and receive at once.
@@ -103,6 +105,7 @@ impl Default for Policy {
             silent_ms_doubt: 10_000,
             node_used_percent_max: 85,
             is_moving_replicas: true,
+            is_moving_votes: true,
             moves_max: 8,
             moves_per_node_max: 2,
             learners_per_range_max: 2,

@@ -20,7 +20,7 @@ const RANGES_NAMED_MAX: usize = 8;
 pub fn plan(survey: &Survey, policy: &Policy) -> Plan {
     let mut draft = Draft::new(survey, policy);
     for (rule, apply) in rules::IN_ORDER {
-        if !policy.is_moving_replicas && rules::OF_REPLICAS.contains(&rule) {
+        if rules::is_off(policy, rule) {
             continue;
         }
         draft.rule = rule;

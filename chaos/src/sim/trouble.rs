@@ -287,13 +287,26 @@ impl World {
             return;
         }
         let state = self.up(id).replica.state();
-        let ranges: Vec<(GroupId, Vec<NodeId>)> =
-            state.ranges().iter().map(|(id, range)| (id, range.replicas.clone())).collect();
+        let held = |(id, range): (GroupId, &Range)| {
+            let coming = range.replicas.iter().copied().find(|node| range.is_new(*node));
+            (id, range.replicas.clone(), coming)
+        };
+        let ranges: Vec<(GroupId, Vec<NodeId>, Option<NodeId>)> =
+            state.ranges().iter().map(held).collect();
         let voters = state.conf().voters.clone();
         if ranges.is_empty() {
             return;
         }
-        let (range, replicas) = self.chance.pick(&ranges).clone();
+        let (range, replicas, coming) = self.chance.pick(&ranges).clone();
+        if let Some(node) = coming.filter(|_| replicas.len() > 1)
+            && self.chance.one_in(2)
+        {
+            self.see("replica asked to come no more");
+            self.say(|| format!("node {id} has range {range} not held by {node} after all"));
+            let request = ReplicasRequest { range: range.0, add: 0, remove: node.0 };
+            self.ask(id, Command::Replicas(request), OwnCommand::MoveReplica);
+            return;
+        }
         let others: Vec<u64> =
             voters.into_iter().filter(|node| !replicas.contains(&NodeId(*node))).collect();
         let wants_more = replicas.len() < 2 || self.chance.one_in(4);

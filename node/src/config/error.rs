@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use flotilla_core::membership::url;
 
@@ -153,6 +154,8 @@ pub enum Error {
     RangeReplicas { given: u64, max: u32 },
     #[error("{setting} must be at least {min} (set to {given})")]
     SplitLimit { setting: &'static str, given: u64, min: u64 },
+    #[error("--dead-after is {given:?}, and must be at least {min:?}")]
+    DeadAfter { given: Duration, min: Duration },
     #[error("--zone must be at most {max} bytes long (is {given})")]
     Zone { given: usize, max: usize },
 }

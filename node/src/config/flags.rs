@@ -463,6 +463,13 @@ pub(super) static FLAGS: &[Flag] = &[
         "1s",
         "how often the leader looks whether ranges should be split or led elsewhere; 0 means never",
     ),
+    used(
+        Category::Flotilla,
+        "dead-after",
+        Duration,
+        "5m0s",
+        "a node that is silent for so long is not waited for: its replicas are made anew elsewhere",
+    ),
     used(Category::Flotilla, "auto-split", Bool, "true", "split ranges above one of the limits"),
     used(
         Category::Flotilla,

@@ -180,6 +180,9 @@ pub struct Config {
     pub zone: String,
     /// Between two plans of placement; zero: none are made. Not a flag of etcd.
     pub placement_interval: Duration,
+    /// A node that was silent for so long is not waited for, and its replicas are made anew on others.
+    /// Not a flag of etcd.
+    pub dead_after: Duration,
     /// Neighbouring ranges are merged that were small and quiet for so long; zero means never. Not a
     /// flag of etcd.
     pub merge_after: Duration,

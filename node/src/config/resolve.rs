@@ -48,6 +48,8 @@ const KUBERNETES_KEYS: [&str; 4] =
 /// Limits of splitting below these would make a range of every few keys.
 const SPLIT_BYTES_MIN: u64 = 64 << 10;
 const SPLIT_KEYS_MIN: u64 = 100;
+/// Placement gives nothing new to a node that is silent for so long.
+const DEAD_AFTER_MIN: Duration = Duration::from_secs(10);
 const SPLIT_WRITES_MIN: u64 = 10;
 /// A name, sent with every heartbeat.
 const ZONE_BYTES_MAX: usize = 128;
@@ -155,6 +157,7 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
         range_replicas: range_replicas(settings)?,
         zone: zone(settings)?,
         placement_interval: positive(settings, "placement-interval", "--placement-interval")?,
+        dead_after: dead_after(settings)?,
         merge_after: positive(settings, "merge-after", "--merge-after")?,
         auto_split: settings.bool("auto-split"),
         split_bytes: split_limit("--split-bytes", settings.uint("split-bytes"), SPLIT_BYTES_MIN)?,
@@ -462,6 +465,15 @@ fn positive(
 ) -> Result<Duration, Error> {
     let given = settings.nanoseconds(name);
     duration(given).ok_or(Error::Negative { setting, given })
+}
+
+/// A node that missed a heartbeat or two is not dead.
+fn dead_after(settings: &Settings) -> Result<Duration, Error> {
+    let given = positive(settings, "dead-after", "--dead-after")?;
+    if given < DEAD_AFTER_MIN {
+        return Err(Error::DeadAfter { given, min: DEAD_AFTER_MIN });
+    }
+    Ok(given)
 }
 
 fn split_limit(setting: &'static str, given: u64, min: u64) -> Result<u64, Error> {

@@ -1041,6 +1041,7 @@ fn placement_follows_its_flags() {
     assert_eq!(usual.split_writes_per_second, 20_000);
     assert_eq!(usual.placement_interval, Duration::from_secs(1));
     assert!(usual.merge_after.is_zero());
+    assert_eq!(usual.dead_after, Duration::from_secs(300));
     let other = config(&[
         "--auto-split=false",
         "--placement-interval=0",
@@ -1052,6 +1053,8 @@ fn placement_follows_its_flags() {
     assert!(!other.auto_split && other.placement_interval.is_zero() && other.zone == "a");
     assert_eq!(other.merge_after, Duration::from_secs(5_400));
     assert!(error(&["--merge-after=-1s"]).contains("--merge-after"));
+    assert_eq!(config(&["--dead-after=10s"]).dead_after, Duration::from_secs(10));
+    assert_eq!(error(&["--dead-after=9s"]), "--dead-after is 9s, and must be at least 10s");
     let keys =
         ["/registry/events/", "/registry/events0", "/registry/leases/", "/registry/leases0", "a"];
     assert_eq!(other.initial_split_keys, keys, "each once, in order");

@@ -41,7 +41,7 @@ pub(super) fn ranges(list: &RangeListResponse) -> String {
         };
         let [bytes, keys, writes, write_bytes, reads, lag] = measures(range.survey.as_ref());
         let id = range.range.to_string();
-        let (leader, replicas) = (names.leader(range), names.all(&range.replicas));
+        let (leader, replicas) = (names.leader(range), names.holders(range));
         vec![id, from, to, leader, replicas, bytes, keys, writes, write_bytes, reads, lag]
     });
     table(&head, rows)
@@ -124,7 +124,7 @@ pub(super) fn explain(list: &RangeListResponse, decisions: &[Decision], key: &st
         let (from, to) = (shown(&range.start), end_of(range));
         format!("range {}: keys from {from} to {to}\n", range.range)
     };
-    let replicas = names.all(&range.replicas);
+    let replicas = names.holders(range);
     text.push_str(&format!("led by {}, replicas on {replicas}\n", names.leader(range)));
     if range.range != 0 {
         text.push_str(&format!("{} writes so far\n", range.writes));
@@ -188,6 +188,12 @@ impl<'a> Names<'a> {
         if range.leader == 0 { "unknown".to_owned() } else { self.one(range.leader) }
     }
 
+    /// With a mark while they are not yet, or not only they.
+    fn holders(&self, range: &RangeInfo) -> String {
+        let mark = if range.is_changing { " (changing)" } else { "" };
+        self.all(&range.replicas) + mark
+    }
+
     fn all(&self, nodes: &[u64]) -> String {
         nodes.iter().map(|node| self.one(*node)).collect::<Vec<_>>().join(",")
     }
@@ -248,6 +254,7 @@ mod tests {
             start: "b".into(),
             end: "m".into(),
             replicas: vec![0x1f, 2],
+            is_changing: true,
             leader: 0x1f,
             parent: 3,
             generation: 1,

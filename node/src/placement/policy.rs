@@ -30,19 +30,21 @@ pub(super) fn of_config(config: &Config) -> Policy {
             usual.merge_writes_per_second,
             config.split_writes_per_second,
         ),
-        // Every member holds a replica of every range, and the range's own leader sees to that.
-        is_moving_replicas: false,
+        silent_ms_max: u64::try_from(config.dead_after.as_millis()).unwrap_or(u64::MAX),
+        // All members vote in the spine but those that an operator has not promoted yet.
+        is_moving_votes: false,
         ..usual
     };
     assert_eq!(policy.validate(), Ok(()), "the configuration was checked");
     policy
 }
 
-/// As many replicas are wanted as there are members that vote. A lone one has nobody to share the
+/// No more replicas are wanted than there are members that vote. A lone one has nobody to share the
 /// work of a busy range with.
 pub(super) fn for_cluster(policy: &Policy, looked: &Looked) -> Policy {
     let voters_count = looked.members.iter().filter(|member| !member.is_learner).count();
-    let policy = Policy { replicas_count: voters_count.max(1), ..policy.clone() };
+    let replicas_count = looked.replicas_wanted.min(voters_count).max(1);
+    let policy = Policy { replicas_count, ..policy.clone() };
     if voters_count > 1 {
         return policy;
     }

@@ -9,7 +9,9 @@ use actix::prelude::*;
 use flotilla_core::auth::Pass;
 use flotilla_core::command::Command;
 use flotilla_core::proto::etcdserverpb::MoveLeaderRequest;
-use flotilla_core::proto::internal::{self, DecisionOutcome, MergeRequest, SplitRequest};
+use flotilla_core::proto::internal::{
+    self, DecisionOutcome, MergeRequest, ReplicasRequest, SplitRequest,
+};
 use flotilla_core::time::Length;
 use flotilla_core::{Error, GroupId, NodeId};
 use flotilla_placement::{Decision, Policy, Step, Survey, check};
@@ -91,13 +93,16 @@ impl Driver {
             Step::Merge { left, right } => {
                 Work::Command(Command::Merge(MergeRequest { left, right }))
             }
+            // The range's leader does the rest by itself: the newcomer learns, and votes when it has
+            // caught up.
+            Step::AddLearner { range, node } => replicas(range, node, 0),
+            Step::RemoveReplica { range, node } => replicas(range, 0, node),
+            Step::Promote { .. } => {
+                return self.refuse(decision, "the leader of a range sees to that by itself");
+            }
             // Switched off in the policy: nothing here can do it.
-            Step::AddLearner { .. }
-            | Step::Promote { .. }
-            | Step::RemoveReplica { .. }
-            | Step::AddSpineVoter { .. }
-            | Step::DemoteSpineVoter { .. } => {
-                return self.refuse(decision, "every member holds a replica of every range");
+            Step::AddSpineVoter { .. } | Step::DemoteSpineVoter { .. } => {
+                return self.refuse(decision, "who votes in the spine is up to an operator");
             }
         };
         let Decision { step, rule, reason } = decision;
@@ -163,6 +168,10 @@ impl Driver {
         };
         ctx.spawn(concluding.into_actor(self).map(|(), driver, _| driver.is_concluding = false));
     }
+}
+
+fn replicas(range: u64, add: u64, remove: u64) -> Work {
+    Work::Command(Command::Replicas(ReplicasRequest { range, add, remove }))
 }
 
 /// Carries a step out, between two records. The node may have lost the lead meanwhile: then the

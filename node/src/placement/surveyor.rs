@@ -69,12 +69,20 @@ impl Surveyor {
         let mut known = std::mem::take(&mut self.ranges);
         let claims = self.claims(now, &looked.ranges);
         let reads = self.reads(now);
+        let voters = looked.members.iter().filter(|member| !member.is_learner);
+        let nodes: BTreeMap<u64, Node> =
+            voters.map(|it| (it.id, self.node(now, it.id, it.is_draining))).collect();
         let mut ranges = BTreeMap::new();
         for info in &looked.ranges {
             let claim = claims.get(&info.range).copied();
             let reads_per_second = reads.get(&info.range).copied().unwrap_or(0);
             let Some(mut range) = range_of(looked, info, claim, reads_per_second) else { continue };
-            range.is_changing = changing.contains(&info.range);
+            // A change of its replicas that cannot come to an end is taken back.
+            let is_lost = |it: &Replica| {
+                it.is_learner && !nodes.get(&it.node).is_some_and(|node| is_staying(policy, node))
+            };
+            let is_moving = info.is_changing && !range.replicas.iter().any(is_lost);
+            range.is_changing = is_moving || changing.contains(&info.range);
             let is_quiet = is_quiet(policy, &range);
             let fresh = Remembered { generation: info.generation, since: now, busy: now };
             let remembered = known.entry(info.range).or_insert(fresh);
@@ -90,8 +98,6 @@ impl Surveyor {
         }
         known.retain(|id, _| ranges.contains_key(id));
         self.ranges = known;
-        let voters = looked.members.iter().filter(|member| !member.is_learner);
-        let nodes = voters.map(|it| (it.id, self.node(now, it.id, it.is_draining))).collect();
         let spine = Spine {
             replicas: voters_of(&looked.replicas),
             leader: looked.status.leader.map(|leader| leader.0),
@@ -209,15 +215,9 @@ fn range_of(
     let (start, end) = spans(&looked.ranges, info).into_iter().next()?;
     let leader = claim.map(|(node, _)| node).or((info.leader != 0).then_some(info.leader));
     let told = claim.map(|(_, led)| led);
-    let replicas = match told {
-        _ if info.range == ROOT => Vec::new(),
-        Some(led) if !led.replicas.is_empty() => voters_of(&led.replicas),
-        // Its leader has not looked yet.
-        _ => {
-            let unknown =
-                |node: &u64| Replica { node: *node, lag_entries: u64::MAX, ..Replica::default() };
-            info.replicas.iter().map(unknown).collect()
-        }
+    let replicas = match info.range {
+        ROOT => Vec::new(),
+        _ => replicas_of(looked, info, told.map_or(&[], |led| &led.replicas)),
     };
     let mut range = Range {
         start: start.to_vec(),
@@ -243,7 +243,36 @@ fn range_of(
     Some(range)
 }
 
-/// Learners are left out: who follows a range is not up to placement here.
+/// Who holds a range, and who is to: how far they are the leader has told, or may not have yet.
+/// Members that do not vote in the spine do not here, and are left out.
+fn replicas_of(looked: &Looked, info: &RangeInfo, told: &[ReplicaProgress]) -> Vec<Replica> {
+    let is_voter = |node: &u64| looked.members.iter().any(|it| it.id == *node && !it.is_learner);
+    let of = |node: u64| match told.iter().find(|it| it.node == node) {
+        Some(&ReplicaProgress { is_learner, lag_entries, learner_ms, .. }) => {
+            Replica { node, is_learner, lag_entries, learner_ms }
+        }
+        // Its leader has not looked yet, or has not begun with it.
+        None => Replica {
+            node,
+            is_learner: info.is_changing && !told.is_empty(),
+            lag_entries: u64::MAX,
+            learner_ms: 0,
+        },
+    };
+    let mut replicas: Vec<Replica> =
+        info.replicas.iter().copied().filter(is_voter).map(of).collect();
+    if info.is_changing {
+        // They go, and vote until then.
+        let leaving = told.iter().map(|it| it.node).filter(|it| !info.replicas.contains(it));
+        replicas.extend(leaving.map(of));
+    }
+    replicas
+}
+
+fn is_staying(policy: &Policy, node: &Node) -> bool {
+    node.silent_ms < policy.silent_ms_max && !node.is_draining
+}
+
 fn voters_of(replicas: &[ReplicaProgress]) -> Vec<Replica> {
     let voters = replicas.iter().filter(|replica| !replica.is_learner);
     let replica = |it: &ReplicaProgress| Replica {
@@ -286,6 +315,7 @@ mod tests {
             replicas: vec![progress(1, 0), progress(2, 3)],
             is_changing: false,
             open_decisions: Vec::new(),
+            replicas_wanted: 2,
         }
     }
 

@@ -32,6 +32,8 @@ pub struct Looked {
     /// Decisions of placement that have no outcome: their ids, and the milliseconds since 1970 at
     /// which they were made.
     pub open_decisions: Vec<(u64, u64)>,
+    /// How many nodes are to hold each range.
+    pub replicas_wanted: usize,
 }
 
 /// What this node has and does, on its way to the spine's leader. It may be lost.
@@ -66,6 +68,7 @@ impl Handler<Look> for SpineActor {
             ranges: replica.range_table(),
             replicas,
             is_changing: !replica.state().conf().voters_outgoing.is_empty(),
+            replicas_wanted: replica.state().replicas_wanted(),
             open_decisions: decisions.filter(is_open).map(|it| (it.id, it.time_ms)).collect(),
         }
     }

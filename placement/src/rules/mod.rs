@@ -18,18 +18,26 @@ pub(crate) mod split_large;
 pub(crate) mod spread_zones;
 
 use crate::plan::Rule;
+use crate::policy::Policy;
 use crate::solve::Draft;
 
 type Apply = fn(&mut Draft<'_>);
 
-/// Rules that do nothing but move replicas and votes.
-pub(crate) const OF_REPLICAS: [Rule; 5] = [
-    Rule::SpineVoters,
-    Rule::FinishMoves,
-    Rule::RestoreReplicas,
-    Rule::SpreadZones,
-    Rule::BalanceReplicas,
-];
+/// Whether a rule does nothing but what the policy has switched off.
+pub(crate) fn is_off(policy: &Policy, rule: Rule) -> bool {
+    match rule {
+        Rule::SpineVoters => !policy.is_moving_votes,
+        Rule::FinishMoves | Rule::RestoreReplicas | Rule::SpreadZones | Rule::BalanceReplicas => {
+            !policy.is_moving_replicas
+        }
+        Rule::DrainNode
+        | Rule::SplitLarge
+        | Rule::SplitHot
+        | Rule::MergeSmall
+        | Rule::BalanceLeaders
+        | Rule::FollowLoad => false,
+    }
+}
 
 /// All rules by priority.
 pub(crate) const IN_ORDER: [(Rule, Apply); 11] = [

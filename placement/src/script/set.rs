@@ -35,6 +35,7 @@ pub(super) fn policy(policy: &mut Policy, words: &mut Arguments<'_>) -> Result<(
     words.set_plain("ranges_max", &mut policy.ranges_max)?;
     words.set_plain("is_auto_merge", &mut policy.is_auto_merge)?;
     words.set_plain("is_moving_replicas", &mut policy.is_moving_replicas)?;
+    words.set_plain("is_moving_votes", &mut policy.is_moving_votes)?;
     words.set("merge_bytes", &mut policy.merge_bytes, parse_bytes)?;
     words.set_plain("merge_keys", &mut policy.merge_keys)?;
     words.set_plain("merge_writes_per_second", &mut policy.merge_writes_per_second)?;

@@ -357,13 +357,26 @@ impl Range {
         self.settled == self.changes
     }
 
+    /// Whether another change of who is to hold it may begin with this one under way: only one that does
+    /// nothing but take back what is under way. Who was left out may be back when everybody knows, and
+    /// not before, as there would be two replicas of one node.
+    pub fn may_change_to(&self, nodes: &[NodeId]) -> bool {
+        let mut left_out = self.replicas.iter().filter(|node| !nodes.contains(node));
+        let are_known = nodes.iter().all(|node| self.replicas.contains(node));
+        self.is_settled() || (are_known && left_out.all(|node| self.is_new(*node)))
+    }
+
+    /// A change that is under way brings a replica to this node, or did before it was taken back.
+    pub fn is_new(&self, node: NodeId) -> bool {
+        self.since.get(&node).is_some_and(|since| *since > self.settled)
+    }
+
     /// Who may hold it by now: those of the beginning of the change, all who come and go with it, and
     /// those of its end. All the same if nothing changes.
     pub fn holders_meanwhile(&self) -> [BTreeSet<NodeId>; 3] {
         let after: BTreeSet<NodeId> = self.replicas.iter().copied().collect();
-        let is_old = |node: &&NodeId| self.since.get(node).is_none_or(|it| *it <= self.settled);
-        let stay = after.iter().filter(is_old);
-        let before = stay.chain(&self.former).copied().collect();
+        let all_of_them = after.iter().chain(&self.former).copied();
+        let before = all_of_them.filter(|node| !self.is_new(*node)).collect();
         let all = after.union(&self.former).copied().collect();
         [before, all, after]
     }

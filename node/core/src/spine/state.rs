@@ -798,9 +798,7 @@ impl State {
         let mut nodes: Vec<NodeId> = wanted.nodes.iter().copied().map(NodeId).collect();
         nodes.sort_unstable();
         nodes.dedup();
-        // One after the other: who was left out may be back when everybody knows, and not before, as
-        // there would be two replicas of one node.
-        let is_late = known.changes != wanted.changes || !known.is_settled();
+        let is_late = known.changes != wanted.changes || !known.may_change_to(&nodes);
         if is_late || !are_members || nodes.is_empty() {
             return Verdict::Rejected(Error::ReplicasChanged);
         }

@@ -139,6 +139,7 @@ impl Replica {
                 generation: known.generation,
                 writes: known.assigned,
                 survey: None,
+                is_changing: !known.is_settled(),
             })
             .collect();
         table.sort_by(|one, other| one.start.cmp(&other.start));

@@ -44,9 +44,6 @@ impl Replica {
 
     fn check_replicas(&self, request: &ReplicasRequest) -> Result<Replicas, Error> {
         let known = self.state.ranges().get(GroupId(request.range)).ok_or(Error::RangeNotFound)?;
-        if !known.is_settled() {
-            return Err(Error::ReplicasChanging);
-        }
         let (add, remove) = (NodeId(request.add), NodeId(request.remove));
         let mut nodes = known.replicas.clone();
         if remove != NodeId(0) {
@@ -62,6 +59,9 @@ impl Replica {
                 return Err(Error::ReplicaNotPossible);
             }
             nodes.push(add);
+        }
+        if !known.may_change_to(&nodes) {
+            return Err(Error::ReplicasChanging);
         }
         let votes = |node: &NodeId| self.state.conf().voters.contains(&node.0);
         if !nodes.iter().any(votes) {
