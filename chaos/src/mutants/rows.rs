@@ -28,6 +28,7 @@ pub static ROWS: &[Row] = &[
     driver(Driver::ClockFast, Hunt::Clients, &[LEASE]),
     driver(Driver::FlushForgotten, Hunt::Clients, &[says("inside", "cannot start"), REVISIONS]),
     driver(Driver::ApplyDiverges, Hunt::Clients, &[says("replicas", "has hash"), REVISIONS]),
+    driver(Driver::PassForgotten, Hunt::Seeds, &[says("inside", "permission: ")]),
     // The machines: the order of writes.
     machine(Machine::AssignBeforeCommit, Hunt::Seeds, &[REVISIONS, ANSWERS, LEASE, SAME_STATE]),
     machine(Machine::StaleReport, Hunt::Seeds, &[says("assertion", "numbered twice (I3)")]),

@@ -18,7 +18,7 @@ pub fn past_compacted() -> Result<(), Finding> {
     state.pre_split(&[Bytes::from_static(b"m")], &[NodeId(1)]);
     let mut rows = Batch::default();
     let put = Effect { key: Bytes::from_static(b"a"), ..Effect::default() };
-    let write = Body::Write(Write { effects: vec![put] });
+    let write = Body::Write(Write { effects: vec![put], ..Write::default() });
     let reads_at = |seq, reads_at| Predicate { seq, reads_at, ..Predicate::default() };
     let predicates = vec![reads_at(1, 2), reads_at(2, 3)];
     let reference = Ref { range: 1, upto: 2, predicates, ..Ref::default() };

@@ -2,6 +2,7 @@
 //! hand: what is appended waits until it is persisted, what is committed until it is numbered.
 
 use bytes::Bytes;
+use flotilla_core::auth::Pass;
 use flotilla_core::command::{Command, RequestId};
 use flotilla_core::group::{self, Recovered};
 use flotilla_core::memory::MemoryView;
@@ -112,7 +113,10 @@ impl RangeMachine {
             value: Bytes::from_static(b"value"),
             ..PutRequest::default()
         };
-        self.step(Input::Submit(Requester { id, node: NODE }, Command::Put(request)));
+        self.step(Input::Submit(
+            Requester { id, node: NODE, pass: Pass::NOBODY },
+            Command::Put(request),
+        ));
     }
 
     /// Where the lock of a transaction stands in the log, once it is held.

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use flotilla_core::GroupId;
+use flotilla_core::auth::Admission;
 use flotilla_core::mvcc::Head;
 use flotilla_core::proto::Span;
 use flotilla_core::proto::internal::ConfState;
@@ -26,7 +27,8 @@ pub fn unheard_of_learner() -> Result<(), Finding> {
     let Some(n) = machine.wanted_ticket() else {
         return found("a learner that is not wanted stays for ever");
     };
-    machine.step(Input::Ticket(n, Head { revision: 1, compact_revision: 0 }));
+    let head = Head { revision: 1, compact_revision: 0 };
+    machine.step(Input::Ticket(n, head, Admission::default()));
     settle(&mut machine);
     check_learners(&machine, &[])
 }
