@@ -100,6 +100,11 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     // Some of them the spine's state may not know yet, or not any more.
     let ranges_here = stored::ids(&store)?;
     let ended = look_at_ended(&store, &state, &ranges_here, &logs)?;
+    let is_without_row = |range: &GroupId| {
+        *range != GroupId::SPINE && !ranges_here.contains(range) && !ended.contains(range)
+    };
+    let without_row: BTreeSet<GroupId> =
+        logs.groups.keys().copied().filter(is_without_row).collect();
     let has_ranges = !ranges_here.is_empty() || state.ranges().iter().next().is_some();
     // The apply thread brings it up to date when it has looked at the ranges.
     board.set_reach(stage.reach());
@@ -125,8 +130,9 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     let is_alone = state.conf().voters == [node.0];
     let spine_config = replica_config(&config, node);
     let chance = Box::new(range::OperatingSystem);
-    let replica = Replica::new(spine_config.clone(), Time(0), state, recovered, chance)
+    let mut replica = Replica::new(spine_config.clone(), Time(0), state, recovered, chance)
         .context("the data directory is damaged")?;
+    replica.set_logs(without_row);
     let maker = Maker {
         spine: spine_config,
         store: store.clone(),

@@ -251,6 +251,11 @@ impl World {
                 self.see("merged range left behind");
                 self.work(id, Job::Apply(Work::Drop(range)));
             }
+            Effect::Forget(range) => {
+                self.see("log of a merged range forgotten");
+                self.say(|| format!("node {id} forgets the log of range {range}"));
+                self.plan_end_log(id, range, false);
+            }
             Effect::End { range, keeps_votes } => {
                 self.after_mail(id, range, NodeEvent::EndRange(range, keeps_votes));
             }

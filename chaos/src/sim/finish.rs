@@ -1,7 +1,7 @@
 //! The end of a run: everything heals, every node must serve, everything must come to rest, and
 //! what was recorded is judged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::{NodeId, mvcc};
 
@@ -86,11 +86,37 @@ impl World {
         if !is_whole || !are_whole {
             return;
         }
-        let id = *self.chance.pick(&conf.voters);
+        let candidates: Vec<u64> =
+            conf.voters.iter().copied().filter(|id| self.can_be_lost(leader, *id)).collect();
+        if candidates.is_empty() {
+            return;
+        }
+        let id = *self.chance.pick(&candidates);
         self.see("node lost for good");
         self.say(|| format!("node {id} is lost"));
         self.crash(id);
         self.nodes.get_mut(&id).expect("it was up").is_out = true;
+    }
+
+    /// Whether every range has a majority without this node, by its log and by the leader's table.
+    fn can_be_lost(&self, leader: u64, id: u64) -> bool {
+        let has_majority =
+            |voters: &BTreeSet<u64>| !voters.contains(&id) || 2 * (voters.len() - 1) > voters.len();
+        let running = self.nodes.values().filter_map(|node| node.running.as_ref());
+        let mut ranges = running.flat_map(|running| running.ranges.values());
+        let by_logs =
+            ranges.all(|range| has_majority(&range.group().conf().voters.into_iter().collect()));
+        let state = self.nodes[&leader].running.as_ref().map(|running| running.replica.state());
+        let votes = |node: &NodeId| state.is_some_and(|it| it.conf().voters.contains(&node.0));
+        let by_table =
+            state.into_iter().flat_map(|state| state.ranges().iter()).all(|(_, range)| {
+                range.holders_meanwhile().iter().all(|holders| {
+                    has_majority(
+                        &holders.iter().filter(|node| votes(node)).map(|node| node.0).collect(),
+                    )
+                })
+            });
+        by_logs && by_table
     }
 
     fn begin_serving(&mut self) {

@@ -1,5 +1,6 @@
 //! The replicas of ranges beside range 0 on a node: their start, and driving their machines.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use flotilla_core::group::{self, Kind, Recovered};
@@ -53,6 +54,12 @@ impl World {
         for range in &useless {
             node.log.write(*range, Record::Remove)?;
         }
+        let without_row = node.log.durable.keys().filter(|range| !here.contains(range));
+        let without_row: BTreeSet<GroupId> = without_row
+            .copied()
+            .filter(|range| *range != GroupId::SPINE && !useless.contains(range))
+            .collect();
+        self.up(id).replica.set_logs(without_row);
         if !useless.is_empty() {
             self.see("log of a merged range left by a crash");
         }
@@ -98,7 +105,7 @@ impl World {
         self.plan_end_log(id, range, keeps_votes);
     }
 
-    fn plan_end_log(&mut self, id: u64, range: GroupId, keeps_votes: bool) {
+    pub(super) fn plan_end_log(&mut self, id: u64, range: GroupId, keeps_votes: bool) {
         let batches = self.nodes[&id].store.unflushed_count();
         let wait = self.chance.wait(self.plan.flush_mean * 10);
         self.on_node(id, wait, NodeEvent::EndFlushed { batches, range, keeps_votes });
@@ -165,9 +172,11 @@ impl World {
         // Of one that was left before it ceased, where it ended is kept until the next start.
         let logs = node.log.written.iter().filter(|(_, log)| !log.entries.is_empty());
         let logs = logs.map(|(range, _)| range);
-        let here = running.ranges.keys().chain(&rows).chain(logs);
-        let mut ceased = here.filter(|range| running.replica.state().has_ceased(**range));
-        ceased.next().map(|range| format!("range {range} has not ended"))
+        let machines = running.ranges.keys().map(|range| (range, "replica"));
+        let rows = rows.iter().map(|range| (range, "row"));
+        let mut here = machines.chain(rows).chain(logs.map(|range| (range, "log")));
+        let ceased = here.find(|(range, _)| running.replica.state().has_ceased(**range));
+        ceased.map(|(range, what)| format!("range {range} has not ended: its {what} is there"))
     }
 
     /// The machine of a replica, if it is on the disk of a node.

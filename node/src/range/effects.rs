@@ -75,6 +75,10 @@ impl SpineActor {
                 tracing::info!(%range, "a replica of a range is of no use: it was merged");
                 self.parts.outbox.apply(ApplyMessage::Work(Work::Drop(range)));
             }
+            Effect::Forget(range) => {
+                tracing::info!(%range, "what the log has of a merged range is of no use");
+                self.parts.maker.forget(range);
+            }
             Effect::End { range, keeps_votes } => {
                 // What was sent to it comes first.
                 if let Some(actor) = self.parts.ranges.remove(range) {

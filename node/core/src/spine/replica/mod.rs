@@ -219,6 +219,8 @@ pub enum Effect {
     /// The replica of a range that was merged away is of no use here, as nobody will take it over: end
     /// it.
     Drop(GroupId),
+    /// Nobody will ask for what the log has of this range, which was merged away and has no replica here.
+    Forget(GroupId),
     /// The replica of a range that was merged away has ended here: after what it was sent, drop its
     /// machine, and once the store is durable, its log.
     End {

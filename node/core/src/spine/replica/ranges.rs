@@ -51,6 +51,8 @@ pub(super) struct Here {
     outside: BTreeSet<GroupId>,
     /// Those that were begun without a state.
     begun: BTreeSet<GroupId>,
+    /// Ranges of which the log had something at the start, and the store nothing.
+    logs: BTreeSet<GroupId>,
 }
 
 impl Here {
@@ -207,6 +209,7 @@ impl Replica {
             Tell::Role(role) => {
                 let before = self.ranges.roles.insert(range, role);
                 self.ranges.found.insert(range);
+                self.ranges.logs.remove(&range);
                 self.tell_alive(range);
                 let is_news = before.is_none_or(|before| before.leader != role.leader);
                 self.is_unpark_due |= is_news && role.leader.is_some();
@@ -266,12 +269,19 @@ impl Replica {
         for range in absent {
             self.ranges.found.insert(range);
             self.ranges.begun.insert(range);
+            self.ranges.logs.remove(&range);
             let known = self.state.ranges().get(range);
             let since = known.and_then(|it| it.since.get(&self.config.node)).copied().unwrap_or(0);
             self.out.push(Effect::Begin { range, since });
             self.tell_members_of(range);
         }
         Ok(())
+    }
+
+    /// At the start the log has something of these ranges, and the store nothing: a replica may begin
+    /// with that, or one was left, and a crash came before its log was cut.
+    pub fn set_logs(&mut self, logs: BTreeSet<GroupId>) {
+        self.ranges.logs = logs;
     }
 
     /// A snapshot of the range that took over another here is perhaps from after a cut at which it gave
@@ -283,8 +293,9 @@ impl Replica {
     /// before it, and has come as far.
     pub(super) fn look_for_left_behind(&mut self, view: &dyn View) -> Result<(), ViewError> {
         // A learner that nobody leads has never told of a role.
-        let here = self.ranges.found.iter().filter(|range| self.state.has_ceased(**range));
-        let ceased: Vec<GroupId> = here.copied().collect();
+        let here = self.ranges.found.union(&self.ranges.logs);
+        let ceased: Vec<GroupId> =
+            here.copied().filter(|range| self.state.has_ceased(*range)).collect();
         let is_left = mutant::is(Mutant::LeftBehind);
         if ceased.is_empty() || self.applied.index != self.position().index || is_left {
             return Ok(());
@@ -307,8 +318,14 @@ impl Replica {
         if first_without.is_some_and(|(_, range)| self.ranges.begun.contains(&range)) {
             return Ok(());
         }
+        let are_all_here = first_without.is_none();
         for range in ceased {
-            let Some(stored) = Stored::load(view, range)? else { continue };
+            let Some(stored) = Stored::load(view, range)? else {
+                if are_all_here && self.ranges.logs.remove(&range) {
+                    self.out.push(Effect::Forget(range));
+                }
+                continue;
+            };
             let is_in_the_way = first_without.is_none_or(|(start, _)| stored.span.contains(start));
             if is_in_the_way || mutant::is(Mutant::DroppedEarly) {
                 self.out.push(Effect::Drop(range));
