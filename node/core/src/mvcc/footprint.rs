@@ -97,10 +97,8 @@ impl Uses {
                         let lowest = self.reads_at.get_or_insert(range.revision);
                         *lowest = range.revision.min(*lowest);
                     }
-                    // A negative one is the newest, unless a compaction refuses it.
-                    if range.revision <= 0 {
-                        self.add(&range.key, &range.range_end, Mode::Read);
-                    }
+                    // What was does not change, but is known only to who holds the key now.
+                    self.add(&range.key, &range.range_end, Mode::Read);
                 }
                 // Whether it happens at all depends on the conditions, so it is never blind.
                 Some(Request::RequestPut(put)) => self.add_put(put, Mode::Write),

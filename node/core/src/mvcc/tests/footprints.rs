@@ -74,10 +74,11 @@ fn a_transaction_uses_all_that_any_branch_might() {
 }
 
 #[test]
-fn the_past_needs_no_latch_on_keys_but_a_negative_revision_is_not_the_past() {
+fn the_past_is_read_where_the_keys_are_now() {
     let past = op(Request::RequestRange(pb::RangeRequest { revision: 5, ..range("a", "z") }));
     let got = footprint(&Command::Txn(txn(vec![past])));
-    assert_eq!(got, Footprint { reads_at: Some(5), ..Default::default() });
+    let spans = vec![(span("a", "z"), Mode::Read)];
+    assert_eq!(got, Footprint { spans, reads_at: Some(5), ..Default::default() });
     let now = op(Request::RequestRange(pb::RangeRequest { revision: -1, ..range("a", "z") }));
     let got = footprint(&Command::Txn(txn(vec![now])));
     assert_eq!((got.spans, got.reads_at), (vec![(span("a", "z"), Mode::Read)], Some(-1)));
