@@ -289,8 +289,8 @@ mod tests {
             decision("split range=3 key=x", vec![3]),
             decision("transfer_leader range=7 to=2", vec![7]),
         ];
-        let expected = "range 7: keys from b to m\nled by n1, replicas on n1,2\n12 writes so far\n\
-                        split off range 3\n90 keys, 3 MiB; 4 writes/s of 512 B/s, 6 reads/s\n\
+        let expected = "range 7: keys from b to m\nled by n1, replicas on n1,2 (changing)\n\
+                        12 writes so far\nsplit off range 3\n90 keys, 3 MiB; 4 writes/s of 512 B/s, 6 reads/s\n\
                         2023-11-14T22:13:20Z  split range=3 key=b  [split_large] holds 9 keys \
                         (limit 5): done\n\
                         2023-11-14T22:13:20Z  transfer_leader range=7 to=2  [split_large] holds 9 \
@@ -304,7 +304,22 @@ mod tests {
     fn ranges_are_a_table_with_what_is_known_of_each() {
         let text = ranges(&some_ranges());
         let words = |n| text.lines().nth(n).unwrap_or_default().split_whitespace();
-        let expected = ["7", "b", "m", "n1", "n1,2", "3", "MiB", "90", "4", "512", "B", "6", "1"];
+        let expected = [
+            "7",
+            "b",
+            "m",
+            "n1",
+            "n1,2",
+            "(changing)",
+            "3",
+            "MiB",
+            "90",
+            "4",
+            "512",
+            "B",
+            "6",
+            "1",
+        ];
         assert!(words(1).eq(expected), "{text}");
         assert_eq!(words(2).last(), Some("2"), "nothing is known of range 0: {text}");
     }
