@@ -290,7 +290,8 @@ mod tests {
             decision("transfer_leader range=7 to=2", vec![7]),
         ];
         let expected = "range 7: keys from b to m\nled by n1, replicas on n1,2 (changing)\n\
-                        12 writes so far\nsplit off range 3\n90 keys, 3 MiB; 4 writes/s of 512 B/s, 6 reads/s\n\
+                        12 writes so far\nsplit off range 3\n\
+                        90 keys, 3 MiB; 4 writes/s of 512 B/s, 6 reads/s\n\
                         2023-11-14T22:13:20Z  split range=3 key=b  [split_large] holds 9 keys \
                         (limit 5): done\n\
                         2023-11-14T22:13:20Z  transfer_leader range=7 to=2  [split_large] holds 9 \
