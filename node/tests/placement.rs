@@ -412,6 +412,11 @@ async fn what_a_dead_node_held_is_made_anew_and_a_new_one_receives_its_share() {
 
     let removed = members.member_remove(MemberRemoveRequest { id: dead }).await;
     removed.expect("the others are a quorum");
+    let drained = drain(&urls[0], "n1", true).await;
+    until(&urls, MOVED_WITHIN, "nothing is held by who is drained", |table| {
+        are_held_by(table, |nodes| nodes.len() == 3 && !nodes.contains(&drained))
+    })
+    .await;
 
     stop.send(true).expect("clients listen");
     let mut written = BTreeMap::new();
@@ -430,7 +435,7 @@ async fn what_a_dead_node_held_is_made_anew_and_a_new_one_receives_its_share() {
         assert_eq!(list_all(url).await.0, written, "{url}");
     }
     let steps = decisions(&urls[..1]).await.remove(0);
-    for rule in ["restore_replicas", "finish_moves", "balance_replicas"] {
+    for rule in ["restore_replicas", "finish_moves", "balance_replicas", "drain_node"] {
         assert!(steps.iter().any(|it| it.rule == rule), "no step of {rule}: {steps:#?}");
     }
 }

@@ -67,20 +67,23 @@ impl Surveyor {
     ) -> Survey {
         self.heard.retain(|id, _| looked.members.iter().any(|member| member.id == *id));
         let mut known = std::mem::take(&mut self.ranges);
-        let claims = self.claims(now, &looked.ranges);
+        let claims = self.claims(now, looked);
         let reads = self.reads(now);
         let voters = looked.members.iter().filter(|member| !member.is_learner);
         let nodes: BTreeMap<u64, Node> =
             voters.map(|it| (it.id, self.node(now, it.id, it.is_draining))).collect();
-        let mut ranges = BTreeMap::new();
+        let spine = Spine {
+            replicas: voters_of(&looked.replicas),
+            leader: looked.status.leader.map(|leader| leader.0),
+            is_changing: looked.is_changing,
+        };
+        let mut survey = Survey { nodes, spine, ..Survey::default() };
         for info in &looked.ranges {
             let claim = claims.get(&info.range).copied();
             let reads_per_second = reads.get(&info.range).copied().unwrap_or(0);
             let Some(mut range) = range_of(looked, info, claim, reads_per_second) else { continue };
             // A change of its replicas that cannot come to an end is taken back.
-            let is_lost = |it: &Replica| {
-                it.is_learner && !nodes.get(&it.node).is_some_and(|node| is_staying(policy, node))
-            };
+            let is_lost = |it: &Replica| it.is_learner && !survey.is_staying(policy, it.node);
             let is_moving = info.is_changing && !range.replicas.iter().any(is_lost);
             range.is_changing = is_moving || changing.contains(&info.range);
             let is_quiet = is_quiet(policy, &range);
@@ -94,16 +97,11 @@ impl Surveyor {
             }
             range.age_ms = now.since(remembered.since).0 / 1_000;
             range.quiet_ms = now.since(remembered.busy).0 / 1_000;
-            ranges.insert(info.range, range);
+            survey.ranges.insert(info.range, range);
         }
-        known.retain(|id, _| ranges.contains_key(id));
+        known.retain(|id, _| survey.ranges.contains_key(id));
         self.ranges = known;
-        let spine = Spine {
-            replicas: voters_of(&looked.replicas),
-            leader: looked.status.leader.map(|leader| leader.0),
-            is_changing: looked.is_changing,
-        };
-        Survey { nodes, ranges, spine }
+        survey
     }
 
     fn node(&self, now: Time, id: u64, is_draining: bool) -> Node {
@@ -125,9 +123,14 @@ impl Surveyor {
     }
 
     /// What the leader of each range told of it. Of two that claim one, the replica of the range on
-    /// this node knows better, or else the newer is right.
-    fn claims(&self, now: Time, ranges: &[RangeInfo]) -> BTreeMap<u64, (u64, &LedRange)> {
-        let leaders: BTreeMap<u64, &RangeInfo> = ranges.iter().map(|it| (it.range, it)).collect();
+    /// this node knows better, if there is one, or else the newer is right.
+    fn claims(&self, now: Time, looked: &Looked) -> BTreeMap<u64, (u64, &LedRange)> {
+        let me = looked.status.leader.unwrap_or_default().0;
+        let known = |it: &RangeInfo| {
+            let is_sure = it.leader != 0 && it.replicas.contains(&me);
+            (it.range, is_sure.then_some(it.leader))
+        };
+        let leaders: BTreeMap<u64, Option<u64>> = looked.ranges.iter().map(known).collect();
         let mut claims: BTreeMap<u64, (Time, u64, &LedRange)> = BTreeMap::new();
         for (node, (at, heartbeat)) in &self.heard {
             if now.since(*at).0 >= CLAIM_LASTS * self.rest.0 {
@@ -135,7 +138,7 @@ impl Surveyor {
             }
             for led in &heartbeat.led {
                 let is_believed =
-                    leaders.get(&led.range).is_some_and(|it| it.leader == 0 || it.leader == *node);
+                    leaders.get(&led.range).is_some_and(|known| known.is_none_or(|it| it == *node));
                 let is_newer = claims.get(&led.range).is_none_or(|(before, ..)| before < at);
                 if is_believed && is_newer {
                     claims.insert(led.range, (*at, *node, led));
@@ -160,7 +163,7 @@ impl Surveyor {
 
     /// For operators: the ranges of a survey. Those that nobody has told of are left out.
     pub(super) fn range_infos(&self, now: Time, looked: &Looked) -> BTreeMap<u64, RangeSurvey> {
-        let claims = self.claims(now, &looked.ranges);
+        let claims = self.claims(now, looked);
         let reads = self.reads(now);
         let lag = |led: &LedRange| led.replicas.iter().map(|it| it.lag_entries).max();
         claims
@@ -269,10 +272,6 @@ fn replicas_of(looked: &Looked, info: &RangeInfo, told: &[ReplicaProgress]) -> V
     replicas
 }
 
-fn is_staying(policy: &Policy, node: &Node) -> bool {
-    node.silent_ms < policy.silent_ms_max && !node.is_draining
-}
-
 fn voters_of(replicas: &[ReplicaProgress]) -> Vec<Replica> {
     let voters = replicas.iter().filter(|replica| !replica.is_learner);
     let replica = |it: &ReplicaProgress| Replica {
@@ -360,6 +359,23 @@ mod tests {
         assert_eq!((six.keys, six.leader), (0, Some(2)), "told of another span");
         assert!(six.is_changing && !five.is_changing);
         assert_eq!(survey.spine.replicas[1].lag_entries, 3);
+    }
+
+    /// Where the spine's leader has no replica of a range, its table has hearsay.
+    #[test]
+    fn who_says_that_it_leads_a_range_that_is_not_here_is_believed() {
+        let (mut surveyor, mut looked) = (Surveyor::default(), looked());
+        surveyor.lead(second(1), 4, second(1).since(Time(0)));
+        let heartbeat = Heartbeat { led: vec![led(5, 1, 50)], ..Heartbeat::default() };
+        surveyor.hear(second(1), NodeId(2), heartbeat);
+        looked.ranges[0].leader = 3;
+        let mut leader = |looked: &Looked| {
+            let survey = surveyor.survey(second(2), looked, &Policy::default(), &BTreeSet::new());
+            survey.ranges[&5].leader
+        };
+        assert_eq!(leader(&looked), Some(3), "the replica here knows better");
+        looked.ranges[0].replicas = vec![2, 3];
+        assert_eq!(leader(&looked), Some(2));
     }
 
     #[test]

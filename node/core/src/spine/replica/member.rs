@@ -315,7 +315,7 @@ impl Replica {
     ) -> Result<(), ViewError> {
         let leader = match range {
             GroupId::SPINE => self.status.leader,
-            range => self.ranges.leader(range),
+            range => self.range_leader(range),
         };
         match leader {
             Some(leader) if leader == self.node() => self.hand_over_range(range, target, view),

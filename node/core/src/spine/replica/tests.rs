@@ -48,8 +48,14 @@ struct Cluster {
 
 impl Cluster {
     fn new(ids: &[u64]) -> Self {
-        let members = ids.iter().map(|id| Member { id: *id, ..Member::default() }).collect();
-        let state = State::bootstrap(7, members);
+        Self::of(ids, State::bootstrap(7, Self::members(ids)))
+    }
+
+    fn members(ids: &[u64]) -> Vec<Member> {
+        ids.iter().map(|id| Member { id: *id, ..Member::default() }).collect()
+    }
+
+    fn of(ids: &[u64], state: State) -> Self {
         let mut batch = Batch::default();
         state.write_all(&mut batch);
         let mut store = MemoryView::new();
@@ -193,6 +199,21 @@ fn a_change_is_answered_once_though_the_leader_answers_too() {
         let answer = cluster.nodes[&id].answers.get(&1);
         assert!(matches!(answer, Some(Ok(Answer::MemberRemove(_)))), "{id}: {answer:?}");
     }
+}
+
+/// The spine's leader holds no replica of the range that another is to lead.
+#[test]
+fn whoever_holds_a_range_is_asked_to_hand_over_where_it_is_not_held() {
+    let mut state = State::bootstrap(7, Cluster::members(&[1, 2, 3]));
+    state.pre_split(&["m".into()], &[NodeId(2), NodeId(3)]);
+    let range = state.ranges().iter().map(|(range, _)| range).next().expect("it was cut");
+    let mut cluster = Cluster::of(&[1, 2, 3], state);
+    let node = cluster.nodes.get_mut(&1).expect("it exists");
+    let (mut out, wanted) = (Vec::new(), Input::TransferRange(range, NodeId(3)));
+    node.replica.step(cluster.now, &node.store, wanted, &mut out).expect("memory can be read");
+    let is_asked =
+        |effect: &Effect| matches!(effect, Effect::Send(NodeId(2 | 3), Parcel::Transfer(_)));
+    assert!(out.iter().any(is_asked), "{out:?}");
 }
 
 fn put(key: &'static str) -> Command {
