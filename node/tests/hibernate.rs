@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use flotilla_proto::etcdserverpb::kv_client::KvClient;
 use flotilla_proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use flotilla_proto::etcdserverpb::watch_client::WatchClient;
-use flotilla_proto::etcdserverpb::watch_request::RequestUnion;
-use flotilla_proto::etcdserverpb::{HashKvRequest, PutRequest, WatchCreateRequest, WatchRequest};
+use flotilla_proto::etcdserverpb::{HashKvRequest, PutRequest};
 use flotilla_proto::internal::admin_client::AdminClient;
 use flotilla_proto::internal::{RangeInfo, RangeListRequest};
+use harness::traffic::{channel, watch_from};
 use harness::{Cluster, flotilla, http_get};
 use tokio::sync::watch;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 const RANGES: usize = 64;
 /// Puts at each node, each to another range that sleeps.
@@ -28,18 +27,12 @@ const SILENCE: Duration = Duration::from_secs(3);
 const WOKEN_WITHIN: Duration = Duration::from_millis(500);
 /// Until the ranges of a node that was killed have another leader.
 const LED_WITHIN: Duration = Duration::from_secs(20);
-const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(20);
 const POLL_EVERY: Duration = Duration::from_millis(100);
 
 /// Where the range of this number begins.
 fn border(range: usize) -> String {
     format!("r{range:03}")
-}
-
-async fn channel(url: &str) -> Channel {
-    let endpoint = Endpoint::from_shared(url.to_owned()).expect("an address");
-    endpoint.timeout(ANSWER_WITHIN).connect().await.expect("the node runs")
 }
 
 async fn put(client: &mut KvClient<Channel>, key: &str) -> Result<i64, tonic::Status> {
@@ -92,19 +85,7 @@ async fn check_silent(ports: &[u16]) {
 
 /// Watches everything from the beginning up to the last; gives back the keys by revision.
 async fn watch_all(url: String, mut last: watch::Receiver<i64>) -> BTreeMap<i64, String> {
-    let endpoint = Endpoint::from_shared(url.clone()).expect("an address");
-    let mut client = WatchClient::new(endpoint.connect().await.expect("the node runs"));
-    let create = WatchCreateRequest {
-        key: vec![0].into(),
-        range_end: vec![0].into(),
-        start_revision: 1,
-        ..WatchCreateRequest::default()
-    };
-    let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-    let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    sender.send(request).await.expect("there is room");
-    let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
-    let mut answers = client.watch(requests).await.expect("a watch").into_inner();
+    let mut answers = watch_from(&url, 1).await.expect("a watch");
     let mut seen = BTreeMap::new();
     let mut deadline = None;
     loop {

@@ -12,11 +12,10 @@ use flotilla::{store, wal};
 use flotilla_core::GroupId;
 use flotilla_core::range::stored;
 use flotilla_proto::etcdserverpb::kv_client::KvClient;
-use flotilla_proto::etcdserverpb::watch_client::WatchClient;
-use flotilla_proto::etcdserverpb::watch_request::RequestUnion;
-use flotilla_proto::etcdserverpb::{PutRequest, RangeRequest, WatchCreateRequest, WatchRequest};
+use flotilla_proto::etcdserverpb::{PutRequest, RangeRequest};
 use flotilla_proto::internal::admin_client::AdminClient;
 use flotilla_proto::internal::{MergeRequest, RangeInfo, RangeListRequest, SplitRequest};
+use harness::traffic::{list, watch_from};
 use harness::{Cluster, flotilla as binary};
 use tokio::sync::watch;
 use tonic::Code;
@@ -74,27 +73,6 @@ async fn write(url: String, writer: usize, may_fail: bool, stop: watch::Receiver
     written
 }
 
-/// Lists everything again and again: what is there never becomes less.
-async fn list(url: String, stop: watch::Receiver<bool>) -> u64 {
-    let mut client = KvClient::new(channel(&url).await.expect("the node runs"));
-    let (mut count, mut revision, mut lists) = (0, 0, 0);
-    while !*stop.borrow() {
-        let all = RangeRequest {
-            key: vec![0].into(),
-            range_end: vec![0].into(),
-            keys_only: true,
-            ..RangeRequest::default()
-        };
-        let answer = client.range(all).await.unwrap_or_else(|error| panic!("{url}: {error}"));
-        let answer = answer.into_inner();
-        let now = answer.header.expect("an answer has a header").revision;
-        assert!(now >= revision && answer.count >= count, "{count} at {revision}, then {answer:?}");
-        (count, revision) = (answer.count, now);
-        lists += 1;
-    }
-    lists
-}
-
 /// Watches everything from the beginning, goes on after its node was killed, and gives back what it
 /// saw up to the last revision.
 async fn watch_all(url: String, last: watch::Receiver<i64>) -> History {
@@ -102,9 +80,7 @@ async fn watch_all(url: String, last: watch::Receiver<i64>) -> History {
     let mut ends_at = None;
     loop {
         let newest = seen.keys().next_back().copied().unwrap_or(1);
-        if let Some(channel) = channel_for_streams(&url).await {
-            let _ = watch_on(channel, &url, newest + 1, &last, &mut seen).await;
-        }
+        let _ = watch_on(&url, newest + 1, &last, &mut seen).await;
         let end = *last.borrow();
         if end > 0 && seen.keys().next_back().is_some_and(|newest| *newest >= end) {
             return seen;
@@ -117,29 +93,14 @@ async fn watch_all(url: String, last: watch::Receiver<i64>) -> History {
     }
 }
 
-async fn channel_for_streams(url: &str) -> Option<Channel> {
-    Endpoint::from_shared(url.to_owned()).expect("an address").connect().await.ok()
-}
-
 /// Until the stream ends, nothing comes for a while, or the last revision was seen.
 async fn watch_on(
-    channel: Channel,
     url: &str,
     start_revision: i64,
     last: &watch::Receiver<i64>,
     seen: &mut History,
 ) -> Option<()> {
-    let create = WatchCreateRequest {
-        key: vec![0].into(),
-        range_end: vec![0].into(),
-        start_revision,
-        ..WatchCreateRequest::default()
-    };
-    let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-    let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    sender.send(request).await.ok()?;
-    let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
-    let mut answers = WatchClient::new(channel).watch(requests).await.ok()?.into_inner();
+    let mut answers = watch_from(url, start_revision).await.ok()?;
     let mut last = last.clone();
     loop {
         let end = *last.borrow();

@@ -9,20 +9,17 @@ use std::time::{Duration, Instant};
 
 use flotilla_proto::etcdserverpb::cluster_client::ClusterClient;
 use flotilla_proto::etcdserverpb::kv_client::KvClient;
-use flotilla_proto::etcdserverpb::watch_client::WatchClient;
-use flotilla_proto::etcdserverpb::watch_request::RequestUnion;
 use flotilla_proto::etcdserverpb::{
-    MemberAddRequest, MemberRemoveRequest, PutRequest, RangeRequest, WatchCreateRequest,
-    WatchRequest,
+    MemberAddRequest, MemberRemoveRequest, PutRequest, RangeRequest,
 };
 use flotilla_proto::internal::admin_client::AdminClient;
 use flotilla_proto::internal::{
     Decision, DecisionsRequest, DrainRequest, RangeInfo, RangeListRequest, RangeListResponse,
     SplitRequest, TransferRequest,
 };
+use harness::traffic::{channel, watch_from};
 use harness::{Cluster, flotilla, http_get};
 use tokio::sync::watch;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 const NODES: usize = 3;
@@ -33,17 +30,11 @@ const SPLIT_KEYS: u64 = 1_000;
 const KEYS: usize = 6_000;
 /// As many splits as that needs, at least.
 const RANGES_MIN: usize = 5;
-const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 const SPREAD_WITHIN: Duration = Duration::from_secs(90);
 /// A node is dead after ten seconds of silence, and its replicas move one after the other.
 const MOVED_WITHIN: Duration = Duration::from_secs(120);
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(20);
 const POLL_EVERY: Duration = Duration::from_millis(100);
-
-async fn channel(url: &str) -> Channel {
-    let endpoint = Endpoint::from_shared(url.to_owned()).expect("an address");
-    endpoint.timeout(ANSWER_WITHIN).connect().await.expect("the node runs")
-}
 
 /// What a client of etcd repeats by itself.
 fn is_retriable(status: &Status) -> bool {
@@ -94,19 +85,7 @@ async fn write(
 /// Watches everything from the beginning: each revision once and in order, up to the last. Gives
 /// back what the keys had then.
 async fn watch_all(url: String, mut last: watch::Receiver<i64>) -> BTreeMap<String, String> {
-    let endpoint = Endpoint::from_shared(url.clone()).expect("an address");
-    let mut client = WatchClient::new(endpoint.connect().await.expect("the node runs"));
-    let create = WatchCreateRequest {
-        key: vec![0].into(),
-        range_end: vec![0].into(),
-        start_revision: 1,
-        ..WatchCreateRequest::default()
-    };
-    let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-    let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    sender.send(request).await.expect("there is room");
-    let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
-    let mut answers = client.watch(requests).await.expect("a watch").into_inner();
+    let mut answers = watch_from(&url, 1).await.expect("a watch");
     let (mut seen, mut newest) = (BTreeMap::new(), 1);
     loop {
         let end = *last.borrow();

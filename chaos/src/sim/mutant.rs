@@ -1,33 +1,9 @@
 //! Bugs that are planted in the driver on purpose. For those in the machines see
 //! `flotilla_core::mutant`.
 
-use std::fmt;
 use std::str::FromStr;
 
-macro_rules! mutants {
-    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal;)*) => {
-        /// A planted bug.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Mutant { $($(#[doc = $doc])+ $name,)* }
-
-        impl Mutant {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$name),*];
-
-            /// As on the command line.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$name => $text),* }
-            }
-
-            /// What is wrong with it, in a sentence.
-            pub const fn text(self) -> &'static str {
-                match self { $(Self::$name => concat!($($doc),+)),* }
-            }
-        }
-    };
-}
-
-mutants! {
+flotilla_core::mutants! {
     /// The leader takes an entry for stored by a follower as soon as it is sent.
     AckWithoutQuorum = "ack-without-quorum";
     /// Term and vote are not kept over a restart.
@@ -60,18 +36,11 @@ mutants! {
     PassForgotten = "pass-forgotten";
 }
 
-impl fmt::Display for Mutant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 impl FromStr for Mutant {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let known = Self::ALL.iter().copied().find(|mutant| mutant.name() == text);
-        known.ok_or_else(|| {
+        Self::find(text).ok_or_else(|| {
             let names: Vec<_> = Self::ALL.iter().map(|mutant| mutant.name()).collect();
             format!("unknown mutant {text}; there are {}", names.join(", "))
         })

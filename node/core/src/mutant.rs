@@ -4,12 +4,14 @@
 //! Nothing of it is in a build without the feature `mutants`: there `is` is a constant, and nobody
 //! can plant anything. The server refuses to compile with the feature (`IS_COMPILED_IN`).
 
-use std::fmt;
 use std::str::FromStr;
 
 /// Whether bugs can be planted in this build.
 pub const IS_COMPILED_IN: bool = cfg!(feature = "mutants");
 
+/// Makes an enum `Mutant` of bugs that can be planted, each with the name that it has on a command line.
+/// What is wrong with it is its documentation.
+#[macro_export]
 macro_rules! mutants {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal;)*) => {
         /// A bug that can be planted.
@@ -28,6 +30,16 @@ macro_rules! mutants {
             /// What is wrong with it, in a sentence.
             pub const fn text(self) -> &'static str {
                 match self { $(Self::$name => concat!($($doc),+)),* }
+            }
+
+            fn find(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|mutant| mutant.name() == name)
+            }
+        }
+
+        impl std::fmt::Display for Mutant {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())
             }
         }
     };
@@ -149,18 +161,11 @@ mutants! {
     ProgressAhead = "progress-ahead";
 }
 
-impl fmt::Display for Mutant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 impl FromStr for Mutant {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let known = Self::ALL.iter().copied().find(|mutant| mutant.name() == text);
-        known.ok_or_else(|| format!("no machine has a bug {text}"))
+        Self::find(text).ok_or_else(|| format!("no machine has a bug {text}"))
     }
 }
 

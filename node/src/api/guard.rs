@@ -10,7 +10,6 @@ use tokio::time;
 
 use super::{Context, read};
 use crate::auth::Credentials;
-use crate::supervise::fatal;
 
 /// What a method asks of its client while authentication is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,11 +183,6 @@ impl Client {
         let checked = read::elsewhere(context.store(), move |store| {
             auth.check(&caller, &needs, |lease| Ok::<_, Failure>(mvcc::lease_keys(store, lease)?))
         });
-        match checked.await {
-            Ok(pass) => Ok(pass),
-            Err(Failure::Client(error)) => Err(error),
-            Err(Failure::View(error)) => fatal(&error.to_string()),
-            Err(Failure::Overtaken) => Err(Error::Timeout),
-        }
+        checked.await.map_err(|failure| read::refusal(failure, Error::Timeout))
     }
 }

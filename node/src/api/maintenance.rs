@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use flotilla_core::auth::Pass;
 use flotilla_core::command::{Answer, Command};
-use flotilla_core::mvcc::Failure;
 use flotilla_core::proto::etcdserverpb as pb;
 use flotilla_core::proto::etcdserverpb::alarm_request::AlarmAction;
 use flotilla_core::proto::etcdserverpb::downgrade_request::DowngradeAction;
@@ -119,11 +118,7 @@ pub(super) async fn hash(context: &Context, _: pb::HashRequest) -> Result<pb::Ha
     let hash =
         read::elsewhere(context.store(), |store| Ok(store.with_snapshot(|view| hash_rows(view))?))
             .await;
-    let hash = match hash {
-        Ok(hash) => hash,
-        Err(Failure::View(error)) => fatal(&error.to_string()),
-        Err(Failure::Client(_) | Failure::Overtaken) => return Err(Error::Stopped),
-    };
+    let hash = hash.map_err(|failure| read::refusal(failure, Error::Stopped))?;
     Ok(pb::HashResponse { header: header::complete(context, None), hash })
 }
 

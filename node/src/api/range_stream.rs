@@ -14,7 +14,6 @@ use super::guard::Client;
 use super::status::IntoStatus;
 use super::{Context, header, others, read};
 use crate::metrics;
-use crate::supervise::fatal;
 
 /// Bytes of one piece, exceeded by at most one key. Within the band that etcd aims at.
 const PIECE_BYTES: usize = 1 << 20;
@@ -102,13 +101,13 @@ impl Progress {
         }
         let shown = self.context.board().reach().shown;
         let reading = Reading::new(shown, pb::RangeRequest::clone(&self.request));
-        Ok(Some(Box::new(reading.map_err(client_error)?)))
+        Ok(Some(Box::new(reading.map_err(sent)?)))
     }
 
     async fn read_others(&mut self, mut reading: Box<Reading>) -> Result<pb::RangeResponse, Error> {
         metrics::traffic().ranges.increment(1);
         loop {
-            if !others::step(&self.context, &mut reading).await.map_err(client_error)? {
+            if !others::step(&self.context, &mut reading).await.map_err(sent)? {
                 let mut answer = reading.finish();
                 answer.header = header::complete(&self.context, answer.header);
                 return Ok(answer);
@@ -133,7 +132,7 @@ impl Progress {
             // A part of the store was replaced meanwhile, which happens seldom enough.
             _ if self.context.board().replacements() != replacements => Err(Error::Timeout),
             Ok(page) => Ok(page),
-            Err(failure) => Err(client_error(failure)),
+            Err(failure) => Err(sent(failure)),
         }
     }
 
@@ -143,10 +142,6 @@ impl Progress {
 }
 
 /// What is sent cannot be taken back and read anew.
-fn client_error(failure: Failure) -> Error {
-    match failure {
-        Failure::Client(error) => error,
-        Failure::Overtaken => Error::Compacted,
-        Failure::View(error) => fatal(&error.to_string()),
-    }
+fn sent(failure: Failure) -> Error {
+    read::refusal(failure, Error::Compacted)
 }

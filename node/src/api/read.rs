@@ -117,10 +117,8 @@ where
         // A part of the store was replaced meanwhile: nothing of it counts.
         if context.board().replacements() == replacements {
             match result {
-                Ok(answer) => return Ok(answer),
-                Err(Failure::Client(error)) => return Err(error),
-                Err(Failure::View(error)) => fatal(&error.to_string()),
                 Err(Failure::Overtaken) => head = context.board().head(),
+                result => return result.map_err(|failure| refusal(failure, Error::Timeout)),
             }
         }
         task::yield_now().await;
@@ -135,14 +133,22 @@ where
 {
     for _ in 0..ATTEMPTS_MAX {
         match read().await {
-            Ok(answer) => return Ok(answer),
-            Err(Failure::Client(error)) => return Err(error),
-            Err(Failure::View(error)) => fatal(&error.to_string()),
             Err(Failure::Overtaken) => {}
+            result => return result.map_err(|failure| refusal(failure, Error::Timeout)),
         }
         tokio::time::sleep(WHOLE_POLL).await;
     }
     Err(Error::Timeout)
+}
+
+/// What the client hears of a read that failed and is not done again: `overtaken` where compaction
+/// took what it needed.
+pub(super) fn refusal(failure: Failure, overtaken: Error) -> Error {
+    match failure {
+        Failure::Client(error) => error,
+        Failure::Overtaken => overtaken,
+        Failure::View(error) => fatal(&error.to_string()),
+    }
 }
 
 /// Waits while a part of the store is being replaced. Answers how often that has begun.

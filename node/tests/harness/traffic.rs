@@ -2,13 +2,18 @@
 //! fail, and none of their answers may be wrong.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::time::Duration;
 
 use flotilla_proto::etcdserverpb::kv_client::KvClient;
 use flotilla_proto::etcdserverpb::watch_client::WatchClient;
 use flotilla_proto::etcdserverpb::watch_request::RequestUnion;
-use flotilla_proto::etcdserverpb::{PutRequest, RangeRequest, WatchCreateRequest, WatchRequest};
+use flotilla_proto::etcdserverpb::{
+    PutRequest, RangeRequest, WatchCreateRequest, WatchRequest, WatchResponse,
+};
+use futures::{StreamExt, stream};
 use tokio::sync::watch;
+use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
@@ -74,22 +79,27 @@ pub async fn list(url: String, stop: watch::Receiver<bool>) -> u64 {
     lists
 }
 
-/// Watches everything from the beginning; gives back the keys by revision up to the last.
-pub async fn watch_all(url: String, mut last: watch::Receiver<i64>) -> BTreeMap<i64, String> {
-    let mut client = WatchClient::new(
-        Endpoint::from_shared(url.clone()).expect("an address").connect().await.expect("it runs"),
-    );
+/// A watch of everything from a revision on. The stream has no end of its own.
+pub async fn watch_from(
+    url: &str,
+    start_revision: i64,
+) -> Result<Streaming<WatchResponse>, Box<dyn Error + Send + Sync>> {
+    let channel = Endpoint::from_shared(url.to_owned())?.connect().await?;
     let create = WatchCreateRequest {
         key: vec![0].into(),
         range_end: vec![0].into(),
-        start_revision: 1,
+        start_revision,
         ..WatchCreateRequest::default()
     };
     let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-    let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    sender.send(request).await.expect("there is room");
-    let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
-    let mut answers = client.watch(requests).await.expect("a watch").into_inner();
+    // What is asked stays asked as long as the stream is read.
+    let requests = stream::iter([request]).chain(stream::pending());
+    Ok(WatchClient::new(channel).watch(requests).await?.into_inner())
+}
+
+/// Watches everything from the beginning; gives back the keys by revision up to the last.
+pub async fn watch_all(url: String, mut last: watch::Receiver<i64>) -> BTreeMap<i64, String> {
+    let mut answers = watch_from(&url, 1).await.expect("a watch");
     let mut seen = BTreeMap::new();
     loop {
         let end = *last.borrow();
