@@ -180,6 +180,7 @@ fn the_seeds_reach_every_corner() {
         "member removed",
         "members of a range changed",
         "paused",
+        "keys of a lease read",
         "question refused",
         "range begun",
         "range cut",

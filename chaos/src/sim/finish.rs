@@ -326,6 +326,7 @@ impl World {
             },
             compacts_itself: false,
             watchers_catch_up: self.is_over,
+            lease_keys_are_placed: true,
             lease_time: Some(LeaseTime {
                 stamps_per_second: SECOND,
                 drift_ppm: self.plan.drift_ppm,

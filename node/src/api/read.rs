@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flotilla_core::Error;
+use bytes::Bytes;
 use flotilla_core::mvcc::{self, Failure, Head, Page};
+use flotilla_core::proto::Span;
 use flotilla_core::proto::etcdserverpb as pb;
 use flotilla_core::proto::etcdserverpb::request_op::Request;
+use flotilla_core::{Error, LeaseId};
 use tokio::task;
 
 use super::{Context, others};
@@ -74,6 +76,23 @@ pub(super) async fn txn(
                 mvcc::read_txn(store, head, &request)
             }
         }
+    })
+    .await
+}
+
+/// The keys attached to a lease at a head or a later one, in ascending order, and at which.
+pub(super) async fn lease_keys(
+    context: &Context,
+    head: Head,
+    lease: LeaseId,
+) -> Result<(Head, Vec<Bytes>), Error> {
+    if !context.board().is_whole() {
+        return again(|| others::lease_keys(context, lease)).await;
+    }
+    attempt(context, head, |head| {
+        elsewhere(context.store(), move |store| {
+            Ok((head, mvcc::lease_keys_at(store, lease, &Span::all(), head.revision)?))
+        })
     })
     .await
 }

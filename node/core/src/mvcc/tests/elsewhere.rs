@@ -5,12 +5,12 @@ use super::*;
 use crate::mvcc::layout;
 use crate::proto::Span;
 use crate::proto::internal::{Ask, ask::What};
-use crate::remote::{self, Assembly, Gathering, Overlay, Owners, Reading};
+use crate::remote::{self, Assembly, Attached, Gathering, Overlay, Owners, Reading};
 use crate::spine::Shown;
 use crate::spine::ranges::{Range, Ranges};
 use crate::view::Column;
 use crate::watch::BlockRequest;
-use crate::{GroupId, NodeId};
+use crate::{GroupId, LeaseId, NodeId};
 
 /// A node that shows some ranges, and has of the others what they were once.
 #[derive(Debug)]
@@ -112,6 +112,18 @@ impl Elsewhere {
             next = block.through + 1;
         }
         events
+    }
+
+    pub(super) fn lease_keys(&mut self, head: Head, lease: LeaseId) -> Vec<Bytes> {
+        let mut attached = Attached::new(Shown { index: 0, head }, lease);
+        while let Some((range, asked)) = attached.next(&self.owners) {
+            let is_here = !self.lacking.contains(&range);
+            self.asked += usize::from(!is_here);
+            let view = if is_here { &self.local } else { &self.other };
+            let rows = client(remote::attached(view, &asked)).unwrap();
+            attached.take(&asked, &rows).unwrap();
+        }
+        attached.finish()
     }
 
     pub(super) fn read_txn(

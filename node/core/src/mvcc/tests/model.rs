@@ -141,9 +141,13 @@ impl Run {
             self.hash();
         }
         for lease in LEASES {
-            let attached = self.naive.now().values().filter(|kv| kv.lease == lease);
-            let attached: Vec<_> = attached.map(|kv| kv.key.clone()).collect();
+            let attached = self.naive.attached(lease, self.naive.revision());
             assert_eq!(lease_keys(&self.store.view, LeaseId(lease)).unwrap(), attached);
+            let oldest = self.naive.compact_revision.max(1);
+            let revision = self.chance.between(oldest, self.naive.revision());
+            let found =
+                lease_keys_at(&self.store.view, LeaseId(lease), &Span::all(), revision).unwrap();
+            assert_eq!(found, self.naive.attached(lease, revision), "{lease} at {revision}");
         }
     }
 
@@ -406,6 +410,9 @@ impl Run {
             let got = client(elsewhere.read_txn(head, &txn));
             assert_eq!(got, want, "{txn:?} at {head:?}: {elsewhere:?}");
         }
+        let lease = self.chance.pick(&LEASES);
+        let attached = self.naive.attached(lease, head.revision);
+        assert_eq!(elsewhere.lease_keys(head, LeaseId(lease)), attached, "{lease} at {head:?}");
         self.seen.asked += elsewhere.asked;
     }
 
