@@ -22,6 +22,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::auth::Gate;
 use crate::cluster::{Bootstrapped, announce, auto_compact, bootstrap, refuse_lost_log};
 use crate::config::Config;
+use crate::hand_over::hand_over;
 use crate::peer::{self, Peers};
 use crate::placement::{self, Driver, Measurer};
 use crate::range::{
@@ -31,10 +32,8 @@ use crate::router::{Board, Pending, Router};
 use crate::runtime::{Listeners, Workers};
 use crate::store::{self, Store};
 use crate::supervise::fatal;
-use crate::{CLUSTER_VERSION, ETCD_VERSION, metrics, tls, wal};
+use crate::{CLUSTER_VERSION, ETCD_VERSION, metrics, service_manager, tls, wal};
 
-/// How long a stopping leader waits for its successor.
-const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a stopping node waits for its apply thread.
 const APPLY_END_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked whether there is something to show.
@@ -196,6 +195,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     };
     Driver::new(parts, &measurer, findings, heard).start();
     let accepting = workers.accept(listeners.clients, &ends);
+    service_manager::watchdog();
     announce_when_ready(&config, &router, node);
     if let Some(policy) = config.auto_compaction {
         actix::spawn(auto_compact::run(router.clone(), policy));
@@ -203,6 +203,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
 
     wait_for_stop(&removed).await;
     tracing::info!("stopping");
+    service_manager::stopping();
     drop(accepting);
     hand_over(&actor, &board, node).await;
     pending.stop();
@@ -324,6 +325,7 @@ fn announce_when_ready(config: &Arc<Config>, router: &Router, node: NodeId) {
             cluster = format_args!("{:x}", router.board().cluster_id()),
             "ready to serve client requests"
         );
+        service_manager::ready();
     });
 }
 
@@ -351,22 +353,6 @@ async fn wait_for_stop(removed: &Notify) {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
         () = removed.notified() => {}
-    }
-}
-
-/// A leader, of the spine or of another range, that stops on purpose leaves no gap in leadership, if
-/// anyone can take over.
-async fn hand_over(actor: &Addr<SpineActor>, board: &Board, node: NodeId) {
-    if board.notice().members.len() < 2 {
-        return;
-    }
-    // A full mailbox means that clients come first; they will see an election.
-    if actor.try_send(range::HandOver).is_err() {
-        return;
-    }
-    let deadline = Instant::now() + HAND_OVER_TIMEOUT;
-    while board.leader() == node.0 && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
