@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::timeout;
+
+use crate::channel;
+use crate::config::Tls;
+use crate::tls::Connector;
 
 const USAGE: &str = "\
 usage: flotilla dev [--nodes COUNT] [--port FIRST] [-- FLAG...]
@@ -128,6 +129,7 @@ impl Signals {
 /// The processes; they are killed when this is dropped.
 struct Cluster {
     nodes: Vec<Node>,
+    tls: Connector,
 }
 
 struct Node {
@@ -168,6 +170,8 @@ impl Cluster {
                 .stdout(output.try_clone()?)
                 .stderr(output)
                 .kill_on_drop(true);
+            // Whoever started this program waits for it, not for its nodes.
+            command.env_remove("NOTIFY_SOCKET");
             // Variables of this terminal would count as flags.
             for (variable, _) in std::env::vars_os() {
                 if variable.to_string_lossy().starts_with("ETCD_") {
@@ -177,7 +181,7 @@ impl Cluster {
             let process = Some(command.spawn().context("a node cannot be started")?);
             nodes.push(Node { name, client_port, log, process });
         }
-        Ok(Self { nodes })
+        Ok(Self { nodes, tls: Connector::open(&Tls::of_client(None, None))? })
     }
 
     /// Tells when all serve, and whoever leaves.
@@ -210,9 +214,12 @@ impl Cluster {
         }
     }
 
+    /// Whether all serve linearizable reads.
     async fn are_ready(&self) -> bool {
-        for node in &self.nodes {
-            if node.process.is_some() && !is_ready(node.client_port).await {
+        for node in self.nodes.iter().filter(|node| node.process.is_some()) {
+            let url = format!("http://127.0.0.1:{}", node.client_port);
+            let page = channel::get(&self.tls, &url, "/readyz", PROBE_WITHIN).await;
+            if !page.is_ok_and(|(status, _)| status == 200) {
                 return false;
             }
         }
@@ -271,19 +278,6 @@ fn choose_ports(wish: &Wish) -> io::Result<Vec<(u16, u16)>> {
         ports.push((choose(client)?, choose(peer)?));
     }
     Ok(ports)
-}
-
-/// Whether a node serves linearizable reads.
-async fn is_ready(port: u16) -> bool {
-    let probe = async {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-        let request = "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        io::Result::Ok(answer.starts_with(b"HTTP/1.1 200"))
-    };
-    matches!(timeout(PROBE_WITHIN, probe).await, Ok(Ok(true)))
 }
 
 fn say(text: &str) {

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         std::env::args_os().skip(1).map(|it| it.to_string_lossy().into_owned()).collect();
     match arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         Some(("ctl", rest)) => return ctl::run(rest),
+        Some(("top", rest)) => return ctl::top(rest),
         Some(("dev", rest)) => return dev::run(rest),
         Some(_) | None => {}
     }

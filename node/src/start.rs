@@ -119,6 +119,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         compaction_rows_max: config.compaction_batch_limit,
         compaction_pause: config.compaction_sleep_interval,
         warn_after: config.warning_apply_duration,
+        compacting_since: None,
         left: VecDeque::new(),
     }
     .start()?;
@@ -257,7 +258,7 @@ fn open_wal(
     options.is_flushed = !config.unsafe_no_fsync;
     let on_done = move |report: wal::Report| {
         if let Some(flush) = &report.flush {
-            ::metrics::histogram!(metrics::WAL_FSYNC_SECONDS).record(flush.sync_duration);
+            metrics::upstream::flushed(flush.bytes, flush.write_duration, flush.sync_duration);
         }
         // A later token of a group stands for all before it.
         let mut newest = BTreeMap::new();
@@ -319,6 +320,7 @@ fn announce_when_ready(config: &Arc<Config>, router: &Router, node: NodeId) {
     let (config, router) = (config.clone(), router.clone());
     actix::spawn(async move {
         announce::announce(&router, node, &config).await;
+        announce::until_serving(&router).await;
         tracing::info!(
             member = %node,
             name = config.name,

@@ -74,13 +74,16 @@ fn systemd_is_told_when_a_node_serves_turns_and_stops() {
     let manager = Manager::listen(folder.path());
     let mut cluster = Cluster::prepare(&flotilla(), 3, &[]);
     cluster.nodes[0].variables = manager.variables();
+    let is_unready = || {
+        let deadline = Instant::now() + WHILE;
+        while Instant::now() < deadline {
+            let heard = manager.hear(WHILE);
+            assert!(heard.is_none_or(|it| it == "WATCHDOG=1"), "one node of three does not serve");
+        }
+    };
     cluster.spawn(0);
     // One of three has no leader, and does not serve.
-    let deadline = Instant::now() + WHILE;
-    while Instant::now() < deadline {
-        let heard = manager.hear(WHILE);
-        assert!(heard.is_none_or(|it| it == "WATCHDOG=1"), "one node of three does not serve");
-    }
+    is_unready();
     cluster.spawn(1);
     cluster.spawn(2);
     manager.hear_until("READY=1");
@@ -95,6 +98,15 @@ fn systemd_is_told_when_a_node_serves_turns_and_stops() {
     assert!(cluster.stop(0).success());
     let said = manager.hear_until("STOPPING=1");
     assert!(said[..said.len() - 1].iter().all(|it| it == "WATCHDOG=1"), "{said:?}");
+    // Nor does one that the others know already.
+    for index in [1, 2] {
+        cluster.kill(index);
+    }
+    while manager.hear(Duration::from_millis(1)).is_some() {}
+    cluster.spawn(0);
+    is_unready();
+    cluster.spawn(1);
+    manager.hear_until("READY=1");
 }
 
 // ---- a stop ----

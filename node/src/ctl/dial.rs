@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use flotilla_proto::etcdserverpb::AuthenticateRequest;
 use flotilla_proto::etcdserverpb::auth_client::AuthClient;
+use flotilla_proto::etcdserverpb::cluster_client::ClusterClient;
+use flotilla_proto::etcdserverpb::{AuthenticateRequest, Member, MemberListRequest};
 use flotilla_proto::internal::admin_client::AdminClient;
 use tonic::Status;
 use tonic::metadata::AsciiMetadataValue;
@@ -112,6 +113,27 @@ impl Dialer {
 
     async fn channel(&self, url: &str) -> anyhow::Result<Channel> {
         Ok(channel::connect(&self.tls, url, |it| it.timeout(ANSWER_WITHIN), CONNECT_WITHIN).await?)
+    }
+
+    /// The members, as the node at an address knows them.
+    ///
+    /// # Errors
+    /// It is not reached, or does not answer.
+    pub(super) async fn members(&self, url: &str) -> anyhow::Result<Vec<Member>> {
+        let channel = self.channel(url).await?;
+        let mut client = ClusterClient::with_interceptor(channel, self.token.clone());
+        let list = client.member_list(MemberListRequest::default()).await.map_err(describe)?;
+        Ok(list.into_inner().members)
+    }
+
+    /// A page of a node.
+    ///
+    /// # Errors
+    /// It is not reached, or has no such page.
+    pub(super) async fn page(&self, url: &str, path: &str) -> anyhow::Result<String> {
+        let (status, text) = channel::get(&self.tls, url, path, CONNECT_WITHIN).await?;
+        anyhow::ensure!(status == 200, "{url}{path} is answered with {status}");
+        Ok(text)
     }
 
     pub(super) async fn connect_any(&self, urls: &[String]) -> Option<Client> {
