@@ -16,7 +16,7 @@ use tonic::body::Body;
 use super::maintenance::alarm_name;
 use super::service::Service;
 use super::{Context, Door, gateway, log_level, read};
-use crate::metrics::{self, Figures, upstream};
+use crate::metrics::{self, Figures, peers, upstream};
 use crate::{CLUSTER_VERSION, ETCD_VERSION};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -274,7 +274,7 @@ fn exposition(context: &Context) -> Response<Body> {
     let alarms = board.notice().alarms.into_iter();
     upstream::alarms(alarms.map(|(kind, member)| (member, alarm_name(kind))).collect());
     let others = board.notice().members.into_iter().map(|member| member.id);
-    upstream::peers(board.member_id(), others.filter(|id| *id != board.member_id()).collect());
+    peers::known(board.member_id(), others.filter(|id| *id != board.member_id()).collect());
     let under_way = ::metrics::gauge!(upstream::SCRAPES_UNDER_WAY);
     under_way.increment(1.0);
     let text = metrics::render(&context.metrics);

@@ -10,7 +10,7 @@ use flotilla_core::{Error, mvcc};
 
 use super::guard::Client;
 use super::{Context, header, quota, read};
-use crate::metrics::upstream::{self, RequestKind};
+use crate::metrics::requests::{self, RequestKind};
 use crate::router::expect_answer;
 
 /// Pause between looks at a compaction whose end a client waits for.
@@ -32,7 +32,7 @@ pub(super) async fn range(
     let read = |head| read::range(context, head, request.clone());
     let began = Instant::now();
     let answer = client.read(context, request.serializable, needs, read).await;
-    upstream::request_done(RequestKind::RANGE, began.elapsed(), answer.is_ok());
+    requests::request_done(RequestKind::RANGE, began.elapsed(), answer.is_ok());
     let mut answer = answer?;
     answer.header = header::complete(context, answer.header);
     Ok(answer)
@@ -89,7 +89,7 @@ pub(super) async fn txn(
         let read = |head| read::txn(context, head, request.clone());
         let began = Instant::now();
         let answer = client.read(context, is_local, needs, read).await;
-        upstream::request_done(RequestKind::READ_TXN, began.elapsed(), answer.is_ok());
+        requests::request_done(RequestKind::READ_TXN, began.elapsed(), answer.is_ok());
         answer?
     } else {
         let pass = client.permit(context, || Needs::of_txn(&request)).await?;

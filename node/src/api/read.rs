@@ -11,7 +11,7 @@ use flotilla_core::proto::etcdserverpb::request_op::Request;
 use tokio::task;
 
 use super::{Context, others};
-use crate::metrics::{self, upstream};
+use crate::metrics::{self, requests};
 use crate::store::Store;
 use crate::supervise::fatal;
 
@@ -35,7 +35,7 @@ pub(super) async fn range(
     metrics::traffic().ranges.increment(1);
     let began = Instant::now();
     let answer = range_uncounted(context, head, request).await;
-    upstream::range_done(began.elapsed(), answer.is_ok());
+    requests::range_done(began.elapsed(), answer.is_ok());
     answer
 }
 

@@ -1,7 +1,9 @@
 //! Every metric of a node: its name, unit and meaning, in one place, under etcd's names wherever
 //! etcd has one. Handles of what is counted for each request are made once and kept.
 
+pub mod peers;
 mod process;
+pub mod requests;
 pub mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};

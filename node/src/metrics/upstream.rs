@@ -6,8 +6,6 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flotilla_core::command::Command;
-use flotilla_core::proto::internal::auth_change::What;
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
     gauge, histogram,
@@ -189,11 +187,11 @@ pub(super) fn describe() {
     for code in ["200", "500", "503"] {
         counter!(SCRAPES, "code" => code).absolute(0);
     }
-    let _ = (range_seconds(), requests());
+    super::requests::show();
 }
 
 /// An id as etcd shows it.
-fn hex(id: u64) -> String {
+pub(super) fn hex(id: u64) -> String {
     format!("{id:x}")
 }
 
@@ -233,101 +231,6 @@ pub fn compacted(took: Duration) {
     gauge!(COMPACTION_LAST).set(now.as_secs() as f64);
 }
 
-/// A read ended, well or not.
-pub fn range_done(took: Duration, is_ok: bool) {
-    range_seconds()[usize::from(is_ok)].record(took);
-}
-
-fn range_seconds() -> &'static [Histogram; 2] {
-    static SECONDS: OnceLock<[Histogram; 2]> = OnceLock::new();
-    SECONDS.get_or_init(|| {
-        ["false", "true"].map(|success| histogram!(RANGE_SECONDS, "success" => success))
-    })
-}
-
-/// Kinds of requests, by the names that etcd gives them; the first two are reads.
-const REQUESTS: [&str; 22] = [
-    "Range",
-    "ReadonlyTxn",
-    "Put",
-    "DeleteRange",
-    "Txn",
-    "Compaction",
-    "LeaseGrant",
-    "LeaseRevoke",
-    "Alarm",
-    "Authenticate",
-    "ClusterMemberAttrSet",
-    "AuthEnable",
-    "AuthDisable",
-    "AuthUserAdd",
-    "AuthUserDelete",
-    "AuthUserChangePassword",
-    "AuthUserGrantRole",
-    "AuthUserRevokeRole",
-    "AuthRoleAdd",
-    "AuthRoleDelete",
-    "AuthRoleGrantPermission",
-    "AuthRoleRevokePermission",
-];
-
-/// A kind of requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestKind(usize);
-
-impl RequestKind {
-    /// A read.
-    pub const RANGE: Self = Self(0);
-    /// A transaction that only reads.
-    pub const READ_TXN: Self = Self(1);
-
-    /// Of a command; None for one that has no place of its own in etcd's log, or none at all.
-    pub fn of(command: &Command) -> Option<Self> {
-        let name = match command {
-            Command::Put(_) => "Put",
-            Command::DeleteRange(_) => "DeleteRange",
-            Command::Txn(_) => "Txn",
-            Command::Compact(_) => "Compaction",
-            Command::LeaseGrant(_) => "LeaseGrant",
-            Command::LeaseRevoke(_) => "LeaseRevoke",
-            Command::Alarm(_) => "Alarm",
-            Command::AuthToken(_) => "Authenticate",
-            Command::MemberAttributes(_) => "ClusterMemberAttrSet",
-            Command::AuthChange(change) => match change.what.as_ref()? {
-                What::Enable(_) => "AuthEnable",
-                What::Disable(_) => "AuthDisable",
-                What::UserAdd(_) => "AuthUserAdd",
-                What::UserDelete(_) => "AuthUserDelete",
-                What::UserChangePassword(_) => "AuthUserChangePassword",
-                What::UserGrantRole(_) => "AuthUserGrantRole",
-                What::UserRevokeRole(_) => "AuthUserRevokeRole",
-                What::RoleAdd(_) => "AuthRoleAdd",
-                What::RoleDelete(_) => "AuthRoleDelete",
-                What::RoleGrantPermission(_) => "AuthRoleGrantPermission",
-                What::RoleRevokePermission(_) => "AuthRoleRevokePermission",
-            },
-            _ => return None,
-        };
-        REQUESTS.iter().position(|known| *known == name).map(Self)
-    }
-}
-
-/// A request ended, well or not.
-pub fn request_done(kind: RequestKind, took: Duration, is_ok: bool) {
-    requests()[kind.0][usize::from(is_ok)].record(took);
-}
-
-fn requests() -> &'static [[Histogram; 2]] {
-    static SECONDS: OnceLock<Vec<[Histogram; 2]>> = OnceLock::new();
-    SECONDS.get_or_init(|| {
-        let of = |kind: &'static str| {
-            let with = |success| histogram!(REQUEST_SECONDS, "type" => kind, "success" => success);
-            ["false", "true"].map(with)
-        };
-        REQUESTS.iter().map(|kind| of(kind)).collect()
-    })
-}
-
 /// What happened to leases on this member since it started; cumulative.
 pub fn leases(granted: u64, renewed: u64, revoked: u64, expired: u64) {
     counter!(LEASES_GRANTED).absolute(granted);
@@ -345,129 +248,6 @@ pub fn alarms(active: BTreeSet<(u64, String)>) {
         let (member, kind) = alarm;
         gauge!(ALARMS, "server_id" => hex(*member), "alarm_type" => kind.clone())
             .set(f64::from(u8::from(active.contains(alarm))));
-    }
-}
-
-/// The peers of a member. One that is no more shows 0.
-pub fn peers(local: u64, known: BTreeSet<u64>) {
-    static SHOWN: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
-    let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    shown.extend(&known);
-    for peer in shown.iter() {
-        gauge!(KNOWN_PEERS, "Local" => hex(local), "Remote" => hex(*peer))
-            .set(f64::from(u8::from(known.contains(peer))));
-    }
-}
-
-/// The connection to one peer.
-pub struct PeerMeters {
-    pub sent_bytes: Counter,
-    pub sent_failures: Counter,
-    pub round_trip: Histogram,
-    pub active: Gauge,
-    pub disconnected: Counter,
-}
-
-impl PeerMeters {
-    /// Shown with 0 from here on.
-    pub fn new(local: u64, peer: u64) -> Self {
-        let meters = Self {
-            sent_bytes: counter!(PEER_SENT_BYTES, "To" => hex(peer)),
-            sent_failures: counter!(PEER_SENT_FAILURES, "To" => hex(peer)),
-            round_trip: histogram!(PEER_ROUND_TRIP, "To" => hex(peer)),
-            active: gauge!(ACTIVE_PEERS, "Local" => hex(local), "Remote" => hex(peer)),
-            disconnected: counter!(DISCONNECTED_PEERS, "Local" => hex(local), "Remote" => hex(peer)),
-        };
-        for counter in [&meters.sent_bytes, &meters.sent_failures, &meters.disconnected] {
-            counter.increment(0);
-        }
-        meters.active.set(0.0);
-        meters
-    }
-}
-
-/// What comes from one peer.
-pub struct FromPeer {
-    pub received_bytes: Counter,
-    pub failures: Counter,
-}
-
-impl FromPeer {
-    /// Shown with 0 from here on.
-    pub fn new(peer: u64) -> Self {
-        let meters = Self {
-            received_bytes: counter!(PEER_RECEIVED_BYTES, "From" => hex(peer)),
-            failures: counter!(PEER_RECEIVED_FAILURES, "From" => hex(peer)),
-        };
-        meters.received_bytes.increment(0);
-        meters.failures.increment(0);
-        meters
-    }
-}
-
-/// Which way a snapshot goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SnapshotWay {
-    From(u64),
-    To(u64),
-}
-
-/// A snapshot on its way; dropped before its end, it counts as failed.
-pub struct SnapshotMeter {
-    way: SnapshotWay,
-    began: std::time::Instant,
-    has_arrived: bool,
-}
-
-impl SnapshotMeter {
-    /// It is on its way.
-    pub fn begin(way: SnapshotWay) -> Self {
-        let meter = Self { way, began: std::time::Instant::now(), has_arrived: false };
-        let [arrived, failed, _, under_way] = meter.names();
-        for name in [arrived, failed] {
-            counter!(name, &meter.label()).increment(0);
-        }
-        gauge!(under_way, &meter.label()).increment(1.0);
-        meter
-    }
-
-    /// It has arrived.
-    pub fn arrived(mut self) {
-        self.has_arrived = true;
-        let [done, _, seconds, _] = self.names();
-        counter!(done, &self.label()).increment(1);
-        histogram!(seconds, &self.label()).record(self.began.elapsed());
-    }
-
-    fn names(&self) -> [&'static str; 4] {
-        match self.way {
-            SnapshotWay::From(_) => [
-                SNAPSHOT_RECEIVED,
-                SNAPSHOT_RECEIVE_FAILURES,
-                SNAPSHOT_RECEIVE_SECONDS,
-                SNAPSHOT_RECEIVING,
-            ],
-            SnapshotWay::To(_) => {
-                [SNAPSHOT_SENT, SNAPSHOT_SEND_FAILURES, SNAPSHOT_SEND_SECONDS, SNAPSHOT_SENDING]
-            }
-        }
-    }
-
-    fn label(&self) -> [(&'static str, String); 1] {
-        match self.way {
-            SnapshotWay::From(peer) => [("From", hex(peer))],
-            SnapshotWay::To(peer) => [("To", hex(peer))],
-        }
-    }
-}
-
-impl Drop for SnapshotMeter {
-    fn drop(&mut self) {
-        let [_, failed, _, under_way] = self.names();
-        gauge!(under_way, &self.label()).decrement(1.0);
-        if !self.has_arrived {
-            counter!(failed, &self.label()).increment(1);
-        }
     }
 }
 

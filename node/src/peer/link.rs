@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::{Event, QUEUE_FRAMES_MAX, STREAM, dial, frame, hello};
-use crate::metrics::upstream::PeerMeters;
+use crate::metrics::peers::PeerMeters;
 use crate::router::Board;
 use crate::tls::Connector;
 

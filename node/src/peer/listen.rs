@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 
 use super::{Event, SNAPSHOT, STREAM, dial, frame, hello, members, snapshot};
-use crate::metrics::upstream::FromPeer;
+use crate::metrics::peers::FromPeer;
 use crate::router::Board;
 use crate::store::Store;
 use crate::tls;

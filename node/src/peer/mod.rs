@@ -25,7 +25,7 @@ pub use frame::FRAME_BYTES_MAX;
 pub use listen::{Listener, Socket, serve, turn_away};
 pub use members::{RemoteMembers, fetch};
 
-use crate::metrics::upstream::{SnapshotMeter, SnapshotWay};
+use crate::metrics::peers::{SnapshotMeter, SnapshotWay};
 use crate::router::Board;
 use crate::store::{Sealed, Store};
 use crate::tls::Connector;

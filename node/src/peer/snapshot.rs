@@ -16,7 +16,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::listen::Port;
 use super::{Event, SNAPSHOT, dial, frame, hello, listen};
-use crate::metrics::upstream::{self, SnapshotMeter, SnapshotWay};
+use crate::metrics::peers::{SnapshotMeter, SnapshotWay};
+use crate::metrics::upstream;
 use crate::router::Board;
 use crate::store::Store;
 use crate::supervise::fatal;

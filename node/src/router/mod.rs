@@ -29,7 +29,8 @@ pub use record::{now_ms, on_record};
 pub use usage::Usage;
 
 use crate::auth::Gate;
-use crate::metrics::upstream::{self, RequestKind};
+use crate::metrics::requests::{self, RequestKind};
+use crate::metrics::upstream;
 use crate::store::Store;
 
 /// How often it is looked whether a range has got its new leader.
@@ -88,7 +89,7 @@ impl Router {
         let outcome = self.submit_uncounted(pass, command).await;
         if let Some(kind) = kind {
             let is_lost = outcome.as_ref().is_err_and(is_end_unknown);
-            upstream::request_done(kind, began.elapsed(), !is_lost);
+            requests::request_done(kind, began.elapsed(), !is_lost);
             if is_lost {
                 metrics::counter!(upstream::PROPOSALS_FAILED).increment(1);
             }
