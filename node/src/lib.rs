@@ -18,11 +18,16 @@ pub mod tls;
 pub mod wal;
 pub mod watch;
 
+pub mod calendar;
+pub mod channel;
 pub mod config;
 pub mod ctl;
+pub mod dev;
+pub mod hand_over;
 pub mod logging;
 pub mod metrics;
 pub mod runtime;
+pub mod service_manager;
 pub mod supervise;
 
 /// A build in which bugs can be planted has no server in it.

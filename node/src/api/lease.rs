@@ -14,6 +14,7 @@ use super::call::Requests;
 use super::guard::{Client, Guard};
 use super::status::IntoStatus;
 use super::{Context, header, quota, read};
+use crate::metrics::upstream;
 use crate::router::expect_answer;
 use crate::supervise::fatal;
 
@@ -34,6 +35,7 @@ pub(super) async fn grant(
         Answer::LeaseGrant(answer) => Some(answer),
         _ => None,
     });
+    ::metrics::histogram!(upstream::LEASE_TTL).record(answer.ttl as f64);
     answer.header = header::complete(context, answer.header);
     Ok(answer)
 }

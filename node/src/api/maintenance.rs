@@ -13,6 +13,7 @@ use flotilla_core::{Error, mvcc};
 
 use super::guard::{Client, Guard};
 use super::{Context, header, read};
+use crate::metrics::upstream;
 use crate::router::expect_answer;
 use crate::store::Store;
 use crate::supervise::fatal;
@@ -102,6 +103,7 @@ pub(super) async fn defragment(
     metrics::defrag_inflight(1.0);
     let compacted = read::elsewhere(context.store(), |store| Ok(store.compact_space())).await;
     metrics::defrag_inflight(-1.0);
+    ::metrics::histogram!(upstream::DEFRAG_SECONDS).record(began.elapsed());
     match compacted {
         Ok(Ok(())) => {
             tracing::info!(took_ms = began.elapsed().as_millis(), "gave space back");
@@ -115,9 +117,11 @@ pub(super) async fn defragment(
 /// A checksum over the rows of this member. Members that hold the same differ while one has
 /// removed more of what a compaction made useless.
 pub(super) async fn hash(context: &Context, _: pb::HashRequest) -> Result<pb::HashResponse, Error> {
+    let began = Instant::now();
     let hash =
         read::elsewhere(context.store(), |store| Ok(store.with_snapshot(|view| hash_rows(view))?))
             .await;
+    ::metrics::histogram!(upstream::HASH_SECONDS).record(began.elapsed());
     let hash = hash.map_err(|failure| read::refusal(failure, Error::Stopped))?;
     Ok(pb::HashResponse { header: header::complete(context, None), hash })
 }
@@ -141,7 +145,8 @@ pub(super) async fn hash_kv(
     request: pb::HashKvRequest,
 ) -> Result<pb::HashKvResponse, Error> {
     let (store, revision) = (context.store(), request.revision);
-    read::attempt(context, context.board().head(), |head| async move {
+    let began = Instant::now();
+    let answer = read::attempt(context, context.board().head(), |head| async move {
         let work =
             move |store: &Store| store.with_snapshot(|view| mvcc::hash_kv(view, head, revision));
         let hash = read::elsewhere(store, work).await?;
@@ -152,7 +157,9 @@ pub(super) async fn hash_kv(
             hash_revision: if revision == 0 { head.revision } else { revision },
         })
     })
-    .await
+    .await;
+    ::metrics::histogram!(upstream::HASH_KV_SECONDS).record(began.elapsed());
+    answer
 }
 
 pub(super) async fn move_leader(

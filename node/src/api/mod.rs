@@ -11,6 +11,7 @@ mod service;
 
 mod guard;
 mod method;
+mod phases;
 mod policy;
 
 mod cluster;
@@ -26,6 +27,7 @@ mod watch;
 
 mod election;
 mod lock;
+mod log_level;
 mod queue;
 
 mod gateway;

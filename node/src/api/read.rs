@@ -13,7 +13,7 @@ use flotilla_core::{Error, LeaseId};
 use tokio::task;
 
 use super::{Context, others};
-use crate::metrics;
+use crate::metrics::{self, requests};
 use crate::store::Store;
 use crate::supervise::fatal;
 
@@ -35,6 +35,17 @@ pub(super) async fn range(
     request: pb::RangeRequest,
 ) -> Result<pb::RangeResponse, Error> {
     metrics::traffic().ranges.increment(1);
+    let began = Instant::now();
+    let answer = range_uncounted(context, head, request).await;
+    requests::range_done(began.elapsed(), answer.is_ok());
+    answer
+}
+
+async fn range_uncounted(
+    context: &Context,
+    head: Head,
+    request: pb::RangeRequest,
+) -> Result<pb::RangeResponse, Error> {
     let store = context.store();
     if !context.board().is_whole() {
         return again(|| others::range(context, &request)).await;

@@ -7,6 +7,7 @@
 
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use flotilla_core::Error;
@@ -21,6 +22,7 @@ use super::guard::Client;
 use super::status::IntoStatus;
 use super::{Context, read};
 use crate::CLUSTER_VERSION;
+use crate::metrics::upstream;
 use crate::store::{Store, is_local};
 use crate::supervise::fatal;
 
@@ -54,7 +56,9 @@ pub(super) fn snapshot(
 fn begin(store: Store) -> impl Stream<Item = Result<pb::SnapshotResponse, Status>> + Send {
     let (sender, receiver) = mpsc::channel(BLOBS_AHEAD_MAX);
     tokio::task::spawn_blocking(move || {
+        let began = Instant::now();
         let written = store.with_snapshot(|view| write(view, &sender));
+        ::metrics::histogram!(upstream::BACKUP_SECONDS).record(began.elapsed());
         if let Err(error) = written {
             fatal(&error.to_string());
         }

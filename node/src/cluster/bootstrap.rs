@@ -17,6 +17,7 @@ use flotilla_core::{GroupId, NodeId};
 use futures::future::join_all;
 use tokio::time::timeout;
 
+use super::discovery;
 use crate::config::{Config, InitialClusterState};
 use crate::peer::{self, RemoteMembers};
 use crate::store::{self, Store};
@@ -63,6 +64,9 @@ pub enum Error {
     /// The configuration contradicts itself.
     #[error(transparent)]
     Config(#[from] crate::config::Error),
+    /// The first members are to be discovered, and are not.
+    #[error(transparent)]
+    Discovery(#[from] discovery::Error),
 }
 
 /// A member, ready to run.
@@ -160,13 +164,20 @@ async fn restart(
     recovered.applied = Position { index, term };
     recovered.conf = if has_state { state.conf().clone() } else { Default::default() };
     // A node that was stopped while it joined knows its peers from the command line only.
-    let remote_members = if has_state { Vec::new() } else { fetch(config, tls).await?.members };
+    let remote_members = match has_state {
+        true => Vec::new(),
+        false => {
+            let config = discovery::with_running_members(config).await?;
+            fetch(&config, tls).await?.members
+        }
+    };
     tracing::info!(member = %node, cluster = format_args!("{cluster_id:x}"), index, "restarting");
     Ok(Bootstrapped { node, cluster_id, state, recovered, remote_members })
 }
 
 /// A founder: all founders write the same state, so that none has to speak to another first.
 async fn found(config: &Config, tls: &Connector, store: &Store) -> Result<Bootstrapped, Error> {
+    let config = &*discovery::with_members(config).await?;
     config.check_first_start()?;
     let mut members: Vec<Member> = Vec::new();
     let mut me = None;
@@ -220,6 +231,7 @@ async fn refuse_second_start(config: &Config, tls: &Connector, node: NodeId) -> 
 }
 
 async fn join(config: &Config, tls: &Connector, store: &Store) -> Result<Bootstrapped, Error> {
+    let config = &*discovery::with_running_members(config).await?;
     let RemoteMembers { cluster_id, members } = fetch(config, tls).await?;
     let mut own_urls: Vec<String> =
         config.initial_advertise_peer_urls.iter().map(|url| url.as_str().to_owned()).collect();

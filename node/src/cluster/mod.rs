@@ -3,5 +3,6 @@
 pub mod announce;
 pub mod auto_compact;
 pub mod bootstrap;
+pub mod discovery;
 
 pub use bootstrap::{Bootstrapped, bootstrap, refuse_lost_log};

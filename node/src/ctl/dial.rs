@@ -4,20 +4,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use flotilla_proto::etcdserverpb::AuthenticateRequest;
 use flotilla_proto::etcdserverpb::auth_client::AuthClient;
+use flotilla_proto::etcdserverpb::cluster_client::ClusterClient;
+use flotilla_proto::etcdserverpb::{AuthenticateRequest, Member, MemberListRequest};
 use flotilla_proto::internal::admin_client::AdminClient;
-use http::Uri;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tonic::Status;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
-use tower::service_fn;
+use tonic::transport::Channel;
 
 use super::describe;
+use crate::channel;
 use crate::config::{KeyPair, Tls};
 use crate::tls::Connector;
 
@@ -114,26 +112,28 @@ impl Dialer {
     }
 
     async fn channel(&self, url: &str) -> anyhow::Result<Channel> {
-        let uri: Uri = url.parse().with_context(|| url.to_owned())?;
-        let is_tls = uri.scheme_str() == Some("https");
-        let authority = uri.authority().with_context(|| format!("{url} names no host"))?;
-        let (host, port) = (authority.host().to_owned(), authority.port_u16().unwrap_or(2379));
-        // The handshake is this node's own; to the library every connection is plain.
-        let endpoint = Endpoint::from_shared(format!("http://{authority}"))?;
-        let endpoint = endpoint.connect_timeout(CONNECT_WITHIN).timeout(ANSWER_WITHIN);
-        if !is_tls {
-            return Ok(endpoint.connect().await?);
-        }
-        let tls = self.tls.clone();
-        let connect = service_fn(move |_: Uri| {
-            let (tls, host) = (tls.clone(), host.clone());
-            async move {
-                let host = host.trim_start_matches('[').trim_end_matches(']');
-                let stream = TcpStream::connect((host, port)).await?;
-                tls.connect(host, stream).await.map(TokioIo::new)
-            }
-        });
-        Ok(endpoint.connect_with_connector(connect).await?)
+        Ok(channel::connect(&self.tls, url, |it| it.timeout(ANSWER_WITHIN), CONNECT_WITHIN).await?)
+    }
+
+    /// The members, as the node at an address knows them.
+    ///
+    /// # Errors
+    /// It is not reached, or does not answer.
+    pub(super) async fn members(&self, url: &str) -> anyhow::Result<Vec<Member>> {
+        let channel = self.channel(url).await?;
+        let mut client = ClusterClient::with_interceptor(channel, self.token.clone());
+        let list = client.member_list(MemberListRequest::default()).await.map_err(describe)?;
+        Ok(list.into_inner().members)
+    }
+
+    /// A page of a node.
+    ///
+    /// # Errors
+    /// It is not reached, or has no such page.
+    pub(super) async fn page(&self, url: &str, path: &str) -> anyhow::Result<String> {
+        let (status, text) = channel::get(&self.tls, url, path, CONNECT_WITHIN).await?;
+        anyhow::ensure!(status == 200, "{url}{path} is answered with {status}");
+        Ok(text)
     }
 
     pub(super) async fn connect_any(&self, urls: &[String]) -> Option<Client> {

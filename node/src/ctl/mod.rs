@@ -2,6 +2,7 @@
 
 mod dial;
 mod show;
+mod top;
 
 use std::process::ExitCode;
 
@@ -11,6 +12,7 @@ use flotilla_proto::internal::{
 };
 
 use dial::{Client, Dialer, Target};
+pub use top::run as top;
 
 const USAGE: &str = "\
 usage: flotilla ctl [--endpoint URL] [--user NAME:PASSWORD] [--cacert FILE] [--cert FILE --key FILE]

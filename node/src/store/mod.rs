@@ -244,6 +244,11 @@ impl Store {
         }
     }
 
+    /// Snapshots of it that somebody reads.
+    pub fn open_views(&self) -> u64 {
+        self.current().open_views()
+    }
+
     /// About how much each of these spans of a column holds. Blocks for as long as reading the
     /// indexes of the files takes.
     ///
