@@ -194,6 +194,7 @@ fn the_seeds_reach_every_corner() {
         "snapshot of a range installed",
         "stream was full",
         "unknown outcome",
+        "vote in the spine given or taken",
         "watch block from elsewhere",
         "watch block given up for the own store",
         "watch block in pieces",

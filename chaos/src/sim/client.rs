@@ -319,6 +319,7 @@ impl World {
             | CommandAnswer::MemberRemove(_)
             | CommandAnswer::MemberUpdate(_)
             | CommandAnswer::MemberPromote(_)
+            | CommandAnswer::SpineVote(_)
             | CommandAnswer::MemberAttributes(_)
             | CommandAnswer::MemberDrain(_)
             | CommandAnswer::Decide(_)

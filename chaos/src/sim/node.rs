@@ -176,6 +176,7 @@ pub(super) enum OwnCommand {
     AddMember(u64),
     PromoteMember(u64),
     RemoveMember(u64),
+    SpineVote,
 }
 
 /// The connection to a peer.

@@ -231,10 +231,12 @@ impl State {
     /// The state every founding node starts from: revision 1 (I15), and a log that begins after
     /// index 1 of term 1.
     pub fn bootstrap(cluster_id: u64, members: Vec<Member>) -> Self {
-        let conf = internal::ConfState {
-            voters: members.iter().map(|member| member.id).collect(),
-            ..Default::default()
+        let ids = |are_learners: bool| {
+            let members = members.iter().filter(|member| member.is_learner == are_learners);
+            members.map(|member| member.id).collect()
         };
+        let (voters, learners) = (ids(false), ids(true));
+        let conf = internal::ConfState { voters, learners, ..Default::default() };
         Self {
             position: Position { index: 1, term: 1, revision: 1, compact_revision: -1 },
             cluster_id,
@@ -399,7 +401,13 @@ impl State {
         &self.cluster_version
     }
 
-    /// Voters and learners.
+    /// Whether a node votes in the spine. In its ranges a member votes in any case, unless it is a
+    /// learner.
+    pub fn has_vote(&self, node: NodeId) -> bool {
+        self.conf.voters.contains(&node.0)
+    }
+
+    /// Voters and learners of the spine.
     pub fn conf(&self) -> &internal::ConfState {
         &self.conf
     }
@@ -526,7 +534,7 @@ impl State {
         self.write_conf(batch);
         let Some(member) = &change.member else { return };
         match change.kind() {
-            Kind::None => {}
+            Kind::None | Kind::Vote | Kind::NoVote => {}
             Kind::Add => {
                 self.members.insert(member.id, member.clone());
                 write_member(batch, member);
