@@ -18,6 +18,7 @@ pub mod tls;
 pub mod wal;
 pub mod watch;
 
+pub mod backup;
 pub mod config;
 pub mod ctl;
 pub mod logging;

@@ -1,7 +1,10 @@
-//! Becoming and staying a member: the first start, joining, and announcing oneself.
+//! Becoming and staying a member: the first start, joining, beginning with a backup, and announcing
+//! oneself.
 
 pub mod announce;
 pub mod auto_compact;
 pub mod bootstrap;
+mod restore;
 
 pub use bootstrap::{Bootstrapped, bootstrap, refuse_lost_log};
+pub use restore::{Restored, restore};

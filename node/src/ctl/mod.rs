@@ -10,7 +10,9 @@ use flotilla_proto::internal::{
     RangeListRequest, RangeListResponse, ReplicasWanted, SplitRequest, TransferRequest,
 };
 
-use dial::{Client, Dialer, Target};
+use dial::{Client, Dialer};
+
+pub(crate) use dial::Target;
 
 const USAGE: &str = "\
 usage: flotilla ctl [--endpoint URL] [--user NAME:PASSWORD] [--cacert FILE] [--cert FILE --key FILE]
@@ -193,7 +195,8 @@ fn neighbours(ranges: &[RangeInfo], which: &str) -> anyhow::Result<MergeRequest>
     Ok(MergeRequest { left: left.range, right: right.range })
 }
 
-fn describe(status: tonic::Status) -> anyhow::Error {
+/// As operators are told.
+pub(crate) fn describe(status: tonic::Status) -> anyhow::Error {
     anyhow::anyhow!("{:?}: {}", status.code(), status.message())
 }
 
