@@ -23,8 +23,7 @@ struct Status {
 pub(super) fn status(path: &Path, format: Format) -> anyhow::Result<String> {
     let (reader, _) = file::open(path, Hash::IfPresent)?;
     let in_file = || path.display().to_string();
-    let mut status =
-        Status { hash: 0, revision: 0, total_key: 0, total_size: reader.size() };
+    let mut status = Status { hash: 0, revision: 0, total_key: 0, total_size: reader.size() };
     for bucket in reader.buckets().with_context(in_file)? {
         status.hash = crc32c::crc32c_append(status.hash, &bucket);
         reader
@@ -106,8 +105,7 @@ mod tests {
     /// As etcdutl 3.5.30 prints the status of one and the same file.
     #[test]
     fn a_status_is_printed_as_etcd_prints_it() {
-        let status =
-            Status { hash: 0xe908_2b62, revision: 5, total_key: 14, total_size: 20_480 };
+        let status = Status { hash: 0xe908_2b62, revision: 5, total_key: 14, total_size: 20_480 };
         assert_eq!(show(&status, Format::Simple).unwrap(), "e9082b62, 5, 14, 20 kB\n");
         let json = "{\"hash\":3909626722,\"revision\":5,\"totalKey\":14,\"totalSize\":20480}\n";
         assert_eq!(show(&status, Format::Json).unwrap(), json);

@@ -316,17 +316,10 @@ pub(super) fn write_record(
         kv.encode(buf).expect("a growing buffer takes every message");
     });
     batch.put(Column::Key, key.clone(), record.clone());
-    batch.put(
-        Column::Revision,
-        rows.cut(|buf| buf.put_slice(&revision.encode())),
-        record.clone(),
-    );
+    batch.put(Column::Revision, rows.cut(|buf| buf.put_slice(&revision.encode())), record.clone());
     if let Some(superseded) = superseded {
-        let value = if superseded.is_tombstone {
-            layout::HISTORY_TOMBSTONE
-        } else {
-            layout::HISTORY_PUT
-        };
+        let value =
+            if superseded.is_tombstone { layout::HISTORY_TOMBSTONE } else { layout::HISTORY_PUT };
         batch.put(
             Column::History,
             rows.cut(|buf| layout::encode_history_key(key, superseded.revision, buf)),

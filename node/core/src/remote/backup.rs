@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use bytes::Bytes;
+
 use super::{ANSWER_BYTES_MAX, CHANGES_MAX, CHANGES_ROWS_MAX, Owners};
 use crate::GroupId;
 use crate::mvcc::layout::{Record, Revision};
@@ -53,7 +55,8 @@ struct Source {
 impl Backup {
     /// Of everything up to a revision, compacted at another or a later one. These keys are elsewhere.
     pub fn new(to: i64, compact_revision: i64, elsewhere: Vec<Span>) -> Self {
-        let spans = [None].into_iter().chain(elsewhere.into_iter().map(Some));
+        let elsewhere = elsewhere.into_iter().filter_map(without_empty_key);
+        let spans = [None].into_iter().chain(elsewhere.map(Some));
         let next = Revision { main: 0, sub: 0 };
         let sources: Vec<Source> =
             spans.map(|span| Source { span, next, waiting: VecDeque::new() }).collect();
@@ -144,4 +147,12 @@ impl Backup {
             None => {}
         }
     }
+}
+
+/// No key is empty. A request cannot name the span of the empty key alone: its end stands for no end.
+fn without_empty_key(mut span: Span) -> Option<Span> {
+    if span.start.is_empty() {
+        span.start = Bytes::from_static(&[0]);
+    }
+    (!span.is_empty()).then_some(span)
 }

@@ -133,8 +133,7 @@ impl Draft {
         while let Some(task) = queue.blocking_recv() {
             match task {
                 Task::Read { from, to, compact_revision, limits, reply } => {
-                    let page =
-                        mvcc::kept_page(view, &is_here, from, to, compact_revision, limits);
+                    let page = mvcc::kept_page(view, &is_here, from, to, compact_revision, limits);
                     // Whoever asked may have gone.
                     let _ = reply.send(page);
                 }

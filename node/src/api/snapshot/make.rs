@@ -38,9 +38,11 @@ pub(super) async fn make(context: &Context) -> Result<Image, Refusal> {
 /// `None` if it has to be begun anew.
 async fn attempt(context: &Context) -> Result<Option<Image>, Refusal> {
     let board = context.board();
-    let state = read::elsewhere(context.store(), |store| {
-        Ok(store.with_snapshot(|view| State::load(view))?)
-    });
+    let state =
+        read::elsewhere(
+            context.store(),
+            |store| Ok(store.with_snapshot(|view| State::load(view))?),
+        );
     let state = state.await.map_err(|failure| read::refusal(failure, Error::Timeout))?;
     let state = state.ok_or(Error::RangesElsewhere)?;
     let (facts, origin) = (Facts::of(&state), Origin::of(&state));
@@ -73,11 +75,7 @@ async fn attempt(context: &Context) -> Result<Option<Image>, Refusal> {
 }
 
 /// Reads and writes all of it. False if a compaction went on faster.
-async fn gather(
-    context: &Context,
-    maker: &Maker,
-    backup: &mut Backup,
-) -> Result<bool, Refusal> {
+async fn gather(context: &Context, maker: &Maker, backup: &mut Backup) -> Result<bool, Refusal> {
     let board = context.board();
     let mut deadline = Instant::now() + ANSWERED_WITHIN;
     loop {
@@ -105,8 +103,7 @@ async fn gather(
                 });
                 let page = page.await;
                 let span = Span::from_request(asked.key, asked.range_end);
-                let is_same =
-                    board.replacements() == replacements && board.reach().has_all(&span);
+                let is_same = board.replacements() == replacements && board.reach().has_all(&span);
                 is_same.then_some(page)
             }
             Some(Wanted::Elsewhere(range, asked)) => {

@@ -12,7 +12,8 @@ struct Chance(u64);
 
 impl Chance {
     fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) as usize) % end
     }
 }
@@ -65,7 +66,8 @@ fn random(seed: u64, rows_max: usize, key_max: usize, value_max: usize) -> Datab
 #[test]
 fn what_is_written_is_read() {
     for seed in 0..60 {
-        let (rows, key, value) = [(3, 20, 9_000), (300, 40, 100), (900, 1_500, 3)][seed as usize % 3];
+        let (rows, key, value) =
+            [(3, 20, 9_000), (300, 40, 100), (900, 1_500, 3)][seed as usize % 3];
         let database = random(seed, rows, key, value);
         let file = written(&database);
         assert_eq!(file.len() % PAGE_BYTES, 0);
@@ -128,7 +130,8 @@ fn changed_bytes_end_in_rows_or_in_an_error() {
         for _ in 0..=chance.below(3) {
             // Heads and elements of pages more often than what rows hold.
             let page = chance.below(file.len() / PAGE_BYTES) * PAGE_BYTES;
-            let at = page + if chance.below(3) > 0 { chance.below(200) } else { chance.below(4096) };
+            let at =
+                page + if chance.below(3) > 0 { chance.below(200) } else { chance.below(4096) };
             changed[at] = chance.below(256) as u8;
         }
         errors += usize::from(read(&changed).is_err());

@@ -96,8 +96,7 @@ impl Writer {
     fn end_bucket(&mut self) {
         if let Some(name) = self.name.take() {
             let tree = mem::take(&mut self.tree);
-            let root =
-                tree.finish(&mut Pages { out: &mut self.out, next: &mut self.next_page });
+            let root = tree.finish(&mut Pages { out: &mut self.out, next: &mut self.next_page });
             self.buckets.push((name, root));
         }
     }
