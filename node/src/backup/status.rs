@@ -94,7 +94,10 @@ fn human(bytes: u64) -> String {
     if tenths < 100 && size > 0 {
         format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[size])
     } else {
-        format!("{} {}", (tenths + 5) / 10, UNITS[size])
+        // Halves go to the even neighbour, as etcd's tool has it.
+        let (whole, rest) = (tenths / 10, tenths % 10);
+        let is_up = rest > 5 || (rest == 5 && whole % 2 == 1);
+        format!("{} {}", whole + u128::from(is_up), UNITS[size])
     }
 }
 
@@ -126,6 +129,7 @@ mod tests {
             (999, "999 B"),
             (1_000, "1.0 kB"),
             (8_192, "8.2 kB"),
+            (20_480, "20 kB"),
             (24_576, "25 kB"),
             (2_097_152, "2.1 MB"),
             (9_960_000, "10 MB"),

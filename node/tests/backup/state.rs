@@ -16,20 +16,20 @@ use tonic::{Code, Request, Status};
 use crate::harness::traffic::channel;
 
 const PASSWORD: &str = "secret";
-pub const LEASE: i64 = 77;
+pub(crate) const LEASE: i64 = 77;
 const LEASE_SECONDS: i64 = 5_000;
 /// How long a node may take until it knows the token that another gave.
 const KNOWN_WITHIN: Duration = Duration::from_secs(10);
 
 /// A user of a store.
-pub struct Client {
+pub(crate) struct Client {
     channel: Channel,
     token: Option<String>,
 }
 
 /// What is compared.
 #[derive(Debug, PartialEq)]
-pub struct State {
+pub(crate) struct State {
     pub revision: i64,
     pub kvs: Vec<KeyValue>,
     pub leases: Vec<i64>,
@@ -40,11 +40,11 @@ pub struct State {
 }
 
 impl Client {
-    pub async fn nobody(url: &str) -> Self {
+    pub(crate) async fn nobody(url: &str) -> Self {
         Self { channel: channel(url).await, token: None }
     }
 
-    pub async fn root(url: &str) -> Self {
+    pub(crate) async fn root(url: &str) -> Self {
         let channel = channel(url).await;
         let (name, password) = ("root".to_owned(), PASSWORD.to_owned());
         let request = pb::AuthenticateRequest { name, password };
@@ -59,7 +59,7 @@ impl Client {
         client
     }
 
-    pub fn request<T>(&self, message: T) -> Request<T> {
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(token) = &self.token {
             request.metadata_mut().insert("token", token.parse().expect("ASCII"));
@@ -71,38 +71,42 @@ impl Client {
         KvClient::new(self.channel.clone())
     }
 
-    pub async fn put(&self, key: &str, value: &str, lease: i64) -> i64 {
+    pub(crate) async fn put(&self, key: &str, value: &str, lease: i64) -> i64 {
         let (key, value) = (key.to_owned().into(), value.to_owned().into());
         let request = pb::PutRequest { key, value, lease, ..Default::default() };
         let answer = self.kv().put(self.request(request)).await.expect("a put").into_inner();
         answer.header.expect("a header").revision
     }
 
-    pub async fn delete(&self, key: &str) {
+    pub(crate) async fn delete(&self, key: &str) {
         let request = pb::DeleteRangeRequest { key: key.to_owned().into(), ..Default::default() };
         self.kv().delete_range(self.request(request)).await.expect("a delete");
     }
 
-    pub async fn compact(&self, revision: i64) {
+    pub(crate) async fn compact(&self, revision: i64) {
         let request = pb::CompactionRequest { revision, physical: true };
         self.kv().compact(self.request(request)).await.expect("a compaction");
     }
 
     /// One key at a revision; 0 is the newest.
-    pub async fn range(&self, key: &str, revision: i64) -> Result<pb::RangeResponse, Status> {
+    pub(crate) async fn range(
+        &self,
+        key: &str,
+        revision: i64,
+    ) -> Result<pb::RangeResponse, Status> {
         let request =
             pb::RangeRequest { key: key.to_owned().into(), revision, ..Default::default() };
         Ok(self.kv().range(self.request(request)).await?.into_inner())
     }
 
     /// All keys at a revision.
-    pub async fn all(&self, revision: i64) -> Result<pb::RangeResponse, Status> {
+    pub(crate) async fn all(&self, revision: i64) -> Result<pb::RangeResponse, Status> {
         let (key, range_end) = (vec![0].into(), vec![0].into());
         let request = pb::RangeRequest { key, range_end, revision, ..Default::default() };
         Ok(self.kv().range(self.request(request)).await?.into_inner())
     }
 
-    pub async fn state(&self) -> State {
+    pub(crate) async fn state(&self) -> State {
         let all = self.all(0).await.expect("all keys");
         let mut lease = LeaseClient::new(self.channel.clone());
         let leases = lease.lease_leases(self.request(pb::LeaseLeasesRequest {})).await;
@@ -111,7 +115,9 @@ impl Client {
         leases.sort_unstable();
         let request = pb::LeaseTimeToLiveRequest { id: LEASE, keys: true };
         let lease = lease.lease_time_to_live(self.request(request)).await.expect("a lease");
-        let pb::LeaseTimeToLiveResponse { granted_ttl, keys, .. } = lease.into_inner();
+        let pb::LeaseTimeToLiveResponse { granted_ttl, mut keys, .. } = lease.into_inner();
+        // In etcd they have no order.
+        keys.sort();
         let mut auth = AuthClient::new(self.channel.clone());
         let users = auth.user_list(self.request(pb::AuthUserListRequest {})).await;
         let roles = auth.role_list(self.request(pb::AuthRoleListRequest {})).await;
@@ -128,7 +134,11 @@ impl Client {
 
     /// What a watcher of everything from a revision on is told first: places of events, or the compact
     /// revision that ended it.
-    pub async fn watch(&self, from: i64, count: usize) -> Result<Vec<(i64, bytes::Bytes)>, i64> {
+    pub(crate) async fn watch(
+        &self,
+        from: i64,
+        count: usize,
+    ) -> Result<Vec<(i64, bytes::Bytes)>, i64> {
         let create = pb::WatchCreateRequest {
             key: vec![0].into(),
             range_end: vec![0].into(),
@@ -159,7 +169,7 @@ impl Client {
 
     /// Writes, deletes, compacts, grants, and in the end turns authentication on. Gives the compact
     /// revision.
-    pub async fn seed(&self) -> i64 {
+    pub(crate) async fn seed(&self) -> i64 {
         for n in 0..40 {
             self.put(&format!("k/{}", n % 10), &format!("value {n}"), 0).await;
         }
@@ -194,7 +204,7 @@ impl Client {
 }
 
 /// Who is nobody may do nothing.
-pub async fn assert_auth_is_on(url: &str) {
+pub(crate) async fn assert_auth_is_on(url: &str) {
     let refused = Client::nobody(url).await.range("a", 0).await.expect_err("nobody is refused");
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
 }

@@ -312,11 +312,14 @@ fn read_change<'a>(key: &[u8], kv: &'a [u8]) -> Result<Change<'a>, String> {
     Ok(Change { revision, is_delete, kv })
 }
 
+/// Takes a row; `None` if it cannot be understood.
+type ReadRow<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Option<()>;
+
 /// Reads all rows of a bucket, which may be missing. Whether it was there.
 fn rows(
     reader: &Reader<impl bolt::Bytes>,
     bucket: &'static str,
-    read: &mut dyn FnMut(&[u8], &[u8]) -> Option<()>,
+    read: ReadRow<'_>,
 ) -> Result<bool, Error> {
     let mut result = Ok(());
     let is_there = reader.visit(bucket.as_bytes(), &mut |key, value| match read(key, value) {

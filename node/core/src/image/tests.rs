@@ -13,6 +13,9 @@ use crate::proto::internal::{ConfState, Member};
 use crate::proto::mvccpb::KeyValue;
 use crate::spine::state::Lease;
 
+/// Both halves of the revision and whether it is a delete; and the key-value.
+type Row = ((i64, i64, bool), Vec<u8>);
+
 fn some_facts() -> Facts {
     let lease = |ttl, remaining_ttl| Lease { ttl, remaining_ttl, ranges: BTreeSet::new() };
     let mut auth = Auth::restored(true, 9);
@@ -46,7 +49,7 @@ fn some_origin() -> Origin {
     }
 }
 
-fn put(main: i64, sub: i64) -> ((i64, i64, bool), Vec<u8>) {
+fn put(main: i64, sub: i64) -> Row {
     let kv = KeyValue {
         key: format!("key {sub}").into(),
         create_revision: 1,
@@ -58,12 +61,12 @@ fn put(main: i64, sub: i64) -> ((i64, i64, bool), Vec<u8>) {
     ((main, sub, false), kv.encode_to_vec())
 }
 
-fn delete(main: i64, sub: i64) -> ((i64, i64, bool), Vec<u8>) {
+fn delete(main: i64, sub: i64) -> Row {
     let kv = KeyValue { key: format!("key {sub}").into(), ..Default::default() };
     ((main, sub, true), kv.encode_to_vec())
 }
 
-fn image(changes: &[((i64, i64, bool), Vec<u8>)]) -> Vec<u8> {
+fn image(changes: &[Row]) -> Vec<u8> {
     let (facts, origin) = (some_facts(), some_origin());
     let mut writer = Writer::default();
     write_before(&facts, &origin, &mut writer);
@@ -79,7 +82,7 @@ fn image(changes: &[((i64, i64, bool), Vec<u8>)]) -> Vec<u8> {
     file
 }
 
-fn changes(file: &[u8]) -> Result<Vec<((i64, i64, bool), Vec<u8>)>, Error> {
+fn changes(file: &[u8]) -> Result<Vec<Row>, Error> {
     let mut found = Vec::new();
     visit_changes(&Reader::open(file)?, &mut |change| {
         let Revision { main, sub } = change.revision;

@@ -173,7 +173,7 @@ impl Draft {
 
     fn save(&mut self) -> Result<(), Refusal> {
         let ready = self.writer.take();
-        Ok(self.append(&ready)?)
+        self.append(&ready)
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
