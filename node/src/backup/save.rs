@@ -3,13 +3,22 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use flotilla_proto::etcdserverpb::SnapshotRequest;
 use flotilla_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use flotilla_proto::etcdserverpb::{SnapshotRequest, SnapshotResponse};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
 
 use super::file::{self, Hash};
 use crate::ctl::{self, Target};
+
+/// How long a node may not know a token, and how often it is asked.
+const TOKEN_KNOWN_WITHIN: Duration = Duration::from_secs(5);
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Writes beside the file, looks at what was written, and gives it its name.
 pub(super) fn save(target: &Target, path: &Path) -> anyhow::Result<String> {
@@ -33,13 +42,33 @@ async fn receive(target: &Target, part: &Path) -> anyhow::Result<()> {
     let dialer = target.dialer().await?;
     let channel = dialer.streaming(target.url()).await?;
     let mut client = MaintenanceClient::with_interceptor(channel, dialer.token());
-    let answer = client.snapshot(SnapshotRequest {}).await.map_err(ctl::describe)?;
-    let mut messages = answer.into_inner();
+    let deadline = Instant::now() + TOKEN_KNOWN_WITHIN;
+    let (mut messages, mut next) = loop {
+        match begin(&mut client).await {
+            // A node that lags behind does not know the token yet that it has just given.
+            Err(status) if status.code() == Code::Unauthenticated && Instant::now() < deadline => {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            begun => break begun.map_err(ctl::describe)?,
+        }
+    };
     let file = File::create(part).with_context(|| format!("cannot write {}", part.display()))?;
     let mut file = BufWriter::new(file);
-    while let Some(message) = messages.message().await.map_err(ctl::describe)? {
+    while let Some(message) = next {
         file.write_all(&message.blob)?;
+        next = messages.message().await.map_err(ctl::describe)?;
     }
     file.into_inner().map_err(|error| error.into_error())?.sync_all()?;
     Ok(())
+}
+
+type Messages = Streaming<SnapshotResponse>;
+
+/// The stream, and the first message of it.
+async fn begin(
+    client: &mut MaintenanceClient<InterceptedService<Channel, impl Interceptor>>,
+) -> Result<(Messages, Option<SnapshotResponse>), Status> {
+    let mut messages = client.snapshot(SnapshotRequest {}).await?.into_inner();
+    let first = messages.message().await?;
+    Ok((messages, first))
 }
