@@ -18,6 +18,7 @@ pub mod tls;
 pub mod wal;
 pub mod watch;
 
+pub mod backup;
 pub mod calendar;
 pub mod channel;
 pub mod config;

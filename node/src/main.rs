@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use flotilla::config::{self, Outcome};
-use flotilla::{ctl, dev, logging, start, supervise};
+use flotilla::{backup, ctl, dev, logging, start, supervise};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -18,7 +18,8 @@ fn main() -> ExitCode {
         Some(("ctl", rest)) => return ctl::run(rest),
         Some(("top", rest)) => return ctl::top(rest),
         Some(("dev", rest)) => return dev::run(rest),
-        Some(_) | None => {}
+        Some(("snapshot", rest)) => return backup::run(rest),
+        _ => {}
     }
     // Variables that are not text are none of ours.
     let env: BTreeMap<String, String> = std::env::vars_os()

@@ -175,27 +175,51 @@ async fn restart(
     Ok(Bootstrapped { node, cluster_id, state, recovered, remote_members })
 }
 
+/// One of the first members of a cluster.
+pub(super) struct Founder {
+    /// Its id.
+    pub(super) node: NodeId,
+    /// All of them, without names: these are announced.
+    pub(super) members: Vec<Member>,
+}
+
+impl Founder {
+    /// Of a configuration.
+    ///
+    /// # Errors
+    /// It contradicts itself, or does not name this node.
+    pub(super) fn new(config: &Config) -> Result<Self, Error> {
+        config.check_first_start()?;
+        let mut members: Vec<Member> = Vec::new();
+        let mut me = None;
+        for (name, urls) in config.initial_members() {
+            let peer_urls: Vec<String> = urls.iter().map(|url| url.as_str().to_owned()).collect();
+            let id = identity::member_id(&peer_urls, &config.initial_cluster_token);
+            if name == config.name {
+                me = Some(id);
+            }
+            members.push(Member { id: id.0, peer_urls, ..Member::default() });
+        }
+        let node = me.ok_or_else(|| Error::NotInitialMember(config.name.clone()))?;
+        Ok(Self { node, members })
+    }
+
+    /// The ids of all.
+    pub(super) fn ids(&self) -> Vec<NodeId> {
+        self.members.iter().map(|member| NodeId(member.id)).collect()
+    }
+}
+
 /// A founder: all founders write the same state, so that none has to speak to another first.
 async fn found(config: &Config, tls: &Connector, store: &Store) -> Result<Bootstrapped, Error> {
     let config = &*discovery::with_members(config).await?;
-    config.check_first_start()?;
-    let mut members: Vec<Member> = Vec::new();
-    let mut me = None;
-    for (name, urls) in config.initial_members() {
-        let peer_urls: Vec<String> = urls.iter().map(|url| url.as_str().to_owned()).collect();
-        let id = identity::member_id(&peer_urls, &config.initial_cluster_token);
-        if name == config.name {
-            me = Some(id);
-        }
-        members.push(Member { id: id.0, peer_urls, ..Member::default() });
-    }
-    let node = me.ok_or_else(|| Error::NotInitialMember(config.name.clone()))?;
+    let founder = Founder::new(config)?;
+    let (node, ids) = (founder.node, founder.ids());
     refuse_second_start(config, tls, node).await?;
-    let ids: Vec<NodeId> = members.iter().map(|member| NodeId(member.id)).collect();
     let keys: Vec<Bytes> = config.initial_split_keys.iter().cloned().map(Bytes::from).collect();
     // Founders that cut the keyspace in different ways found different clusters.
     let cluster_id = identity::cluster_id(&ids, &keys, config.range_replicas);
-    let mut state = State::bootstrap(cluster_id, members);
+    let mut state = State::bootstrap(cluster_id, founder.members);
     state.want_replicas(config.range_replicas);
     state.pre_split(&keys, &ids);
     let mut batch = Batch::default();
@@ -273,7 +297,8 @@ fn other_urls(config: &Config) -> impl Iterator<Item = &str> {
     others.map(|(_, url)| url.as_str())
 }
 
-fn write_identity(batch: &mut Batch, node: NodeId, cluster_id: u64) {
+/// Says in a batch who the node is.
+pub(super) fn write_identity(batch: &mut Batch, node: NodeId, cluster_id: u64) {
     let mut value = Vec::with_capacity(16);
     value.extend_from_slice(&node.0.to_be_bytes());
     value.extend_from_slice(&cluster_id.to_be_bytes());

@@ -12,7 +12,7 @@ use tonic::Status;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 use super::describe;
 use crate::channel;
@@ -27,7 +27,7 @@ pub(super) type Client = AdminClient<InterceptedService<Channel, Token>>;
 
 /// Shown with every call, if there is one.
 #[derive(Clone, Default)]
-pub(super) struct Token(Option<AsciiMetadataValue>);
+pub(crate) struct Token(Option<AsciiMetadataValue>);
 
 impl Interceptor for Token {
     fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
@@ -40,7 +40,7 @@ impl Interceptor for Token {
 
 /// What the flags say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(crate) struct Target {
     pub(super) endpoint: String,
     /// Name and password with a colon between them.
     pub(super) user: Option<String>,
@@ -59,7 +59,7 @@ impl Default for Target {
 
 impl Target {
     /// Takes the value of a flag. None if there is no such flag.
-    pub(super) fn set(&mut self, flag: &str, value: &str) -> Option<()> {
+    pub(crate) fn set(&mut self, flag: &str, value: &str) -> Option<()> {
         match flag {
             "--endpoint" if value.contains("://") => value.clone_into(&mut self.endpoint),
             "--endpoint" => self.endpoint = format!("http://{value}"),
@@ -72,11 +72,16 @@ impl Target {
         Some(())
     }
 
+    /// The node's address.
+    pub(crate) fn url(&self) -> &str {
+        &self.endpoint
+    }
+
     /// The way to nodes, with the files read and the user known to the cluster.
     ///
     /// # Errors
     /// Files that are no certificates, a node that is not reached, or a user it does not know.
-    pub(super) async fn dialer(&self) -> anyhow::Result<Dialer> {
+    pub(crate) async fn dialer(&self) -> anyhow::Result<Dialer> {
         let pair = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => Some(KeyPair { cert: cert.clone(), key: key.clone() }),
             (None, None) => None,
@@ -92,27 +97,45 @@ impl Target {
 }
 
 /// Connects to nodes.
-pub(super) struct Dialer {
+pub(crate) struct Dialer {
     tls: Connector,
     token: Token,
 }
 
 impl Dialer {
     pub(super) async fn connect(&self, url: &str) -> anyhow::Result<Client> {
-        Ok(AdminClient::with_interceptor(self.channel(url).await?, self.token.clone()))
+        Ok(AdminClient::with_interceptor(self.short(url).await?, self.token.clone()))
+    }
+
+    /// For answers that take as long as they take.
+    pub(crate) async fn streaming(&self, url: &str) -> anyhow::Result<Channel> {
+        self.channel(url, None).await
+    }
+
+    /// Shown with every call.
+    pub(crate) fn token(&self) -> Token {
+        self.token.clone()
+    }
+
+    async fn short(&self, url: &str) -> anyhow::Result<Channel> {
+        self.channel(url, Some(ANSWER_WITHIN)).await
     }
 
     /// A token of the user, which every node of the cluster knows.
     async fn authenticate(&self, url: &str, user: &str) -> anyhow::Result<Token> {
         let (name, password) = user.split_once(':').context("--user is NAME:PASSWORD")?;
         let (name, password) = (name.to_owned(), password.to_owned());
-        let mut client = AuthClient::new(self.channel(url).await?);
+        let mut client = AuthClient::new(self.short(url).await?);
         let answer = client.authenticate(AuthenticateRequest { name, password }).await;
         Ok(Token(Some(answer.map_err(describe)?.into_inner().token.parse()?)))
     }
 
-    async fn channel(&self, url: &str) -> anyhow::Result<Channel> {
-        Ok(channel::connect(&self.tls, url, |it| it.timeout(ANSWER_WITHIN), CONNECT_WITHIN).await?)
+    async fn channel(&self, url: &str, within: Option<Duration>) -> anyhow::Result<Channel> {
+        let set = |it: Endpoint| match within {
+            Some(within) => it.timeout(within),
+            None => it,
+        };
+        Ok(channel::connect(&self.tls, url, set, CONNECT_WITHIN).await?)
     }
 
     /// The members, as the node at an address knows them.
@@ -120,7 +143,7 @@ impl Dialer {
     /// # Errors
     /// It is not reached, or does not answer.
     pub(super) async fn members(&self, url: &str) -> anyhow::Result<Vec<Member>> {
-        let channel = self.channel(url).await?;
+        let channel = self.channel(url, Some(ANSWER_WITHIN)).await?;
         let mut client = ClusterClient::with_interceptor(channel, self.token.clone());
         let list = client.member_list(MemberListRequest::default()).await.map_err(describe)?;
         Ok(list.into_inner().members)

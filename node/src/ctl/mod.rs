@@ -11,7 +11,9 @@ use flotilla_proto::internal::{
     RangeListRequest, RangeListResponse, ReplicasWanted, SplitRequest, TransferRequest,
 };
 
-use dial::{Client, Dialer, Target};
+use dial::{Client, Dialer};
+
+pub(crate) use dial::Target;
 pub use top::run as top;
 
 const USAGE: &str = "\
@@ -195,7 +197,8 @@ fn neighbours(ranges: &[RangeInfo], which: &str) -> anyhow::Result<MergeRequest>
     Ok(MergeRequest { left: left.range, right: right.range })
 }
 
-fn describe(status: tonic::Status) -> anyhow::Error {
+/// As operators are told.
+pub(crate) fn describe(status: tonic::Status) -> anyhow::Error {
     anyhow::anyhow!("{:?}: {}", status.code(), status.message())
 }
 

@@ -228,6 +228,11 @@ impl Store {
         Ok(())
     }
 
+    /// Where its files are.
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir.path
+    }
+
     /// How much space is taken, at most `SIZES_AGE_MAX` ago.
     ///
     /// # Errors

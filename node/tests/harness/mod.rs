@@ -59,7 +59,7 @@ pub fn etcdctl() -> Option<PathBuf> {
     on_path("etcdctl")
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
+pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
@@ -230,7 +230,7 @@ impl Cluster {
     }
 
     /// `name=peer-url` of all nodes, as `--initial-cluster` wants them.
-    fn initial_cluster(&self) -> String {
+    pub fn initial_cluster(&self) -> String {
         let pairs: Vec<String> =
             self.nodes.iter().map(|node| format!("{}={}", node.name, node.peer_url())).collect();
         pairs.join(",")

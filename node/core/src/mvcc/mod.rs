@@ -32,7 +32,9 @@ pub mod event;
 
 mod compact;
 mod hash;
+mod kept;
 mod lease_keys;
+mod load;
 mod replay;
 
 #[cfg(test)]
@@ -50,7 +52,9 @@ pub use evaluate::{
 pub use event::Event;
 pub use footprint::{Footprint, Mode, footprint};
 pub use hash::hash_kv;
+pub use kept::{KeptPage, kept_page};
 pub use lease_keys::{lease_keys, lease_keys_at, lease_row, lease_row_key, leases_within};
+pub use load::{Loader, note_compacted};
 pub use page::{Cursor, Page, read_page};
 pub use quota::quota_cost;
 pub(crate) use read::{arrange, is_sorted_by_value, readable_revision, wanted_in_key_order};

@@ -9,6 +9,7 @@
 
 mod assembly;
 mod attached;
+mod backup;
 mod changes;
 mod gathering;
 mod overlay;
@@ -18,7 +19,8 @@ mod recorder;
 
 pub use assembly::Assembly;
 pub use attached::Attached;
-pub use changes::{CHANGES_MAX, CHANGES_ROWS_MAX, changes};
+pub use backup::{Backup, Wanted};
+pub use changes::{CHANGES_MAX, CHANGES_ROWS_MAX, backup_page, changes, told_backup};
 pub use gathering::Gathering;
 pub use overlay::Overlay;
 pub use owners::Owners;
@@ -86,6 +88,12 @@ pub fn answer(view: &dyn View, ask: &Ask) -> Result<Told, ViewError> {
         }
         // What is asked for is not shown by then.
         Some(What::Changes(asked)) if asked.to > ask.revision => Ok(refusal(ask)),
+        Some(What::Changes(asked)) if asked.is_backup => {
+            backup_page(view, asked, head.compact_revision).map(|page| {
+                let told = changes::tell_backup(page);
+                Told { origin: ask.origin, n: ask.n, ..told }
+            })
+        }
         Some(What::Changes(asked)) => changes(view, asked).map(|page| {
             let told = changes::tell(page);
             Told { origin: ask.origin, n: ask.n, ..told }

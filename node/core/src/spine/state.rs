@@ -339,9 +339,32 @@ impl State {
         Some(false)
     }
 
+    /// A new cluster begins with the state of a backup, whose keys are in range 0: at this revision and
+    /// compacted at that one, with its leases, users and roles.
+    ///
+    /// # Panics
+    /// The cluster is not new, or the revisions are none.
+    pub fn restore(
+        &mut self,
+        revision: i64,
+        compact_revision: i64,
+        leases: BTreeMap<i64, Lease>,
+        auth: Auth,
+    ) {
+        assert!(self.ranges.is_empty() && self.position.revision == 1, "only a new cluster");
+        assert!((-1..=revision).contains(&compact_revision) && revision >= 1, "a head is sound");
+        self.position = Position { revision, compact_revision, ..self.position };
+        self.leases = leases;
+        self.auth = Arc::new(auth);
+    }
+
     /// Everything as rows: for a new store.
     pub fn write_all(&self, batch: &mut Batch) {
         self.position.write(batch);
+        for (id, lease) in &self.leases {
+            write_lease(batch, *id, lease);
+        }
+        self.write_auth(batch);
         batch.put(
             Column::Meta,
             vec![row::CLUSTER],
@@ -1024,6 +1047,20 @@ impl State {
         } else {
             self.alarms.remove(&(kind, member));
             batch.delete(Column::Meta, key.freeze());
+        }
+    }
+
+    /// All of users and roles, unless they are those of a new cluster.
+    fn write_auth(&self, batch: &mut Batch) {
+        if *self.auth == Auth::default() {
+            return;
+        }
+        batch.put(Column::Meta, vec![row::AUTH], self.auth.encode());
+        for name in self.auth.user_names() {
+            write_named(batch, row::USER, name, self.auth.encode_user(name));
+        }
+        for name in self.auth.role_names() {
+            write_named(batch, row::ROLE, name, self.auth.encode_role(name));
         }
     }
 

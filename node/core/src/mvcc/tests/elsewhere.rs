@@ -2,10 +2,14 @@
 
 use super::chance::Chance;
 use super::*;
+use crate::image::bolt::{HEAD_BYTES, Writer};
+use crate::image::{self, Change, schema};
 use crate::mvcc::layout;
 use crate::proto::Span;
 use crate::proto::internal::{Ask, ask::What};
-use crate::remote::{self, Assembly, Attached, Gathering, Overlay, Owners, Reading};
+use crate::remote::{
+    self, Assembly, Attached, Backup, Gathering, Overlay, Owners, Reading, Wanted,
+};
 use crate::spine::Shown;
 use crate::spine::ranges::{Range, Ranges};
 use crate::view::Column;
@@ -124,6 +128,82 @@ impl Elsewhere {
             attached.take(&asked, &rows).unwrap();
         }
         attached.finish()
+    }
+
+    /// A node that shows everything.
+    pub(super) fn nothing(now: &MemoryView) -> Self {
+        let (owners, lacking) = (Owners::default(), BTreeSet::new());
+        Self { owners, lacking, local: now.clone(), other: now.clone(), asked: 0 }
+    }
+
+    /// A backup at a revision.
+    pub(super) fn back_up(&mut self, chance: &mut Chance, head: Head) -> Vec<u8> {
+        let is_lacking = |range: &GroupId| self.lacking.contains(range);
+        let mut elsewhere: Vec<Span> = Vec::new();
+        for (range, span) in self.owners.pieces() {
+            if !is_lacking(&range) {
+                continue;
+            }
+            match elsewhere.last_mut() {
+                // They were one range when the backup began.
+                Some(last) if last.end.as_ref() == Some(&span.start) && chance.one_in(2) => {
+                    last.end = span.end;
+                }
+                _ => elsewhere.push(span),
+            }
+        }
+        let mut facts = image::Facts {
+            compacted: head.compact_revision,
+            compact_revision: head.compact_revision,
+            leases: Default::default(),
+            auth: Default::default(),
+            alarms: Default::default(),
+        };
+        let origin = schema::Origin::default();
+        let mut writer = Writer::default();
+        schema::write_before(&facts, &origin, &mut writer);
+        let mut backup = Backup::new(head.revision, head.compact_revision, elsewhere);
+        loop {
+            while let Some(record) = backup.pop() {
+                let (revision, is_delete) = (record.head.revision, record.head.is_tombstone);
+                schema::write_change(&Change { revision, is_delete, kv: &record.kv }, &mut writer);
+            }
+            let page = match backup.wanted(&self.owners) {
+                None => break,
+                Some(Wanted::Here { from, mut limits }) => {
+                    limits.events_max = chance.below(6);
+                    limits.rows_max = chance.below(9);
+                    let is_here = |key: &[u8]| {
+                        let key = Span::from_request(Bytes::copy_from_slice(key), Bytes::new());
+                        !self.lacking.contains(&self.owners.first_piece(&key).0)
+                    };
+                    let compacted = head.compact_revision;
+                    kept_page(&self.local, &is_here, from, head.revision, compacted, limits)
+                }
+                Some(Wanted::Elsewhere(range, mut asked)) => {
+                    assert!(is_lacking(&range));
+                    self.asked += 1;
+                    asked.changes_max = chance.below(5) as u32;
+                    asked.rows_max = chance.below(9) as u32;
+                    let ask = Ask {
+                        revision: head.revision,
+                        compact_revision: head.compact_revision,
+                        what: Some(What::Changes(asked.clone())),
+                        ..Ask::default()
+                    };
+                    let told = remote::answer(&self.other, &ask).unwrap();
+                    Ok(remote::told_backup(&asked, remote::outcome(told).unwrap()).unwrap())
+                }
+            };
+            backup.take(client(page).unwrap());
+        }
+        facts.compact_revision = backup.compact_revision();
+        schema::write_after(&facts, &origin, &mut writer);
+        let finished = writer.finish();
+        let mut file = finished.head;
+        assert_eq!(file.len(), HEAD_BYTES);
+        file.extend(finished.tail);
+        file
     }
 
     pub(super) fn read_txn(
