@@ -12,10 +12,9 @@ use flotilla_core::view::{Column, View, ViewError};
 use flotilla_core::{Error, mvcc};
 
 use super::guard::{Client, Guard};
-use super::{Context, header, read};
+use super::{Context, header, history, read};
 use crate::metrics::upstream;
 use crate::router::expect_answer;
-use crate::store::Store;
 use crate::supervise::fatal;
 use crate::{CLUSTER_VERSION, ETCD_VERSION, metrics};
 
@@ -146,18 +145,23 @@ pub(super) async fn hash_kv(
 ) -> Result<pb::HashKvResponse, Error> {
     let (store, revision) = (context.store(), request.revision);
     let began = Instant::now();
-    let answer = read::attempt(context, context.board().head(), |head| async move {
-        let work =
-            move |store: &Store| store.with_snapshot(|view| mvcc::hash_kv(view, head, revision));
-        let hash = read::elsewhere(store, work).await?;
-        Ok(pb::HashKvResponse {
-            header: header::complete(context, None),
-            hash,
-            compact_revision: head.compact_revision,
-            hash_revision: if revision == 0 { head.revision } else { revision },
+    let hashed = if context.board().is_whole() {
+        read::attempt(context, context.board().head(), |head| {
+            read::elsewhere(store, move |store| {
+                let hash = store.with_snapshot(|view| mvcc::hash_kv(view, head, revision))?;
+                Ok((head, hash))
+            })
         })
-    })
-    .await;
+        .await
+    } else {
+        read::again(|| history::hash_kv(context, revision)).await
+    };
+    let answer = hashed.map(|(head, hash)| pb::HashKvResponse {
+        header: header::complete(context, None),
+        hash,
+        compact_revision: head.compact_revision,
+        hash_revision: if revision == 0 { head.revision } else { revision },
+    });
     ::metrics::histogram!(upstream::HASH_KV_SECONDS).record(began.elapsed());
     answer
 }

@@ -16,6 +16,7 @@ mod policy;
 
 mod cluster;
 mod health;
+mod history;
 mod kv;
 mod lease;
 mod maintenance;

@@ -157,7 +157,7 @@ where
 }
 
 /// Does a read of ranges that are not shown here, and again when compaction took what it needed.
-async fn again<T, F>(read: impl Fn() -> F) -> Result<T, Error>
+pub(super) async fn again<T, F>(read: impl Fn() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Failure>>,
 {

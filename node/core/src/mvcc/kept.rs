@@ -18,6 +18,15 @@ use crate::view::{Column, View, ViewError};
 /// Times that the rows of one piece are looked at again, as the compaction went on meanwhile.
 const ATTEMPTS_MAX: usize = 8;
 
+/// What is wanted of the history at or below the compact revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Below {
+    /// Whatever can still be read.
+    Readable,
+    /// Puts that are the newest of their key at this revision.
+    Newest(i64),
+}
+
 /// A piece of it, which may end within a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptPage {
@@ -39,17 +48,17 @@ pub fn kept_page(
     is_wanted: &dyn Fn(&[u8]) -> bool,
     from: Revision,
     to: i64,
-    compact_revision: i64,
+    (compact_revision, below): (i64, Below),
     limits: ReplayLimits,
 ) -> Result<KeptPage, Failure> {
     let (records, next) = read(view, is_wanted, from, to, limits)?;
     for _ in 0..ATTEMPTS_MAX {
         let cursor = CompactionCursor::load(view)?;
         let compact_revision = compact_revision.max(cursor.target);
-        if cursor.finished >= compact_revision {
+        if cursor.finished >= compact_revision && below == Below::Readable {
             return Ok(KeptPage { records, next, compact_revision });
         }
-        match kept(view, &records, compact_revision) {
+        match kept(view, &records, compact_revision, below) {
             Ok(records) => return Ok(KeptPage { records, next, compact_revision }),
             Err(Failure::Overtaken) => {}
             Err(failure) => return Err(failure),
@@ -106,6 +115,7 @@ fn kept(
     view: &dyn View,
     records: &[Record],
     compact_revision: i64,
+    below: Below,
 ) -> Result<Vec<Record>, Failure> {
     let mut kept = Vec::with_capacity(records.len());
     for record in records {
@@ -114,10 +124,14 @@ fn kept(
             true
         } else if record.head.is_tombstone {
             // Watchers may still ask for it: see `compact_slice`.
-            at.main == compact_revision
+            at.main == compact_revision && below == Below::Readable
         } else {
             let key = KeyValueFields::decode(&record.kv)?.key;
-            let newest = history::live_at(view, key, compact_revision)?;
+            let newest_at = match below {
+                Below::Readable => compact_revision,
+                Below::Newest(revision) => revision,
+            };
+            let newest = history::live_at(view, key, newest_at)?;
             newest.is_some_and(|newest| newest.head.revision == at)
         };
         if is_kept {

@@ -51,8 +51,8 @@ pub use evaluate::{
 };
 pub use event::Event;
 pub use footprint::{Footprint, Mode, footprint};
-pub use hash::hash_kv;
-pub use kept::{KeptPage, kept_page};
+pub use hash::{HashKv, hash_kv, hashed_revision};
+pub use kept::{Below, KeptPage, kept_page};
 pub use lease_keys::{lease_keys, lease_keys_at, lease_row, lease_row_key, leases_within};
 pub use load::{Loader, note_compacted};
 pub use page::{Cursor, Page, read_page};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{ANSWER_BYTES_MAX, CHANGES_MAX, CHANGES_ROWS_MAX, Owners};
 use crate::GroupId;
 use crate::mvcc::layout::{Record, Revision};
-use crate::mvcc::{KeptPage, ReplayLimits};
+use crate::mvcc::{Below, KeptPage, ReplayLimits};
 use crate::proto::Span;
 use crate::proto::internal::AskedChanges;
 
@@ -35,6 +35,7 @@ pub enum Wanted {
 #[derive(Debug)]
 pub struct Backup {
     to: i64,
+    below: Below,
     /// The first is of what is here.
     sources: Vec<Source>,
     /// Of each source that has something waiting, the place of that.
@@ -54,19 +55,24 @@ struct Source {
 
 impl Backup {
     /// Of everything up to a revision, compacted at another or a later one. These keys are elsewhere.
-    pub fn new(to: i64, compact_revision: i64, elsewhere: Vec<Span>) -> Self {
+    pub fn new(to: i64, (compact_revision, below): (i64, Below), elsewhere: Vec<Span>) -> Self {
         let elsewhere = elsewhere.into_iter().filter_map(without_empty_key);
         let spans = [None].into_iter().chain(elsewhere.map(Some));
         let next = Revision { main: 0, sub: 0 };
         let sources: Vec<Source> =
             spans.map(|span| Source { span, next, waiting: VecDeque::new() }).collect();
         let empty = (0..sources.len()).collect();
-        Self { to, sources, heads: BTreeSet::new(), empty, compact_revision }
+        Self { to, below, sources, heads: BTreeSet::new(), empty, compact_revision }
     }
 
     /// The revision it goes up to.
     pub fn to(&self) -> i64 {
         self.to
+    }
+
+    /// What is wanted at or below the compact revision.
+    pub fn below(&self) -> Below {
+        self.below
     }
 
     /// The compact revision that some of it has been through.
@@ -123,6 +129,10 @@ impl Backup {
             bytes_max: u32::try_from(bytes_max).unwrap_or(u32::MAX),
             rows_max: CHANGES_ROWS_MAX,
             is_backup: true,
+            newest_at: match self.below {
+                Below::Readable => 0,
+                Below::Newest(revision) => revision,
+            },
         };
         Some(Wanted::Elsewhere(range, asked))
     }

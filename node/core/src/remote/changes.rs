@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::mvcc::layout::{KeyValueFields, Record, RecordHead, Revision};
-use crate::mvcc::{self, Failure, KeptPage, ReplayLimits, ReplayPage};
+use crate::mvcc::{self, Below, Failure, KeptPage, ReplayLimits, ReplayPage};
 use crate::proto::Span;
 use crate::proto::internal::{AskedChanges, Change, Told};
 use crate::view::View;
@@ -52,7 +52,11 @@ pub fn backup_page(
     let span = span_of(asked);
     let is_wanted = |key: &[u8]| span.contains(key);
     let (from, limits) = (first_of(asked), limits_of(asked));
-    mvcc::kept_page(view, &is_wanted, from, asked.to, compact_revision, limits)
+    let below = match asked.newest_at {
+        0 => Below::Readable,
+        revision => Below::Newest(revision),
+    };
+    mvcc::kept_page(view, &is_wanted, from, asked.to, (compact_revision, below), limits)
 }
 
 /// As it is told.

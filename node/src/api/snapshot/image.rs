@@ -8,11 +8,12 @@ use std::path::Path;
 use flotilla_core::image::bolt::{HEAD_BYTES, Writer};
 use flotilla_core::image::{Change, Facts, Origin, schema};
 use flotilla_core::mvcc::layout::{Record, Revision};
-use flotilla_core::mvcc::{self, Failure, KeptPage, ReplayLimits};
+use flotilla_core::mvcc::{self, Below, Failure, KeptPage, ReplayLimits};
 use flotilla_core::proto::Span;
 use flotilla_core::view::View;
 use tokio::sync::{mpsc, oneshot};
 
+use super::super::history;
 use super::Refusal;
 use crate::store::Store;
 
@@ -36,7 +37,7 @@ enum Task {
     Read {
         from: Revision,
         to: i64,
-        compact_revision: i64,
+        compacted: (i64, Below),
         limits: ReplayLimits,
         reply: oneshot::Sender<Result<KeptPage, Failure>>,
     },
@@ -76,11 +77,11 @@ impl Maker {
         &self,
         from: Revision,
         to: i64,
-        compact_revision: i64,
+        compacted: (i64, Below),
         limits: ReplayLimits,
     ) -> Result<KeptPage, Failure> {
         let (reply, answer) = oneshot::channel();
-        self.send(Task::Read { from, to, compact_revision, limits, reply }).await?;
+        self.send(Task::Read { from, to, compacted, limits, reply }).await?;
         answer.await.unwrap_or(Err(flotilla_core::Error::Stopped.into()))
     }
 
@@ -126,14 +127,11 @@ impl Draft {
 
     fn carry_out(&mut self, mut queue: mpsc::Receiver<Task>, view: &dyn View, here: &[Span]) {
         let is_all = here == [Span::all()];
-        let is_here = |key: &[u8]| {
-            let after = here.partition_point(|span| span.start[..] <= *key);
-            is_all || (after > 0 && here[after - 1].contains(key))
-        };
+        let is_here = |key: &[u8]| is_all || history::contains(here, key);
         while let Some(task) = queue.blocking_recv() {
             match task {
-                Task::Read { from, to, compact_revision, limits, reply } => {
-                    let page = mvcc::kept_page(view, &is_here, from, to, compact_revision, limits);
+                Task::Read { from, to, compacted, limits, reply } => {
+                    let page = mvcc::kept_page(view, &is_here, from, to, compacted, limits);
                     // Whoever asked may have gone.
                     let _ = reply.send(page);
                 }

@@ -4,7 +4,8 @@ use super::chance::Chance;
 use super::*;
 use crate::image::bolt::{HEAD_BYTES, Writer};
 use crate::image::{self, Change, schema};
-use crate::mvcc::layout;
+use crate::mvcc::layout::{self, Record};
+use crate::mvcc::{Below, HashKv, kept_page};
 use crate::proto::Span;
 use crate::proto::internal::{Ask, ask::What};
 use crate::remote::{
@@ -136,22 +137,26 @@ impl Elsewhere {
         Self { owners, lacking, local: now.clone(), other: now.clone(), asked: 0 }
     }
 
-    /// A backup at a revision.
-    pub(super) fn back_up(&mut self, chance: &mut Chance, head: Head) -> Vec<u8> {
-        let is_lacking = |range: &GroupId| self.lacking.contains(range);
+    /// The keys that are not here, with some that were one range a moment ago.
+    fn spans_elsewhere(&self, chance: &mut Chance) -> Vec<Span> {
         let mut elsewhere: Vec<Span> = Vec::new();
         for (range, span) in self.owners.pieces() {
-            if !is_lacking(&range) {
+            if !self.lacking.contains(&range) {
                 continue;
             }
             match elsewhere.last_mut() {
-                // They were one range when the backup began.
                 Some(last) if last.end.as_ref() == Some(&span.start) && chance.one_in(2) => {
                     last.end = span.end;
                 }
                 _ => elsewhere.push(span),
             }
         }
+        elsewhere
+    }
+
+    /// A backup at a revision.
+    pub(super) fn back_up(&mut self, chance: &mut Chance, head: Head) -> Vec<u8> {
+        let elsewhere = self.spans_elsewhere(chance);
         let mut facts = image::Facts {
             compacted: head.compact_revision,
             compact_revision: head.compact_revision,
@@ -162,11 +167,50 @@ impl Elsewhere {
         let origin = schema::Origin::default();
         let mut writer = Writer::default();
         schema::write_before(&facts, &origin, &mut writer);
-        let mut backup = Backup::new(head.revision, head.compact_revision, elsewhere);
+        let compacted = (head.compact_revision, Below::Readable);
+        let mut backup = Backup::new(head.revision, compacted, elsewhere);
+        self.gather(chance, head, &mut backup, |record| {
+            let (revision, is_delete) = (record.head.revision, record.head.is_tombstone);
+            schema::write_change(&Change { revision, is_delete, kv: &record.kv }, &mut writer);
+        });
+        facts.compact_revision = backup.compact_revision();
+        schema::write_after(&facts, &origin, &mut writer);
+        let finished = writer.finish();
+        let mut file = finished.head;
+        assert_eq!(file.len(), HEAD_BYTES);
+        file.extend(finished.tail);
+        file
+    }
+
+    /// The hash of the history.
+    pub(super) fn hash_kv(&mut self, chance: &mut Chance, head: Head) -> u32 {
+        let any = pb::RangeRequest {
+            key: Bytes::from_static(&[0]),
+            range_end: Bytes::from_static(&[0]),
+            limit: 1,
+            ..pb::RangeRequest::default()
+        };
+        let has_keys = !client(self.read(chance, head, &any)).unwrap().kvs.is_empty();
+        let newest_at = if has_keys { head.revision } else { head.compact_revision };
+        let elsewhere = self.spans_elsewhere(chance);
+        let compacted = (head.compact_revision, Below::Newest(newest_at));
+        let mut backup = Backup::new(head.revision, compacted, elsewhere);
+        let mut hash = HashKv::default();
+        self.gather(chance, head, &mut backup, |record| hash.add(&record));
+        hash.finish()
+    }
+
+    fn gather(
+        &mut self,
+        chance: &mut Chance,
+        head: Head,
+        backup: &mut Backup,
+        mut take: impl FnMut(Record),
+    ) {
+        let is_lacking = |range: &GroupId| self.lacking.contains(range);
         loop {
             while let Some(record) = backup.pop() {
-                let (revision, is_delete) = (record.head.revision, record.head.is_tombstone);
-                schema::write_change(&Change { revision, is_delete, kv: &record.kv }, &mut writer);
+                take(record);
             }
             let page = match backup.wanted(&self.owners) {
                 None => break,
@@ -177,7 +221,7 @@ impl Elsewhere {
                         let key = Span::from_request(Bytes::copy_from_slice(key), Bytes::new());
                         !self.lacking.contains(&self.owners.first_piece(&key).0)
                     };
-                    let compacted = head.compact_revision;
+                    let compacted = (head.compact_revision, backup.below());
                     kept_page(&self.local, &is_here, from, head.revision, compacted, limits)
                 }
                 Some(Wanted::Elsewhere(range, mut asked)) => {
@@ -197,13 +241,6 @@ impl Elsewhere {
             };
             backup.take(client(page).unwrap());
         }
-        facts.compact_revision = backup.compact_revision();
-        schema::write_after(&facts, &origin, &mut writer);
-        let finished = writer.finish();
-        let mut file = finished.head;
-        assert_eq!(file.len(), HEAD_BYTES);
-        file.extend(finished.tail);
-        file
     }
 
     pub(super) fn read_txn(

@@ -508,6 +508,8 @@ impl Run {
         let (once, view) = (&self.durable.0, &self.store.view);
         let mut elsewhere = Elsewhere::new(&mut self.chance, &KEYS, once, view);
         let file = elsewhere.back_up(&mut self.chance, head);
+        let hash = client(hash_kv(&self.store.view, now, revision)).unwrap();
+        assert_eq!(elsewhere.hash_kv(&mut self.chance, head), hash, "at {head:?}: {elsewhere:?}");
         self.seen.asked += elsewhere.asked;
         let mut compacted = self.store.clone();
         compacted.compact_rows(5, usize::MAX);
