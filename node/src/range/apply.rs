@@ -217,6 +217,7 @@ impl Applier {
         // What comes must not be removed with what was here before.
         while self.clear() {}
         self.board.begin_replacement();
+        let began = Instant::now();
         let installing = ::metrics::gauge!(upstream::SNAPSHOT_INSTALLING);
         installing.set(1.0);
         if let Err(error) = self.store.install(group, sealed) {
@@ -229,6 +230,7 @@ impl Applier {
         };
         let ended = taken.unwrap_or_else(|error| fatal(&error.to_string()));
         self.announce();
+        tracing::info!(range = %group, took_ms = began.elapsed().as_millis(), "installed a snapshot");
         let reach = self.stage.reach();
         // Watchers read what they missed from the history.
         if reach.shown.index > 0 {

@@ -10,6 +10,7 @@ mod estimate;
 mod head;
 mod shared;
 mod staging;
+mod tables;
 mod tuning;
 
 #[cfg(test)]
@@ -199,7 +200,7 @@ impl Store {
         drop(writer);
         let database = Database::create(&self.shared.dir, generation, &self.shared.tuning)?;
         crash_point("staged");
-        Ok(Staging::new(database))
+        Ok(Staging::new(database, self.clone()))
     }
 
     /// Puts a received snapshot in the place of everything but the node's local rows: one atomic
@@ -301,6 +302,10 @@ impl Store {
     /// As `flush`.
     pub fn close(self) -> Result<(), Error> {
         self.flush()
+    }
+
+    fn tuning(&self) -> &Tuning {
+        &self.shared.tuning
     }
 
     fn current(&self) -> Arc<Database> {
