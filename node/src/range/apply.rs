@@ -121,7 +121,11 @@ impl Applier {
                 },
             };
             match message {
-                ApplyMessage::Install(group, sealed) => self.install(group, sealed),
+                ApplyMessage::Install(group, sealed) => {
+                    self.install(group, sealed);
+                    // What came was perhaps not compacted where it comes from.
+                    is_compacting = self.stage.shown().head.compact_revision >= 0;
+                }
                 ApplyMessage::Work(first) => {
                     let mut works = vec![first];
                     while works.len() < BATCH_TASKS_MAX {
