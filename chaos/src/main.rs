@@ -17,6 +17,8 @@ const USAGE: &str = "usage:
                            [--focus WHAT] [--users] [--black-box] [--stop]
   flotilla-chaos sim twice --seed S [--nodes N] [--mutant NAME] [--restless | --aimed]
                            [--focus WHAT] [--users]
+  flotilla-chaos scale [--nodes N,…] [--ranges-per-node R] [--outstanding-per-node P] [--skewed]
+                       [--seed S]
   flotilla-chaos mutants [--seeds COUNT] [--only NAME]
 `mutants` plants every bug there is, looks for each with at most COUNT seeds (5000), and prints a
 table; it needs a build with the feature `mutants`. A seed is a number, and the focus of clients is on
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Some("run") => return run_processes(&words[1..]),
         Some("calibrate") => return calibrate(&words[1..]),
         Some("mutants") => hunt_mutants(),
+        Some("scale") => look_at_scale(),
         _ => parse().and_then(|arguments| carry_out(&arguments)),
     };
     match result {
@@ -155,6 +158,53 @@ fn parse() -> anyhow::Result<Arguments> {
         }
     }
     Ok(arguments)
+}
+
+/// Prints how throughput grows with the nodes, in virtual time.
+fn look_at_scale() -> anyhow::Result<bool> {
+    use flotilla_chaos::sim::scale::{Scale, look};
+
+    let (mut nodes, mut ranges, mut outstanding) = (vec![3, 6, 12, 24], 4, 150);
+    let (mut is_skewed, mut seed) = (false, 1);
+    let mut words = std::env::args().skip(2);
+    while let Some(flag) = words.next() {
+        let mut value = || words.next().with_context(|| format!("{flag} needs a value"));
+        let number =
+            |text: &str| text.parse::<u64>().with_context(|| format!("{text} is not a number"));
+        match flag.as_str() {
+            "--nodes" => nodes = value()?.split(',').map(number).collect::<anyhow::Result<_>>()?,
+            "--ranges-per-node" => ranges = number(&value()?)?,
+            "--outstanding-per-node" => outstanding = number(&value()?)?,
+            "--seed" => seed = number(&value()?)?,
+            "--skewed" => is_skewed = true,
+            _ => bail!("unknown flag {flag}"),
+        }
+    }
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "nodes ranges under way  puts/s  p50 ms  p99 ms  spine's leader  busiest  all nodes  most led"
+    )?;
+    for nodes_count in nodes {
+        let under_way = u32::try_from(outstanding * nodes_count).context("too many")?;
+        let ranges_count = ranges * nodes_count;
+        let scale = Scale { nodes_count, ranges_count, outstanding: under_way, is_skewed };
+        let seen = look(scale, seed).map_err(anyhow::Error::msg)?;
+        let percent = |share: f64| format!("{:.0} %", share * 100.0);
+        writeln!(
+            out,
+            "{nodes_count:5} {ranges_count:6} {under_way:9} {:7.0} {:7.2} {:7.2} {:>15} {:>8} {:>10} {:>9}",
+            seen.puts_per_second,
+            seen.p50_us as f64 / 1_000.0,
+            seen.p99_us as f64 / 1_000.0,
+            percent(seen.spine_leader_busy),
+            percent(seen.busiest),
+            percent(seen.mean_busy),
+            seen.led.first().copied().unwrap_or(0),
+        )?;
+        out.flush()?;
+    }
+    Ok(true)
 }
 
 /// True if nothing was found.

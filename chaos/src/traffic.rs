@@ -71,6 +71,8 @@ pub struct Outlook<'a> {
     pub keys_count: u64,
     /// There are keys beside those that are shared, and many: no span reaches beyond `SHARED`.
     pub has_other_keys: bool,
+    /// Every other key is one of those from here to there, if it is said.
+    pub hot: Option<(u64, u64)>,
     /// Relative weights of the calls, as in [`KINDS`].
     pub weights: &'a [u64],
     /// The highest revision that an answer named.
@@ -137,7 +139,10 @@ impl Outlook<'_> {
     }
 
     fn key(&self, chance: &mut Chance) -> Bytes {
-        format!("k{}", chance.below(self.keys_count)).into()
+        match self.hot {
+            Some((from, to)) if chance.one_in(2) => format!("k{}", chance.between(from, to)).into(),
+            _ => format!("k{}", chance.below(self.keys_count)).into(),
+        }
     }
 
     /// A key alone, a span, everything from a key on, or all there is.

@@ -69,6 +69,7 @@ impl Recorder {
         let mut outlook = Outlook {
             keys_count: traffic.keys_count,
             has_other_keys: traffic.fill_keys > 0,
+            hot: None,
             weights: &traffic.weights,
             revision_seen: notes.revision_seen,
             leases: &notes.leases,

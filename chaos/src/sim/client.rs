@@ -56,6 +56,7 @@ impl World {
         let mut chance = self.chance.fork(3);
         let mut outlook = Outlook {
             has_other_keys: false,
+            hot: self.plan.traffic.hot,
             keys_count: self.plan.traffic.keys_count,
             weights: &self.plan.traffic.weights,
             revision_seen: self.revision_seen,

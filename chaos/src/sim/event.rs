@@ -63,6 +63,10 @@ pub(super) enum NodeEvent {
     StreamRequest(u64, Bytes),
     /// A snapshot this node sends goes on.
     Snapshot(u64),
+    /// A pause is over.
+    Resume,
+    /// The processor has done what it was at, where it can do so much only.
+    Free,
 }
 
 /// What the other threads of a node report to its machine.
@@ -123,6 +127,8 @@ pub(super) enum Event {
     Strike,
     /// A node is lost for good.
     Lose,
+    /// Leaders are spread, where it is looked how far a cluster scales.
+    Spread,
     /// Looks whether the cluster has come to rest.
     Rest,
 }

@@ -166,7 +166,8 @@ impl World {
     /// compared.
     pub(super) fn check_shown(&mut self, id: u64, shown: Option<Shown>) {
         let Some(Shown { index, head }) = shown else { return };
-        if !self.plan.is_split || !index.is_multiple_of(COMPARE_EVERY / 8) {
+        let is_compared = index.is_multiple_of(COMPARE_EVERY / 8) && self.plan.scale.is_none();
+        if !self.plan.is_split || !is_compared {
             return;
         }
         let reach = self.up(id).stage.reach().clone();

@@ -21,6 +21,7 @@ mod node;
 pub mod plan;
 mod ranges;
 mod reading;
+pub mod scale;
 mod snapshots;
 pub mod store_disk;
 pub mod trace;

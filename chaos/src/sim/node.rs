@@ -18,8 +18,10 @@ use flotilla_core::time::Time;
 use flotilla_core::watch::{self, Hub};
 
 use super::blocks::Fetching;
+use super::event::NodeEvent;
 use super::log_disk::LogDisk;
 use super::reading::Elsewhere;
+use super::scale::Processor;
 use super::store_disk::StoreDisk;
 
 /// A machine and its disks.
@@ -33,6 +35,8 @@ pub(super) struct Node {
     pub(super) drift_ppm: i64,
     /// Nothing happens on this node before this.
     pub(super) paused_until: u64,
+    /// What it is to do then, and in which of its lives.
+    pub(super) held: VecDeque<(u32, NodeEvent)>,
     /// Flushes of the log take so many times longer.
     pub(super) slowness: u64,
     /// No flush of the log ends before this.
@@ -41,6 +45,8 @@ pub(super) struct Node {
     pub(super) is_out: bool,
     /// A node that joins knows its peers from elsewhere.
     pub(super) first_peers: Vec<u64>,
+    /// What it is busy with, where it can do so much only.
+    pub(super) processor: Processor,
 }
 
 impl Node {
@@ -52,10 +58,12 @@ impl Node {
             running: None,
             drift_ppm,
             paused_until: 0,
+            held: VecDeque::new(),
             slowness: 1,
             stuck_until: 0,
             is_out: false,
             first_peers: Vec::new(),
+            processor: Processor::default(),
         }
     }
 }

@@ -10,6 +10,7 @@ use flotilla_core::{snapshot, watch};
 
 use super::chance::Chance;
 use super::mutant::Mutant;
+use super::scale::Scale;
 use crate::traffic::Kind;
 
 /// Microseconds in a millisecond.
@@ -41,6 +42,8 @@ pub struct Options {
     pub is_black_box: bool,
     /// Keep the last lines of the trace.
     pub is_told: bool,
+    /// See how far a cluster scales, and nothing else.
+    pub scale: Option<Scale>,
 }
 
 /// What clients mostly do, beside what they always do.
@@ -168,6 +171,8 @@ pub struct Traffic {
     pub attached_one_in: u64,
     /// See `Options::focus`.
     pub focus: Option<Focus>,
+    /// Every other key is one from here to there.
+    pub hot: Option<(u64, u64)>,
 }
 
 /// A run.
@@ -233,6 +238,8 @@ pub struct Plan {
     pub replicas_wanted: usize,
     /// One in so many pieces of history for watchers is read on another node though this one could.
     pub blocks_elsewhere_one_in: u64,
+    /// See `Options::scale`.
+    pub scale: Option<Scale>,
 }
 
 impl Plan {
@@ -284,6 +291,7 @@ impl Plan {
             blocks_elsewhere_one_in: 0,
             is_aimed: options.is_aimed,
             loses_one: false,
+            scale: None,
         };
         plan.draw_cuts(chance, options);
         if options.is_aimed {
@@ -300,6 +308,9 @@ impl Plan {
             let count = plan.faults.len().max(USERS_MIN);
             plan.faults.extend(std::iter::repeat_n(Fault::Users, count));
             plan.fault_every /= 2;
+        }
+        if let Some(scale) = options.scale {
+            plan.set_scale(scale);
         }
         plan
     }
@@ -383,6 +394,7 @@ impl Traffic {
             watchers_count: usize::try_from(chance.between(1, 6)).expect("a small number"),
             attached_one_in: 5,
             focus,
+            hot: None,
         };
         // A run without puts and reads says little.
         for at in [0, 1] {

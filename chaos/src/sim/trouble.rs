@@ -34,6 +34,9 @@ impl Cut {
 
 impl World {
     pub(super) fn plan_trouble(&mut self) {
+        if self.plan.scale.is_some() {
+            return self.plan_scale();
+        }
         self.queue.push(self.plan.trouble_for, Event::Rest);
         self.after(2 * self.plan.election(), Event::Trouble);
         if self.plan.faults.contains(&Fault::Members) {

@@ -211,6 +211,8 @@ impl World {
             Event::Members => self.change_members(),
             Event::Strike => self.strike(),
             Event::Lose => self.lose_one(),
+            Event::Spread => self.spread_leaders(),
+            Event::Rest if self.plan.scale.is_some() => self.is_over = true,
             Event::Rest => self.look_for_rest(),
         }
     }
@@ -221,10 +223,53 @@ impl World {
             return;
         }
         if node.paused_until > self.now {
-            let until = node.paused_until;
-            self.queue.push(until, Event::Node(id, life, event));
+            self.hold_back(id, life, event);
             return;
         }
+        self.let_go(id);
+        let node = &self.nodes[&id];
+        if matches!(event, NodeEvent::Resume) || node.life != life || node.running.is_none() {
+            return;
+        }
+        if self.plan.scale.is_some() {
+            let next = match event {
+                NodeEvent::Free => self.on_free(id),
+                event => self.on_processor(id, event),
+            };
+            if let Some(event) = next {
+                self.carry_out_event(id, event);
+            }
+            return;
+        }
+        self.carry_out_event(id, event);
+    }
+
+    /// A node that does nothing for a while does later, in order, what it is to do meanwhile.
+    fn hold_back(&mut self, id: u64, life: u32, event: NodeEvent) {
+        let node = self.nodes.get_mut(&id).expect("it is paused");
+        let until = node.paused_until;
+        let is_resume = matches!(event, NodeEvent::Resume);
+        let is_first = node.held.is_empty();
+        if !is_resume {
+            node.held.push_back((life, event));
+        }
+        if is_resume || is_first {
+            self.queue.push(until, Event::Node(id, life, NodeEvent::Resume));
+        }
+    }
+
+    /// What was held back comes before anything else, also where the pause ended early.
+    fn let_go(&mut self, id: u64) {
+        let held = std::mem::take(&mut self.nodes.get_mut(&id).expect("it is up").held);
+        for (life, event) in held {
+            let node = &self.nodes[&id];
+            if node.life == life && node.running.is_some() {
+                self.carry_out_event(id, event);
+            }
+        }
+    }
+
+    fn carry_out_event(&mut self, id: u64, event: NodeEvent) {
         match event {
             NodeEvent::Timer => self.on_timer(id),
             NodeEvent::Turn => self.on_turn(id),
@@ -254,6 +299,7 @@ impl World {
             NodeEvent::StreamWrite(stream) => self.on_stream_write(id, stream),
             NodeEvent::StreamRequest(stream, bytes) => self.on_stream_request(id, stream, &bytes),
             NodeEvent::Snapshot(transfer) => self.on_snapshot(id, transfer),
+            NodeEvent::Free | NodeEvent::Resume => {}
         }
     }
 }
@@ -263,6 +309,7 @@ impl World {
     fn found(&mut self) {
         let members: Vec<Member> = (1..=self.plan.nodes_count).map(member).collect();
         let mut state = State::bootstrap(CLUSTER_ID, members);
+        state.limit_votes(self.plan.spine_voters());
         let founders: Vec<NodeId> = (1..=self.plan.nodes_count).map(NodeId).collect();
         state.want_replicas(self.plan.replicas_wanted);
         state.pre_split(&self.plan.cuts, &founders);

@@ -398,6 +398,15 @@ impl State {
         }
     }
 
+    /// Only so many members vote in the spine, those with the lowest ids, of a new cluster.
+    pub fn limit_votes(&mut self, count: u64) {
+        assert!(self.position.revision == 1, "only a new cluster");
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        self.conf.voters.sort_unstable();
+        let without = self.conf.voters.split_off(count.min(self.conf.voters.len()));
+        self.conf.learners.extend(without);
+    }
+
     /// How many nodes are to hold each range, of a new cluster.
     pub fn want_replicas(&mut self, count: usize) {
         self.replicas_wanted = count;

@@ -308,7 +308,12 @@ impl Replica {
         position: Position,
         view: &dyn View,
     ) -> Result<(), ViewError> {
-        assert!(position.index >= self.applied.index, "the applied index never goes back");
+        let before = self.applied;
+        assert!(
+            position.index >= before.index,
+            "the applied index of range {} never goes back: {position:?} after {before:?}",
+            self.range()
+        );
         let was_serving = self.is_serving();
         self.applied = position;
         let mut guards = Vec::new();

@@ -432,7 +432,11 @@ impl Replica {
         position: Position,
         view: &dyn View,
     ) -> Result<(), ViewError> {
-        assert!(position.index >= self.applied.index, "the applied index never goes back");
+        let before = self.applied;
+        assert!(
+            position.index >= before.index,
+            "the applied index never goes back: {position:?} after {before:?}"
+        );
         let was_serving = self.is_serving();
         self.applied = position;
         let mut guards = Vec::new();
