@@ -65,7 +65,7 @@ impl Choices<'_> {
             if field.is_list() {
                 let values = (0..self.next() % 4).map(|_| self.value(&field, depth)).collect();
                 message.set_field(&field, Value::List(values));
-            } else if self.next() % 3 > 0 {
+            } else if !self.next().is_multiple_of(3) {
                 let value = self.value(&field, depth);
                 message.set_field(&field, value);
             }

@@ -13,6 +13,8 @@ mod staging;
 mod tuning;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
