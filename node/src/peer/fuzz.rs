@@ -12,7 +12,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
 
-use super::frame::{Reader, put};
+use super::frame::{HELLO_BYTES_MAX, Reader, put};
 
 fn stream_of(contents: &[Vec<u8>]) -> Vec<u8> {
     let mut stream = Vec::new();
@@ -84,5 +84,23 @@ fn fuzz_peer_content() {
         read_all::<SnapshotHeader>(&stream);
         read_all::<SnapshotChunk>(&stream);
         read_all::<SnapshotAck>(&stream);
+    });
+}
+
+/// Somebody unknown is given no more memory than a greeting takes. A list of empty addresses takes twelve
+/// times as much as it has on its way.
+#[test]
+fn fuzz_peer_greeting() {
+    let target = Target::new("peer/greeting").cases(32).bytes_max(24 << 20);
+    target.run((0..2_000_000_usize, any::<bool>()), |(addresses, is_honest)| {
+        let hello = PeerHello { from: 3, ..PeerHello::default() };
+        let content = [hello.encode_to_vec(), [0x2a, 0].repeat(addresses)].concat();
+        let stream =
+            if is_honest { stream_of(&[hello.encode_to_vec()]) } else { stream_of(&[content]) };
+        let read = block_on(Reader::new(&stream[..]).hello());
+        match read {
+            Ok(read) => assert_eq!(read.map(|hello| hello.from), Some(3)),
+            Err(_) => assert!(stream.len() > HELLO_BYTES_MAX),
+        }
     });
 }

@@ -38,12 +38,11 @@ pub(super) fn append_bytes(append: &Append) -> Result<u64, RefusedReason> {
     for operation in &append.operations {
         bytes += match operation {
             Operation::Entries(entries) => {
-                let mut next = entries.first().map_or(1, |entry| entry.index);
-                for entry in entries {
+                let first = entries.first().map_or(1, |entry| entry.index);
+                for (next, entry) in (first..).zip(entries) {
                     if entry.index != next || next == 0 || next >= NUMBER_MAX {
                         return Err(RefusedReason::NotConsecutive);
                     }
-                    next += 1;
                 }
                 entries_bytes(entries)
             }
