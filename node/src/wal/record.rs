@@ -39,10 +39,11 @@ pub(super) fn append_bytes(append: &Append) -> Result<u64, RefusedReason> {
         bytes += match operation {
             Operation::Entries(entries) => {
                 let first = entries.first().map_or(1, |entry| entry.index);
-                for (next, entry) in (first..).zip(entries) {
-                    if entry.index != next || next == 0 || next >= NUMBER_MAX {
-                        return Err(RefusedReason::NotConsecutive);
-                    }
+                let is_sound = (1..NUMBER_MAX).contains(&first)
+                    && (first..NUMBER_MAX).zip(entries).all(|(next, it)| it.index == next)
+                    && entries.len() as u64 <= NUMBER_MAX - first;
+                if !is_sound {
+                    return Err(RefusedReason::NotConsecutive);
                 }
                 entries_bytes(entries)
             }
