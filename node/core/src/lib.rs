@@ -28,6 +28,9 @@ pub mod stage;
 pub mod txn;
 pub mod watch;
 
+#[cfg(test)]
+mod fuzz;
+
 pub use error::Error;
 pub use flotilla_proto as proto;
 pub use flotilla_proto::ids::{GroupId, LeaseId, NodeId};

@@ -361,7 +361,8 @@ fn decoded(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
         rest = after;
-        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let hex = after.get(..2).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+        let hex = hex.and_then(|hex| std::str::from_utf8(hex).ok());
         match (byte, hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
             (b'%', Some(byte)) => {
                 bytes.push(byte);
@@ -380,8 +381,8 @@ mod tests {
 
     #[test]
     fn queries_are_decoded() {
-        let query = Query("exclude=NOSPACE&verbose&exclude=a%20b+c%zz&other=1");
-        assert_eq!(query.all("exclude").collect::<Vec<_>>(), ["NOSPACE", "a b c%zz"]);
+        let query = Query("exclude=NOSPACE&verbose&exclude=a%20b+c%zz%+5&other=1");
+        assert_eq!(query.all("exclude").collect::<Vec<_>>(), ["NOSPACE", "a b c%zz% 5"]);
         assert_eq!(query.all("verbose").collect::<Vec<_>>(), [""]);
         assert_eq!(query.all("serializable").count(), 0);
     }

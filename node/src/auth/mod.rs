@@ -7,6 +7,8 @@ mod jwt;
 mod passwords;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub use credentials::Credentials;

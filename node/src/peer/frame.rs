@@ -4,11 +4,15 @@
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
+use flotilla_core::proto::internal::PeerHello;
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes of one frame's content.
 pub const FRAME_BYTES_MAX: usize = 80 << 20;
+/// Bytes of the content of a greeting: the addresses of one member, many times over. Who sends it may be
+/// anybody.
+pub(super) const HELLO_BYTES_MAX: usize = 256 << 10;
 const HEAD_BYTES: usize = 8;
 
 /// Appends a frame to a buffer.
@@ -55,15 +59,27 @@ impl<S: AsyncRead + Unpin> Reader<S> {
 
     /// The next frame, or `None` at the end of the stream.
     pub(super) async fn next<M: Message + Default>(&mut self) -> io::Result<Option<M>> {
-        match self.next_content().await? {
+        self.next_within(FRAME_BYTES_MAX).await
+    }
+
+    /// The frame that a connection begins with.
+    pub(super) async fn hello(&mut self) -> io::Result<Option<PeerHello>> {
+        self.next_within(HELLO_BYTES_MAX).await
+    }
+
+    async fn next_within<M: Message + Default>(
+        &mut self,
+        bytes_max: usize,
+    ) -> io::Result<Option<M>> {
+        match self.next_content(bytes_max).await? {
             Some(content) => Ok(Some(M::decode(content).map_err(io::Error::other)?)),
             None => Ok(None),
         }
     }
 
-    async fn next_content(&mut self) -> io::Result<Option<Bytes>> {
+    async fn next_content(&mut self, bytes_max: usize) -> io::Result<Option<Bytes>> {
         loop {
-            if let Some(content) = self.take()? {
+            if let Some(content) = self.take(bytes_max)? {
                 return Ok(Some(content));
             }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
@@ -76,15 +92,15 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         }
     }
 
-    fn take(&mut self) -> io::Result<Option<Bytes>> {
+    fn take(&mut self, bytes_max: usize) -> io::Result<Option<Bytes>> {
         if self.buffer.len() < HEAD_BYTES {
             return Ok(None);
         }
         let word =
             |at: usize| u32::from_le_bytes(self.buffer[at..at + 4].try_into().expect("four bytes"));
         let (length, checksum) = (word(0) as usize, word(4));
-        if length > FRAME_BYTES_MAX {
-            let text = format!("a frame of {length} bytes is larger than {FRAME_BYTES_MAX}");
+        if length > bytes_max {
+            let text = format!("a frame of {length} bytes is larger than {bytes_max}");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         if self.buffer.len() < HEAD_BYTES + length {
@@ -107,8 +123,6 @@ impl<S: AsyncRead + Unpin> Reader<S> {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_core::proto::internal::PeerHello;
-
     use super::*;
 
     fn hello() -> PeerHello {

@@ -159,7 +159,7 @@ impl Task {
         let mut stream = dial::upgrade(&self.tls, url, STREAM).await?;
         let hello = hello(&self.board, self.node);
         frame::write(&mut stream, &hello).await?;
-        let answer: Option<PeerHello> = frame::Reader::new(&mut stream).next().await?;
+        let answer: Option<PeerHello> = frame::Reader::new(&mut stream).hello().await?;
         let is_removed = answer.as_ref().is_some_and(|answer| answer.is_removed);
         let is_accepted = answer.is_some_and(|answer| {
             answer.protocol == hello.protocol

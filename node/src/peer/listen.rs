@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use flotilla_core::NodeId;
-use flotilla_core::proto::internal::{PeerFrame, PeerHello};
+use flotilla_core::proto::internal::PeerFrame;
 use futures::future::join_all;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -180,7 +180,7 @@ pub(super) async fn greet<S: dial::Stream>(
     reader: &mut frame::Reader<tokio::io::ReadHalf<S>>,
     writer: &mut tokio::io::WriteHalf<S>,
 ) -> io::Result<Option<NodeId>> {
-    let Some(theirs) = reader.next::<PeerHello>().await? else { return Ok(None) };
+    let Some(theirs) = reader.hello().await? else { return Ok(None) };
     let from = NodeId(theirs.from);
     let mut ours = hello(&port.board, from);
     let is_ours = theirs.protocol == ours.protocol

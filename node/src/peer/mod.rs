@@ -6,6 +6,8 @@
 
 mod dial;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod link;
 mod listen;
 mod members;

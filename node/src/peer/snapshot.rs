@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam::channel;
 use flotilla_core::proto::internal::{
-    PeerHello, RaftMessage, SnapshotAck, SnapshotChunk, SnapshotHeader, SnapshotMark, SnapshotRow,
+    RaftMessage, SnapshotAck, SnapshotChunk, SnapshotHeader, SnapshotMark, SnapshotRow,
 };
 use flotilla_core::snapshot::{self, Limits, Receiver, Scope, Sender};
 use flotilla_core::view::View;
@@ -52,7 +52,7 @@ pub(super) async fn send(
     let mut reader = frame::Reader::new(reader);
     let hello = hello(board, to);
     frame::write(&mut writer, &hello).await?;
-    let greeting = reader.next::<PeerHello>().await?;
+    let greeting = reader.hello().await?;
     if greeting.is_none_or(|other| other.cluster_id != hello.cluster_id) {
         return Err(io::Error::other("the peer belongs to another cluster"));
     }

@@ -50,7 +50,7 @@ impl Head {
         sync_dir(dir)
     }
 
-    fn to_text(self) -> String {
+    pub(super) fn to_text(self) -> String {
         let Self { generation, flushed } = self;
         let body = format!(
             "{TITLE}\nformat {FORMAT}\ngeneration {generation:020}\nflushed {flushed:020}\n"
@@ -58,7 +58,7 @@ impl Head {
         format!("{body}checksum {:08x}\n", crc32c::crc32c(body.as_bytes()))
     }
 
-    fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
+    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
         let damaged = |detail: &str| Error::damaged(path, detail);
         let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is not text"))?;
         if !text.starts_with(TITLE) {

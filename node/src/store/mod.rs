@@ -14,6 +14,8 @@ mod tables;
 mod tuning;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use std::fs::{self, File, OpenOptions, TryLockError};

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use flotilla_proto::ids::GroupId;
 
+use super::format::NUMBER_MAX;
 use super::operation::{Entry, HardState, Operation};
 use super::record::entry_bytes;
 
@@ -106,6 +107,9 @@ impl Book {
                 Ok(())
             }
             Operation::Truncate { index, term } => book.truncate(*index, *term, &mut self.pins),
+            Operation::Reset { index, .. } if *index >= NUMBER_MAX => {
+                Err(format!("a log that continues after index {index}"))
+            }
             Operation::Reset { index, term } => {
                 book.clear(&mut self.pins);
                 book.truncated = (*index, *term);

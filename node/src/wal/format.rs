@@ -17,6 +17,10 @@ pub(super) const FORMAT_VERSION: u32 = 1;
 /// allocation.
 pub(super) const SEGMENT_BYTES_MAX: u64 = 256 << 20;
 
+/// Indexes of entries and the numbers of segments and frames stay below this, so that adding to one
+/// never overflows, whatever a checksum vouches for.
+pub(super) const NUMBER_MAX: u64 = 1 << 62;
+
 /// Room for the header, one frame with its checkpoint, and the seal.
 pub(super) const SEGMENT_BYTES_MIN: u64 = 16 * UNIT_BYTES;
 
@@ -91,8 +95,10 @@ impl SegmentHeader {
         };
         let is_size_sound = (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&header.bytes)
             && header.bytes.is_multiple_of(UNIT_BYTES);
-        if version == 0 || !is_size_sound {
-            return Err(Damaged("the header claims a length or version that never existed"));
+        if version == 0 || !is_size_sound || header.sequence >= NUMBER_MAX {
+            return Err(Damaged(
+                "the header claims a length, number or version that never existed",
+            ));
         }
         Ok(header)
     }
@@ -165,7 +171,7 @@ impl FrameHeader {
             4 => FrameKind::Close,
             _ => return None,
         };
-        Some(FrameHeader {
+        let header = FrameHeader {
             log_id: u64_at(bytes, 8),
             segment: u64_at(bytes, 16),
             offset: u64_at(bytes, 24),
@@ -173,7 +179,8 @@ impl FrameHeader {
             payload_bytes: u32_at(bytes, 40),
             payload_checksum: u32_at(bytes, 44),
             kind,
-        })
+        };
+        (header.number < NUMBER_MAX).then_some(header)
     }
 
     /// Whether this frame was written at this place of this log, and not in an earlier life of the

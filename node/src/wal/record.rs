@@ -6,6 +6,7 @@ use flotilla_proto::ids::GroupId;
 
 use super::book::Checkpoint;
 use super::error::RefusedReason;
+use super::format::NUMBER_MAX;
 use super::operation::{Append, Entry, HardState, Operation};
 
 const ENTRIES: u8 = 1;
@@ -37,12 +38,12 @@ pub(super) fn append_bytes(append: &Append) -> Result<u64, RefusedReason> {
     for operation in &append.operations {
         bytes += match operation {
             Operation::Entries(entries) => {
-                let mut next = entries.first().map_or(1, |entry| entry.index);
-                for entry in entries {
-                    if entry.index != next || next == 0 {
-                        return Err(RefusedReason::NotConsecutive);
-                    }
-                    next = next.checked_add(1).ok_or(RefusedReason::NotConsecutive)?;
+                let first = entries.first().map_or(1, |entry| entry.index);
+                let is_sound = (1..NUMBER_MAX).contains(&first)
+                    && (first..NUMBER_MAX).zip(entries).all(|(next, it)| it.index == next)
+                    && entries.len() as u64 <= NUMBER_MAX - first;
+                if !is_sound {
+                    return Err(RefusedReason::NotConsecutive);
                 }
                 entries_bytes(entries)
             }
@@ -172,8 +173,8 @@ impl<'a> Records<'a> {
                 let (term, vote, commit) = (fields.u64()?, fields.u64()?, fields.u64()?);
                 Record::HardState { group, state: HardState { term, vote, commit } }
             }
-            TRUNCATE => Record::Truncate { group, index: fields.u64()?, term: fields.u64()? },
-            RESET => Record::Reset { group, index: fields.u64()?, term: fields.u64()? },
+            TRUNCATE => Record::Truncate { group, index: fields.index()?, term: fields.u64()? },
+            RESET => Record::Reset { group, index: fields.index()?, term: fields.u64()? },
             REMOVE => Record::Remove { group },
             _ => return None,
         })
@@ -200,11 +201,10 @@ pub(super) struct EntryRef<'a> {
 
 impl<'a> Entries<'a> {
     fn decode(group: GroupId, fields: &mut Fields<'a>) -> Option<Entries<'a>> {
-        let first_index = fields.u64()?;
+        let first_index = fields.index()?;
         let count = fields.u32()?;
         let bytes = fields.u32()? as usize;
-        let is_index_sound = first_index > 0 && first_index.checked_add(count.into()).is_some();
-        if !is_index_sound {
+        if first_index == 0 || first_index + u64::from(count) > NUMBER_MAX {
             return None;
         }
         Some(Entries { group, first_index, count, fields: Fields(fields.take(bytes)?) })
@@ -263,6 +263,11 @@ impl<'a> Fields<'a> {
 
     fn u32(&mut self) -> Option<u32> {
         Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    /// The index of an entry.
+    fn index(&mut self) -> Option<u64> {
+        self.u64().filter(|index| *index < NUMBER_MAX)
     }
 
     fn u64(&mut self) -> Option<u64> {

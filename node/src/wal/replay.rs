@@ -8,6 +8,7 @@ use bytes::Bytes;
 use flotilla_proto::ids::GroupId;
 
 use super::book::{Book, Checkpoint, Place, Run};
+use super::format::NUMBER_MAX;
 use super::operation::{Entry, GroupLog, HardState};
 use super::record::{CheckpointGroups, Entries, EntryRef, Malformed, Record, Records, entry_bytes};
 
@@ -123,8 +124,8 @@ impl Replay {
             self.is_started = true;
             for (group, checkpoint) in groups.iter() {
                 let Checkpoint { hard_state, truncated, last_index } = checkpoint;
-                if truncated.0 > last_index {
-                    return Err(format!("group {group} ends before its own truncation"));
+                if truncated.0 > last_index || last_index >= NUMBER_MAX {
+                    return Err(format!("group {group} ends before its own truncation, or never"));
                 }
                 let replay =
                     GroupReplay { hard_state, truncated, last_index, ..GroupReplay::default() };

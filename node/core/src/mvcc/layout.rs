@@ -212,6 +212,10 @@ fn take_varint(bytes: &mut &[u8]) -> Result<u64, ViewError> {
     for place in 0..BYTES_MAX {
         let Some((&byte, rest)) = bytes.split_first() else { break };
         *bytes = rest;
+        // Of the last byte one bit has room.
+        if place + 1 == BYTES_MAX && byte > 1 {
+            break;
+        }
         number |= u64::from(byte & 0x7f) << (7 * place);
         if byte & 0x80 == 0 {
             return Ok(number);

@@ -86,12 +86,15 @@ impl Position {
 
     fn read(value: &[u8]) -> Option<Self> {
         let word = |at: usize| value.get(at..at + 8)?.try_into().ok();
-        Some(Self {
+        let position = Self {
             index: u64::from_be_bytes(word(0)?),
             term: u64::from_be_bytes(word(8)?),
             revision: i64::from_be_bytes(word(16)?),
             compact_revision: i64::from_be_bytes(word(24)?),
-        })
+        };
+        let Self { revision, compact_revision, .. } = position;
+        let is_sound = revision >= 1 && (-1..=revision).contains(&compact_revision);
+        (is_sound && value.len() == 32).then_some(position)
     }
 }
 
@@ -194,6 +197,9 @@ impl Window {
 
     fn decode(value: &[u8]) -> Option<Self> {
         let stored = internal::RequestWindow::decode(value).ok()?;
+        if stored.seen.len() != Self::WORDS * 8 {
+            return None;
+        }
         let seen = stored
             .seen
             .chunks_exact(8)

@@ -294,3 +294,34 @@ fn only_neighbours_that_are_what_was_locked_are_merged() {
     assert_eq!(fixture.fold(merge(1, 2, "\0")), Verdict::Committed(0));
     assert_eq!(fixture.state.ranges().get(GroupId(1)).map(|it| it.span.end.clone()), Some(None));
 }
+
+/// Found by fuzzing: a window that was too short was taken, and the first question about it panicked.
+#[test]
+fn rows_that_no_state_writes_are_damage() {
+    let window = |seen: Vec<u8>| {
+        internal::RequestWindow { top: 9, seen: seen.into(), index: 1 }.encode_to_vec()
+    };
+    let position = |revision: i64, compact_revision: i64| {
+        let numbers = [1, 1, revision, compact_revision];
+        numbers.iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<u8>>()
+    };
+    let whole = vec![0; Window::WORDS * 8];
+    let window_row = || numbered(row::WINDOW, 4);
+    let cases = [
+        (window_row(), window(whole.clone()), true),
+        (window_row(), window(Vec::new()), false),
+        (window_row(), window(whole[8..].to_vec()), false),
+        (Bytes::from(vec![row::APPLIED]), position(5, 5), true),
+        (Bytes::from(vec![row::APPLIED]), position(5, 6), false),
+        (Bytes::from(vec![row::APPLIED]), position(5, -2), false),
+        (Bytes::from(vec![row::APPLIED]), position(0, -1), false),
+        (Bytes::from(vec![row::APPLIED]), [position(5, 5), vec![0]].concat(), false),
+    ];
+    for (key, value, is_sound) in cases {
+        let mut view = Fixture::new().view;
+        let mut batch = Batch::default();
+        batch.put(Column::Meta, key.clone(), value);
+        view.apply(&batch);
+        assert_eq!(State::load(&view).is_ok(), is_sound, "{key:?}");
+    }
+}

@@ -230,26 +230,26 @@ fn integer(value: &str) -> Option<i128> {
     if !is_number {
         return None;
     }
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
-        None => (&*text, 0),
-    };
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((&*text, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let mut digits = format!("{whole}{}", fraction.trim_end_matches('0'));
-    let shift = exponent.checked_sub(i32::try_from(fraction.trim_end_matches('0').len()).ok()?)?;
+    let fraction = fraction.trim_end_matches('0');
+    // Nothing stays nothing, by whatever power of ten.
+    if fraction.is_empty() && matches!(whole, "0" | "-0") {
+        return Some(0);
+    }
+    let exponent = i64::from(exponent.parse::<i32>().ok()?);
+    let shift = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?;
+    let mut digits = format!("{whole}{fraction}");
     // No integer has more digits than this.
-    const DIGITS_MAX: i32 = 38;
+    const DIGITS_MAX: i64 = 38;
     for _ in 0..shift.clamp(0, DIGITS_MAX) {
         digits.push('0');
     }
-    for _ in 0..(-shift).clamp(0, DIGITS_MAX) {
+    for _ in 0..shift.clamp(-DIGITS_MAX, 0).unsigned_abs() {
         match digits.pop() {
             Some('0') => {}
             _ => return None,
         }
-    }
-    if digits.is_empty() || digits == "-" {
-        return Some(0);
     }
     digits.parse().ok()
 }

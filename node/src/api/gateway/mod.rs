@@ -10,6 +10,8 @@ mod answers;
 mod requests;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use std::sync::LazyLock;

@@ -6,11 +6,11 @@ use format::{FRAME_HEADER_BYTES, FrameHeader, UNIT_BYTES};
 
 /// A frame and the segment it is in.
 #[derive(Clone, Copy, Debug)]
-struct Frame {
-    segment: u64,
-    offset: u64,
+pub(super) struct Frame {
+    pub(super) segment: u64,
+    pub(super) offset: u64,
     /// Header and payload, without the padding.
-    bytes: u64,
+    pub(super) bytes: u64,
     kind: FrameKind,
 }
 
@@ -69,7 +69,7 @@ fn is_sound(model: &Model, append: &Append) -> bool {
     })
 }
 
-fn frames(disk: &FakeDisk, segment: u64) -> Vec<Frame> {
+pub(super) fn frames(disk: &FakeDisk, segment: u64) -> Vec<Frame> {
     let file = disk.read(&segment_path(segment));
     let mut frames = Vec::new();
     let mut offset = UNIT_BYTES;
@@ -308,6 +308,11 @@ fn hostile_payloads_are_errors() {
         with([&[2][..], &group, &number(1), &[0; 8]].concat()),
         with([&[4][..], &group, &number(7), &number(7)].concat()),
         with(checkpoint.clone()),
+        // Numbers at which adding one goes over; found by fuzzing.
+        with([&[1][..], &group, &number(1 << 62), &[0; 8]].concat()),
+        with([&[4][..], &group, &number(u64::MAX), &number(7)].concat()),
+        with([&[5][..], &group, &number(u64::MAX), &number(7)].concat()),
+        [&[7][..], &[1, 0, 0, 0], &group, &[0; 40], &number(u64::MAX)].concat(),
     ];
     for payload in payloads {
         let disk = disk_with_frame(&payload, payload.len() as u32);
@@ -317,7 +322,7 @@ fn hostile_payloads_are_errors() {
     assert_corrupt(open_sample(&disk), 1, UNIT_BYTES);
 }
 
-fn disk_with_frame(payload: &[u8], payload_bytes: u32) -> FakeDisk {
+pub(super) fn disk_with_frame(payload: &[u8], payload_bytes: u32) -> FakeDisk {
     let disk = FakeDisk::new();
     drop(open_fake(&disk, options()).expect("a new log"));
     let mut file = disk.read(&segment_path(1));

@@ -4,6 +4,7 @@
 
 mod behaviour;
 mod damage;
+mod fuzz;
 mod history;
 mod space;
 mod thread;

@@ -223,3 +223,16 @@ fn rows_have_these_bytes() {
     );
     assert_eq!(rows(crate::view::Column::LeaseKey), Vec::<String>::new());
 }
+
+/// Found by fuzzing: such a row of a backup was taken, and was damage when its key was read.
+#[test]
+fn a_number_of_more_than_64_bits_is_damage_to_both_readers() {
+    let mut row = vec![0x0a, 1, b'k', 0x20];
+    row.extend([0xff; 9]);
+    for last in [0, 1, 2, 3, 0x7f] {
+        let row = [&row[..], &[last]].concat();
+        let is_read = KeyValueFields::decode(&row).is_ok();
+        assert_eq!(is_read, last < 2, "{last}");
+        assert_eq!(decode_key_value(Bytes::from(row)).is_ok(), is_read, "{last}");
+    }
+}

@@ -19,6 +19,7 @@ mod chance;
 mod compaction;
 mod elsewhere;
 mod footprints;
+mod fuzz;
 mod layout;
 mod many;
 mod model;
