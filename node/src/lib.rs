@@ -24,6 +24,7 @@ pub mod logging;
 pub mod metrics;
 pub mod runtime;
 pub mod supervise;
+pub mod verify;
 
 /// A build in which bugs can be planted has no server in it.
 const _: () = assert!(

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use flotilla::config::{self, Outcome};
-use flotilla::{ctl, logging, start, supervise};
+use flotilla::{ctl, logging, start, supervise, verify};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -14,9 +14,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let arguments: Vec<String> =
         std::env::args_os().skip(1).map(|it| it.to_string_lossy().into_owned()).collect();
-    if let Some(("ctl", rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest))
-    {
-        return ctl::run(rest);
+    match arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        Some(("ctl", rest)) => return ctl::run(rest),
+        Some(("verify", rest)) => return verify::run(rest),
+        Some(("dump", rest)) => return verify::run_dump(rest),
+        _ => {}
     }
     // Variables that are not text are none of ours.
     let env: BTreeMap<String, String> = std::env::vars_os()

@@ -25,6 +25,7 @@ pub mod snapshot;
 pub mod spine;
 pub mod stage;
 pub mod txn;
+pub mod verify;
 pub mod watch;
 
 pub use error::Error;

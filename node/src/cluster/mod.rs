@@ -4,4 +4,4 @@ pub mod announce;
 pub mod auto_compact;
 pub mod bootstrap;
 
-pub use bootstrap::{Bootstrapped, bootstrap, refuse_lost_log};
+pub use bootstrap::{Bootstrapped, bootstrap, identity, refuse_lost_log};
