@@ -111,10 +111,10 @@ impl Outlook<'_> {
             Kind::KeepAlive => {
                 Request::LeaseKeepAlive(LeaseKeepAliveRequest { id: self.any_lease(chance) })
             }
-            Kind::TimeToLive => Request::LeaseTimeToLive(LeaseTimeToLiveRequest {
-                id: self.any_lease(chance),
-                keys: false,
-            }),
+            Kind::TimeToLive => {
+                let (id, keys) = (self.any_lease(chance), chance.one_in(2));
+                Request::LeaseTimeToLive(LeaseTimeToLiveRequest { id, keys })
+            }
         }
     }
 

@@ -18,11 +18,17 @@ pub mod tls;
 pub mod wal;
 pub mod watch;
 
+pub mod backup;
+pub mod calendar;
+pub mod channel;
 pub mod config;
 pub mod ctl;
+pub mod dev;
+pub mod hand_over;
 pub mod logging;
 pub mod metrics;
 pub mod runtime;
+pub mod service_manager;
 pub mod supervise;
 pub mod verify;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use flotilla::config::{self, Outcome};
-use flotilla::{ctl, logging, start, supervise, verify};
+use flotilla::{backup, ctl, dev, logging, start, supervise, verify};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -18,6 +18,9 @@ fn main() -> ExitCode {
         Some(("ctl", rest)) => return ctl::run(rest),
         Some(("verify", rest)) => return verify::run(rest),
         Some(("dump", rest)) => return verify::run_dump(rest),
+        Some(("top", rest)) => return ctl::top(rest),
+        Some(("dev", rest)) => return dev::run(rest),
+        Some(("snapshot", rest)) => return backup::run(rest),
         _ => {}
     }
     // Variables that are not text are none of ours.

@@ -22,6 +22,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::auth::Gate;
 use crate::cluster::{Bootstrapped, announce, auto_compact, bootstrap, refuse_lost_log};
 use crate::config::Config;
+use crate::hand_over::hand_over;
 use crate::peer::{self, Peers};
 use crate::placement::{self, Driver, Measurer};
 use crate::range::{
@@ -31,10 +32,8 @@ use crate::router::{Board, Pending, Router};
 use crate::runtime::{Listeners, Workers};
 use crate::store::{self, Store};
 use crate::supervise::fatal;
-use crate::{CLUSTER_VERSION, ETCD_VERSION, metrics, tls, wal};
+use crate::{CLUSTER_VERSION, ETCD_VERSION, metrics, service_manager, tls, wal};
 
-/// How long a stopping leader waits for its successor.
-const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a stopping node waits for its apply thread.
 const APPLY_END_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked whether there is something to show.
@@ -120,6 +119,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         compaction_rows_max: config.compaction_batch_limit,
         compaction_pause: config.compaction_sleep_interval,
         warn_after: config.warning_apply_duration,
+        compacting_since: None,
         left: VecDeque::new(),
     }
     .start()?;
@@ -196,6 +196,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     };
     Driver::new(parts, &measurer, findings, heard).start();
     let accepting = workers.accept(listeners.clients, &ends);
+    service_manager::watchdog();
     announce_when_ready(&config, &router, node);
     if let Some(policy) = config.auto_compaction {
         actix::spawn(auto_compact::run(router.clone(), policy));
@@ -203,6 +204,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
 
     wait_for_stop(&removed).await;
     tracing::info!("stopping");
+    service_manager::stopping();
     drop(accepting);
     hand_over(&actor, &board, node).await;
     pending.stop();
@@ -256,7 +258,7 @@ fn open_wal(
     options.is_flushed = !config.unsafe_no_fsync;
     let on_done = move |report: wal::Report| {
         if let Some(flush) = &report.flush {
-            ::metrics::histogram!(metrics::WAL_FSYNC_SECONDS).record(flush.sync_duration);
+            metrics::upstream::flushed(flush.bytes, flush.write_duration, flush.sync_duration);
         }
         // A later token of a group stands for all before it.
         let mut newest = BTreeMap::new();
@@ -318,12 +320,14 @@ fn announce_when_ready(config: &Arc<Config>, router: &Router, node: NodeId) {
     let (config, router) = (config.clone(), router.clone());
     actix::spawn(async move {
         announce::announce(&router, node, &config).await;
+        announce::until_serving(&router).await;
         tracing::info!(
             member = %node,
             name = config.name,
             cluster = format_args!("{:x}", router.board().cluster_id()),
             "ready to serve client requests"
         );
+        service_manager::ready();
     });
 }
 
@@ -351,22 +355,6 @@ async fn wait_for_stop(removed: &Notify) {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
         () = removed.notified() => {}
-    }
-}
-
-/// A leader, of the spine or of another range, that stops on purpose leaves no gap in leadership, if
-/// anyone can take over.
-async fn hand_over(actor: &Addr<SpineActor>, board: &Board, node: NodeId) {
-    if board.notice().members.len() < 2 {
-        return;
-    }
-    // A full mailbox means that clients come first; they will see an election.
-    if actor.try_send(range::HandOver).is_err() {
-        return;
-    }
-    let deadline = Instant::now() + HAND_OVER_TIMEOUT;
-    while board.leader() == node.0 && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -21,30 +21,36 @@ const BANNED_IN_CORE: [&str; 11] = [
 
 /// Modules of the node, in the order of a request's way, with the node's modules each may name.
 /// `config`, `metrics`, `supervise` and the crate's constants may be named by all.
-const IMPORTS: [(&str, &[&str]); 14] = [
+const IMPORTS: [(&str, &[&str]); 18] = [
     (
         "start",
         &[
             "api",
             "auth",
             "cluster",
+            "hand_over",
             "peer",
             "placement",
             "range",
             "router",
             "runtime",
+            "service_manager",
             "store",
             "tls",
             "wal",
             "watch",
         ],
     ),
+    ("backup", &["cluster", "ctl"]),
     ("placement", &["range", "router", "store"]),
     ("runtime", &["api", "peer", "router", "tls", "watch"]),
     ("api", &["auth", "router", "runtime", "store", "tls", "watch"]),
     ("router", &["auth", "store"]),
     ("range", &["auth", "peer", "router", "store", "wal"]),
-    ("cluster", &["peer", "range", "router", "store", "tls", "wal"]),
+    ("hand_over", &["range", "router"]),
+    ("service_manager", &[]),
+    ("cluster", &["channel", "peer", "range", "router", "store", "tls", "wal"]),
+    ("channel", &["tls"]),
     ("watch", &["router", "store"]),
     ("peer", &["router", "store", "tls"]),
     ("tls", &[]),

@@ -7,6 +7,12 @@ mod harness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use flotilla_proto::etcdserverpb::kv_client::KvClient;
+use flotilla_proto::etcdserverpb::lease_client::LeaseClient;
+use flotilla_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use flotilla_proto::etcdserverpb::{
+    CompactionRequest, HashKvRequest, LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest,
+};
 use flotilla_proto::internal::admin_client::AdminClient;
 use flotilla_proto::internal::{MoveReplicaRequest, RangeInfo, RangeListRequest};
 use harness::traffic::{PATIENT, channel, list, watch_all, write};
@@ -108,4 +114,43 @@ async fn no_client_notices_that_ranges_move() {
         let seen = watch_all(url.clone(), ended.clone()).await;
         assert_eq!(seen, written, "{url}");
     }
+    agree_about_everything(&urls, newest).await;
+}
+
+/// What is asked of the whole store is answered alike by every node, though none has all of it.
+async fn agree_about_everything(urls: &[String], newest: i64) {
+    const LEASE: i64 = 7;
+    let keys = ["k/1/l", "k/3/l", "k/9/l", "shared/l"];
+    let first = channel(&urls[0]).await;
+    let grant = LeaseGrantRequest { ttl: 600, id: LEASE };
+    LeaseClient::new(first.clone()).lease_grant(grant).await.expect("there is a leader");
+    let mut kv = KvClient::new(first);
+    for key in keys {
+        let (key, value) = (key.into(), "value".into());
+        let put = PutRequest { key, value, lease: LEASE, ..PutRequest::default() };
+        kv.put(put).await.expect("the lease is there");
+    }
+    let last = newest + keys.len() as i64;
+    let mut hashes = BTreeSet::new();
+    for compacted in [None, Some(newest / 2), Some(newest)] {
+        if let Some(revision) = compacted {
+            let compaction = CompactionRequest { revision, ..CompactionRequest::default() };
+            kv.compact(compaction).await.expect("it is not compacted yet");
+        }
+        let mut answers = BTreeSet::new();
+        for url in urls {
+            let channel = channel(url).await;
+            let request = LeaseTimeToLiveRequest { id: LEASE, keys: true };
+            let answer = LeaseClient::new(channel.clone()).lease_time_to_live(request).await;
+            assert_eq!(answer.expect("there is a leader").into_inner().keys, keys, "{url}");
+            let request = HashKvRequest { revision: last };
+            let answer = MaintenanceClient::new(channel).hash_kv(request).await;
+            let answer = answer.unwrap_or_else(|error| panic!("{url}: {error}")).into_inner();
+            assert_eq!(answer.compact_revision, compacted.unwrap_or(-1), "{url}");
+            answers.insert(answer.hash);
+        }
+        assert_eq!(answers.len(), 1, "nodes do not agree, compacted at {compacted:?}");
+        hashes.extend(answers);
+    }
+    assert_eq!(hashes.len(), 3, "a compaction changes what is covered");
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use flotilla_proto::etcdserverpb::cluster_client::ClusterClient;
 use flotilla_proto::etcdserverpb::kv_client::KvClient;
 use flotilla_proto::etcdserverpb::{
-    MemberAddRequest, MemberRemoveRequest, PutRequest, RangeRequest,
+    MemberAddRequest, MemberListRequest, MemberRemoveRequest, PutRequest, RangeRequest,
 };
 use flotilla_proto::internal::admin_client::AdminClient;
 use flotilla_proto::internal::{
@@ -382,7 +382,9 @@ async fn what_a_dead_node_held_is_made_anew_and_a_new_one_receives_its_share() {
     let added = added.member.expect("it was added").id;
     cluster.spawn(joining);
     cluster.wait_ready(joining);
-    until(&urls, MOVED_WITHIN, "the new node has its share", |table| {
+    // The spine may come to be led by the new node, which alone has the survey then.
+    let alive = [urls.clone(), vec![cluster.endpoint(joining)]].concat();
+    until(&alive, MOVED_WITHIN, "the new node has its share", |table| {
         let is_there = |range: &&RangeInfo| range.replicas.contains(&added);
         table.ranges.iter().filter(|it| it.range != 0).filter(is_there).count() >= 2
             && are_held_by(table, |nodes| nodes.len() == 3)
@@ -392,7 +394,7 @@ async fn what_a_dead_node_held_is_made_anew_and_a_new_one_receives_its_share() {
     let removed = members.member_remove(MemberRemoveRequest { id: dead }).await;
     removed.expect("the others are a quorum");
     let drained = drain(&urls[0], "n1", true).await;
-    until(&urls, MOVED_WITHIN, "nothing is held by who is drained", |table| {
+    until(&alive, MOVED_WITHIN, "nothing is held by who is drained", |table| {
         are_held_by(table, |nodes| nodes.len() == 3 && !nodes.contains(&drained))
     })
     .await;
@@ -417,4 +419,49 @@ async fn what_a_dead_node_held_is_made_anew_and_a_new_one_receives_its_share() {
     for rule in ["restore_replicas", "finish_moves", "balance_replicas", "drain_node"] {
         assert!(steps.iter().any(|it| it.rule == rule), "no step of {rule}: {steps:#?}");
     }
+}
+
+/// Who votes in the spine: beyond five nodes placement sees to it, and the others serve clients and
+/// hold ranges as those that vote.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_six_nodes_five_vote_in_the_spine_and_a_dead_one_loses_its_vote() {
+    let flags = ["--placement-interval=300ms", "--dead-after=10s", "--initial-split-keys=m"];
+    let mut cluster = Cluster::start_with(&flotilla(), 6, &flags);
+    let urls = cluster.endpoints();
+    let spine = |table: &RangeListResponse| -> BTreeSet<u64> {
+        let spine = table.ranges.iter().find(|it| it.range == 0).expect("there is range 0");
+        spine.replicas.iter().copied().collect()
+    };
+    let table =
+        until(&urls, MOVED_WITHIN, "five nodes vote", |table| spine(table).len() == 5).await;
+    let voters = spine(&table);
+    let without = table.nodes.iter().find(|node| !voters.contains(&node.node));
+    let without = without.expect("one of six").clone();
+    let mut members = ClusterClient::new(channel(&urls[0]).await);
+    let list = members.member_list(MemberListRequest::default()).await.expect("there is a leader");
+    let list = list.into_inner().members;
+    assert!(list.iter().all(|member| !member.is_learner), "{list:?}");
+    let at = cluster.nodes.iter().position(|node| node.name == without.name).expect("it runs");
+    let mut kv = KvClient::new(channel(&urls[at]).await);
+    for key in ["a", "x"] {
+        let (key, value) = (key.into(), "value".into());
+        let put = PutRequest { key, value, ..PutRequest::default() };
+        kv.put(put).await.expect("who does not vote serves clients");
+    }
+
+    let follower = voters.iter().copied().find(|id| {
+        let range = table.ranges.iter().find(|it| it.range == 0).expect("there is range 0");
+        *id != range.leader
+    });
+    let dead = follower.expect("five vote");
+    let name = &table.nodes.iter().find(|node| node.node == dead).expect("it is a member").name;
+    let dead_at = cluster.nodes.iter().position(|node| node.name == *name).expect("it ran");
+    cluster.kill(dead_at);
+    let alive: Vec<String> =
+        (0..6).filter(|at| *at != dead_at).map(|at| urls[at].clone()).collect();
+    until(&alive, MOVED_WITHIN, "another votes in the place of who is dead", |table| {
+        let voters = spine(table);
+        voters.len() == 5 && !voters.contains(&dead) && voters.contains(&without.node)
+    })
+    .await;
 }

@@ -21,6 +21,9 @@ pub struct Rules {
     pub compacts_itself: bool,
     /// True if every watcher that is open at the end must have everything by then.
     pub watchers_catch_up: bool,
+    /// True if the keys of a TimeToLive are those that the lease had at the revision in the header of
+    /// the answer, and that is not an old one. Otherwise they may be of any moment.
+    pub lease_keys_are_placed: bool,
     /// How stamps relate to seconds. Without it no lease is judged by time.
     pub lease_time: Option<LeaseTime>,
 }
@@ -51,6 +54,7 @@ impl Default for Rules {
             limits: Limits::default(),
             compacts_itself: false,
             watchers_catch_up: false,
+            lease_keys_are_placed: false,
             lease_time: None,
         }
     }

@@ -105,7 +105,8 @@ pub struct Row {
     pub hunt: Hunt,
     /// How soon it is found.
     pub pace: Pace,
-    /// The checks that may find it, each of which names what it breaks. Nothing else may.
+    /// The checks that are there for it, each of which names what it breaks. Others may see something
+    /// of it as well, and sooner; the hunt goes on until one of these does.
     pub expected: &'static [Expected],
 }
 
@@ -129,7 +130,7 @@ pub struct Hunted {
     pub row: &'static Row,
     /// What became of it.
     pub outcome: Outcome,
-    /// Seeds that were run, the last of which has found it if any has; 0 for a scenario.
+    /// Seeds that were run, the last of which has found it if it was found; 0 for a scenario.
     pub seeds: u64,
     /// How long that took.
     pub took: Duration,
@@ -154,13 +155,19 @@ pub fn hunt(row: &'static Row, seeds_max: u64) -> Hunted {
 
 fn sweep(row: &Row, seeds_max: u64) -> (Outcome, u64) {
     let options = options_of(row);
+    let mut outcome = Outcome::Survived;
     for seed in 1..=seeds_max {
         let Report { findings, .. } = sim::run(seed, &options);
-        if !findings.is_empty() {
-            return (judge(row, findings), seed);
+        if findings.is_empty() {
+            continue;
+        }
+        match judge(row, findings) {
+            found @ Outcome::Found(_) => return (found, seed),
+            other if matches!(outcome, Outcome::Survived) => outcome = other,
+            _ => {}
         }
     }
-    (Outcome::Survived, seeds_max)
+    (outcome, seeds_max)
 }
 
 fn options_of(row: &Row) -> Options {

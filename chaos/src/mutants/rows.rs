@@ -30,7 +30,8 @@ pub static ROWS: &[Row] = &[
     driver(Driver::ApplyDiverges, Hunt::Clients, &[says("replicas", "has hash"), REVISIONS]),
     driver(Driver::PassForgotten, Hunt::Seeds, &[says("inside", "permission: ")]),
     // The machines: the order of writes.
-    machine(Machine::AssignBeforeCommit, Hunt::Seeds, &[REVISIONS, ANSWERS, LEASE, SAME_STATE]),
+    machine(Machine::AssignBeforeCommit, Hunt::Seeds, &[REVISIONS, ANSWERS, LEASE, SAME_STATE])
+        .late(),
     machine(Machine::StaleReport, Hunt::Seeds, &[says("assertion", "numbered twice (I3)")]),
     machine(Machine::VoidsCounted, Hunt::Seeds, &[says("revisions", "is lost")]),
     machine(Machine::NumbersForgotten, Hunt::Seeds, &[LIVENESS]),

@@ -367,6 +367,7 @@ fn rules(options: &Options, finish: &Finish) -> Rules {
         },
         compacts_itself: false,
         watchers_catch_up: true,
+        lease_keys_are_placed: options.target.is_flotilla,
         lease_time: Some(LeaseTime {
             stamps_per_second: STAMPS_PER_SECOND,
             drift_ppm: DRIFT_PPM,

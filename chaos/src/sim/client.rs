@@ -305,11 +305,21 @@ impl World {
             CommandAnswer::LeaseGrant(answer) => Answer::LeaseGrant(answer),
             CommandAnswer::LeaseRevoke(answer) => Answer::LeaseRevoke(answer),
             CommandAnswer::LeaseKeepAlive(answer) => Answer::LeaseKeepAlive(answer),
-            CommandAnswer::LeaseTimeToLive(answer) => Answer::LeaseTimeToLive(answer),
+            CommandAnswer::LeaseTimeToLive(answer) => {
+                let request = &self.operations[operation].request;
+                let wants_keys =
+                    matches!(request, Request::LeaseTimeToLive(request) if request.keys);
+                if wants_keys && answer.granted_ttl != 0 {
+                    self.up(id).without_keys.insert(operation, answer);
+                    return self.submit_ticket(id, operation);
+                }
+                Answer::LeaseTimeToLive(answer)
+            }
             CommandAnswer::MemberAdd(_)
             | CommandAnswer::MemberRemove(_)
             | CommandAnswer::MemberUpdate(_)
             | CommandAnswer::MemberPromote(_)
+            | CommandAnswer::SpineVote(_)
             | CommandAnswer::MemberAttributes(_)
             | CommandAnswer::MemberDrain(_)
             | CommandAnswer::Decide(_)

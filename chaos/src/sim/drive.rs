@@ -407,6 +407,7 @@ impl World {
             (OwnCommand::MoveLeader, Ok(Answer::MoveLeader(_))) => self.see("leader moved"),
             (OwnCommand::AddMember(_), Ok(_)) => self.see("member added"),
             (OwnCommand::PromoteMember(_), Ok(_)) => self.see("member promoted"),
+            (OwnCommand::SpineVote, Ok(_)) => self.see("vote in the spine given or taken"),
             (OwnCommand::RemoveMember(_), Ok(_)) => self.see("member removed"),
             _ => {}
         }

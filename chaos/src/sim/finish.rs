@@ -107,7 +107,9 @@ impl World {
         let by_logs =
             ranges.all(|range| has_majority(&range.group().conf().voters.into_iter().collect()));
         let state = self.nodes[&leader].running.as_ref().map(|running| running.replica.state());
-        let votes = |node: &NodeId| state.is_some_and(|it| it.conf().voters.contains(&node.0));
+        let votes = |node: &NodeId| {
+            state.and_then(|it| it.members().get(&node.0)).is_some_and(|it| !it.is_learner)
+        };
         let by_table =
             state.into_iter().flat_map(|state| state.ranges().iter()).all(|(_, range)| {
                 range.holders_meanwhile().iter().all(|holders| {
@@ -326,6 +328,7 @@ impl World {
             },
             compacts_itself: false,
             watchers_catch_up: self.is_over,
+            lease_keys_are_placed: true,
             lease_time: Some(LeaseTime {
                 stamps_per_second: SECOND,
                 drift_ppm: self.plan.drift_ppm,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use flotilla_core::GroupId;
 use flotilla_core::memory::MemoryView;
 use flotilla_core::mvcc::Head;
+use flotilla_core::proto::etcdserverpb::LeaseTimeToLiveResponse;
 use flotilla_core::proto::internal::{Forward, PeerFrame, RaftMessage, SnapshotMark};
 use flotilla_core::range;
 use flotilla_core::snapshot;
@@ -119,6 +120,8 @@ pub(super) struct Running {
     pub(super) commands: BTreeMap<u64, Waiting>,
     /// Reads that wait for a ticket, by number.
     pub(super) tickets: BTreeMap<u64, usize>,
+    /// Answers about leases that lack the keys, by operation.
+    pub(super) without_keys: BTreeMap<usize, LeaseTimeToLiveResponse>,
     /// Reads that wait for another node, by number.
     pub(super) elsewhere: BTreeMap<u64, Elsewhere>,
     pub(super) requests_count: u64,
@@ -173,6 +176,7 @@ pub(super) enum OwnCommand {
     AddMember(u64),
     PromoteMember(u64),
     RemoveMember(u64),
+    SpineVote,
 }
 
 /// The connection to a peer.

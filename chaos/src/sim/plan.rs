@@ -113,6 +113,8 @@ pub enum Fault {
     MoveReplica,
     /// Users, roles or permissions are changed. Likewise.
     Users,
+    /// A member gets or loses its vote in the spine. Likewise.
+    Votes,
 }
 
 impl Fault {
@@ -289,6 +291,9 @@ impl Plan {
             let retention = &mut plan.limits.retention;
             retention.flush_entries = *chance.pick(&[20, 20, 100]);
             retention.catch_up_entries = *chance.pick(&[0, 0, 10]);
+        }
+        if chance.one_in(2) {
+            plan.faults.push(Fault::Votes);
         }
         plan.blocks_elsewhere_one_in = *chance.pick(&[2, 5, 20]);
         if options.has_users() {

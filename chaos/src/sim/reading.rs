@@ -2,15 +2,15 @@
 
 use flotilla_core::mvcc::{self, Failure};
 use flotilla_core::proto::etcdserverpb::RangeRequest;
-use flotilla_core::proto::internal::{Ask, Told, ask::What};
-use flotilla_core::remote::{self, Gathering, Reading};
+use flotilla_core::proto::internal::{Ask, AskedRows, Told, ask::What};
+use flotilla_core::remote::{self, Attached, Gathering, Reading};
 use flotilla_core::spine::replica::{Input, Question};
 use flotilla_core::spine::{Parcel, Shown};
-use flotilla_core::{GroupId, NodeId};
+use flotilla_core::{GroupId, LeaseId, NodeId};
 
 use super::event::NodeEvent;
 use super::world::World;
-use crate::history::{Answer, Request};
+use crate::history::{Answer, Outcome, Request};
 
 /// How soon a read is tried again that was told to look anew.
 const AGAIN_PAUSE: u64 = super::plan::MS;
@@ -27,6 +27,7 @@ pub(super) struct Elsewhere {
 enum Work {
     Read(Reading, RangeRequest),
     Txn(Gathering),
+    LeaseKeys(Attached, AskedRows),
 }
 
 impl World {
@@ -56,6 +57,10 @@ impl World {
                 }
             },
             Request::Txn(request) => Work::Txn(Gathering::new(&request)),
+            Request::LeaseTimeToLive(request) => {
+                let attached = Attached::new(shown, LeaseId(request.id));
+                Work::LeaseKeys(attached, AskedRows::default())
+            }
             request => unreachable!("{request} is not a read"),
         };
         self.go_on_reading(id, Elsewhere { operation, shown, work });
@@ -66,6 +71,9 @@ impl World {
         match work {
             Work::Read(reading, _) => self.go_on_with_pages(id, operation, shown, reading),
             Work::Txn(gathering) => self.go_on_with_rows(id, operation, shown, gathering),
+            Work::LeaseKeys(attached, _) => {
+                self.go_on_with_lease(id, operation, shown, attached);
+            }
         }
     }
 
@@ -88,6 +96,37 @@ impl World {
             }
         }
         self.answer_read(id, operation, Answer::Read(reading.finish()));
+    }
+
+    fn go_on_with_lease(
+        &mut self,
+        id: u64,
+        operation: usize,
+        shown: Shown,
+        mut attached: Attached,
+    ) {
+        loop {
+            let Some((range, asked)) = attached.next(&self.up(id).stage.reach().owners) else {
+                break;
+            };
+            if !self.is_read_here(id, operation, range) {
+                let what = What::Rows(asked.clone());
+                let work = Work::LeaseKeys(attached, asked);
+                return self.put_question(id, range, what, Elsewhere { operation, shown, work });
+            }
+            let rows = remote::attached(&self.nodes[&id].store.view, &asked);
+            if let Err(error) = rows.and_then(|rows| Ok(attached.take(&asked, &rows)?)) {
+                return self.fail_reading(id, operation, error);
+            }
+        }
+        let Some(mut answer) = self.up(id).without_keys.remove(&operation) else {
+            let text = format!("node {id} read the keys of a lease for call {operation} twice");
+            return self.invariants.break_with(text);
+        };
+        answer.keys = attached.finish();
+        answer.header = mvcc::header(shown.head.revision);
+        self.see("keys of a lease read");
+        self.answer(id, operation, Outcome::Answered(Answer::LeaseTimeToLive(answer)));
     }
 
     fn go_on_with_rows(
@@ -164,6 +203,11 @@ impl World {
             Work::Txn(gathering) => {
                 if let Err(error) = gathering.take(told.rows) {
                     return self.answer_error(id, elsewhere.operation, error);
+                }
+            }
+            Work::LeaseKeys(attached, asked) => {
+                if let Err(error) = attached.take(asked, &told.rows) {
+                    return self.fail_reading(id, elsewhere.operation, Failure::View(error));
                 }
             }
         }

@@ -8,7 +8,8 @@ use flotilla_core::proto::etcdserverpb::{
     MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest,
 };
 use flotilla_core::proto::internal::{
-    Decision, DecisionOutcome, Member, MemberDrain, MergeRequest, ReplicasRequest, SplitRequest,
+    Decision, DecisionOutcome, Member, MemberDrain, MergeRequest, ReplicasRequest, SpineVote,
+    SplitRequest,
 };
 use flotilla_core::spine::Input;
 use flotilla_core::spine::ranges::Range;
@@ -66,6 +67,7 @@ impl World {
             Fault::Merge => self.merge(),
             Fault::MoveReplica => self.move_replica(),
             Fault::Users => self.change_users(),
+            Fault::Votes => self.move_vote(),
         }
         let wait = 1 + self.chance.wait(self.plan.fault_every);
         self.after(wait, Event::Trouble);
@@ -293,7 +295,8 @@ impl World {
         };
         let ranges: Vec<(GroupId, Vec<NodeId>, Option<NodeId>)> =
             state.ranges().iter().map(held).collect();
-        let voters = state.conf().voters.clone();
+        let members = state.members().values().filter(|member| !member.is_learner);
+        let voters: Vec<u64> = members.map(|member| member.id).collect();
         if ranges.is_empty() {
             return;
         }
@@ -324,6 +327,30 @@ impl World {
         self.say(|| format!("node {id} has range {range} held by {add} and not by {remove}"));
         let request = ReplicasRequest { range: range.0, add, remove };
         self.ask(id, Command::Replicas(request), OwnCommand::MoveReplica);
+    }
+
+    /// Some member gets or loses its vote in the spine, as placement has it where there are many.
+    fn move_vote(&mut self) {
+        let up = self.up_ids();
+        let Some(id) = (!up.is_empty()).then(|| *self.chance.pick(&up)) else { return };
+        if self.nodes[&id].paused_until > self.now {
+            return;
+        }
+        let state = self.up(id).replica.state();
+        let members = state.members().values().filter(|member| !member.is_learner);
+        let members: Vec<u64> = members.map(|member| member.id).collect();
+        let voters = state.conf().voters.clone();
+        let without = members.iter().copied().filter(|id| !voters.contains(id));
+        let without: Vec<u64> = without.collect();
+        let votes = !without.is_empty() && (voters.len() < 3 || self.chance.one_in(2));
+        let node = match votes {
+            true => *self.chance.pick(&without),
+            false if voters.len() > 2 => *self.chance.pick(&voters),
+            false => return,
+        };
+        self.say(|| format!("node {id} has node {node} vote in the spine: {votes}"));
+        let request = SpineVote { node, votes };
+        self.ask(id, Command::SpineVote(request), OwnCommand::SpineVote);
     }
 
     /// Some node has the leader of some range hand over, as placement and operators do, and keeps a

@@ -398,6 +398,7 @@ impl World {
             staged: Default::default(),
             commands: Default::default(),
             tickets: Default::default(),
+            without_keys: Default::default(),
             elsewhere: Default::default(),
             requests_count: 0,
             replied: Default::default(),

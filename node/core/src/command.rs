@@ -121,6 +121,8 @@ commands! {
     AuthChange = 23, internal::AuthChange, internal::AuthChangeAnswer;
     /// Auth.Authenticate, after the password was found right.
     AuthToken = 24, internal::AuthToken, internal::AuthTokenAnswer;
+    /// A member gets or loses its vote in the spine.
+    SpineVote = 25, internal::SpineVote, internal::SpineVoteAnswer;
 }
 
 /// What became of a request.

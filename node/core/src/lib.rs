@@ -15,6 +15,7 @@ pub mod mutant;
 
 pub mod auth;
 pub mod group;
+pub mod image;
 pub mod lease;
 pub mod load;
 pub mod membership;

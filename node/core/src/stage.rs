@@ -78,6 +78,10 @@ pub struct Applied {
     pub puts_count: usize,
     /// See `puts_count`.
     pub deletes_count: usize,
+    /// Bytes of what is put, as it is stored.
+    pub put_bytes: usize,
+    /// Writes in the batch that change more than one key.
+    pub txns_count: usize,
 }
 
 /// What of a node's state may be read here, range by range.
@@ -524,6 +528,13 @@ impl Stage {
         assert!(from <= to, "what may be read never goes back: {head:?} after {told:?}");
         applied.deletes_count = writes.events.iter().filter(|event| event.is_delete).count();
         applied.puts_count = writes.events.len() - applied.deletes_count;
+        let puts = writes.events.iter().filter(|event| !event.is_delete);
+        applied.put_bytes = puts.map(|event| event.kv.len()).sum();
+        let is_second = |pair: &&[Event]| pair[0].revision == pair[1].revision;
+        let seconds = writes.events.windows(2).filter(is_second);
+        // Of a write with many changes the second alone counts.
+        let revisions: BTreeSet<i64> = seconds.map(|pair| pair[1].revision).collect();
+        applied.txns_count = revisions.len();
         applied.events_after = if self.is_whole() { from.max(self.incomplete.min(to)) } else { to };
         applied.events = self.show(writes.events, to);
         self.published = head;

@@ -19,10 +19,11 @@ use tower::service_fn;
 use super::codec::{self, Codec, ToProst};
 use super::guard::Client;
 use super::inside::RequestBody;
+use super::phases::Phases;
 use super::policy::{self, Wishes};
 use super::status::IntoStatus;
 use super::{Context, Method};
-use crate::metrics::CallMeter;
+use crate::metrics::{CallMeter, upstream};
 
 /// A call that was begun.
 pub(super) struct Call {
@@ -50,21 +51,27 @@ impl Call {
     {
         let Self { context, method: name, wishes, client } = self;
         let meter = context.meters.begin(name);
+        let phases = &Phases::begin();
         let mut grpc = grpc::<ToProst<Res>, Req>(&context);
         let (context, meter, method, client) = (&context, &meter, &method, &client);
         let service = service_fn(move |request: tonic::Request<Req>| async move {
             let request = request.into_inner();
             meter.received();
+            phases.received();
             policy::admit(name, wishes, context.board(), is_local_read(&request))
                 .map_err(Error::into_status)?;
             client.admit(context, name.guard()).await.map_err(Error::into_status)?;
-            let answer = method(context.clone(), client.clone(), request);
-            let answer = answer.await.map_err(E::into_status)?;
+            phases.admitted();
+            let answer = method(context.clone(), client.clone(), request).await;
+            phases.answered();
+            let answer = answer.map_err(E::into_status)?;
             meter.sent();
             Ok::<_, Status>(tonic::Response::new(answer))
         });
         let response = unreceived(grpc.unary(service, request).await);
-        meter.end(code_of(&response));
+        let code = code_of(&response);
+        meter.end(code);
+        phases.end(name, code, context.config.warning_unary_request_duration);
         response
     }
 
@@ -112,13 +119,17 @@ impl Call {
     {
         let mut grpc = grpc::<En, Req>(&self.context);
         let meter = self.context.meters.begin(self.method);
+        let method_name = self.method;
         let (call, meter, method) = (&self, &mut Some(meter), &method);
         let service = service_fn(|request: tonic::Request<tonic::Streaming<Req>>| {
             let meter = meter.take().expect("a call has one stream of requests");
             async move {
                 let call = call.admit(meter).await?;
-                let requests =
-                    Requests { messages: request.into_inner(), received: call.meter.on_received() };
+                let requests = Requests {
+                    messages: request.into_inner(),
+                    received: call.meter.on_received(),
+                    api: stream_api(method_name),
+                };
                 let answers = method(call.context.clone(), call.client.clone(), requests);
                 Ok::<_, Status>(tonic::Response::new(call.answer_with(answers)))
             }
@@ -195,6 +206,17 @@ fn code_of(response: &http::Response<Body>) -> Code {
 pub(super) struct Requests<Req> {
     messages: tonic::Streaming<Req>,
     received: metrics::Counter,
+    /// As etcd calls what the stream is for, if it counts its failures.
+    api: Option<&'static str>,
+}
+
+/// As etcd calls a stream whose failures it counts.
+fn stream_api(method: Method) -> Option<&'static str> {
+    match method {
+        Method::Watch => Some("watch"),
+        Method::LeaseKeepAlive => Some("lease-keepalive"),
+        _ => None,
+    }
 }
 
 impl<Req> Stream for Requests<Req> {
@@ -202,8 +224,12 @@ impl<Req> Stream for Requests<Req> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         let next = Pin::new(&mut self.messages).poll_next(cx);
-        if let Poll::Ready(Some(Ok(_))) = &next {
-            self.received.increment(1);
+        match (&next, self.api) {
+            (Poll::Ready(Some(Ok(_))), _) => self.received.increment(1),
+            (Poll::Ready(Some(Err(status))), Some(api)) if status.code() != Code::Cancelled => {
+                upstream::stream_broke(api);
+            }
+            _ => {}
         }
         next.map_err(codec::received)
     }

@@ -11,6 +11,7 @@ use flotilla_core::proto::etcdserverpb as pb;
 use flotilla_core::proto::internal;
 
 use super::{Context, header};
+use crate::metrics::upstream;
 use crate::router::expect_answer;
 
 pub(super) async fn add(
@@ -62,8 +63,9 @@ pub(super) async fn promote(
     context: &Context,
     request: pb::MemberPromoteRequest,
 ) -> Result<pb::MemberPromoteResponse, Error> {
-    let answer = context.router.submit(Pass::NODE, Command::MemberPromote(request)).await?;
-    let mut answer = expect_answer(answer, |answer| match answer {
+    let answer = context.router.submit(Pass::NODE, Command::MemberPromote(request)).await;
+    upstream::promotion(answer.as_ref().map(|_| ()).map_err(|error| error.text()));
+    let mut answer = expect_answer(answer?, |answer| match answer {
         Answer::MemberPromote(answer) => Some(answer),
         _ => None,
     });

@@ -1,11 +1,12 @@
 //! Who may make a call. What a method asks of its client is in the table of methods; what depends on
 //! the request, the method asks itself, of the `Client` it is handed.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use flotilla_core::Error;
 use flotilla_core::auth::{Caller, Needs, Pass};
-use flotilla_core::mvcc::{self, Failure, Head};
+use flotilla_core::mvcc::Head;
+use flotilla_core::{Error, LeaseId};
 use tokio::time;
 
 use super::{Context, read};
@@ -178,11 +179,31 @@ impl Client {
         }
         // What is attached to a lease is known to the store, and by whoever attaches at another node.
         context.router.ticket().await?;
-        read::until_whole(context).await?;
-        let (auth, needs) = (context.gate().auth(), needs.clone());
-        let checked = read::elsewhere(context.store(), move |store| {
-            auth.check(&caller, &needs, |lease| Ok::<_, Failure>(mvcc::lease_keys(store, lease)?))
-        });
-        checked.await.map_err(|failure| read::refusal(failure, Error::Timeout))
+        let mut known = BTreeMap::new();
+        loop {
+            let keys_of = |lease| known.get(&lease).cloned().ok_or(Unchecked::Lacks(lease));
+            match context.gate().auth().check(&caller, needs, keys_of) {
+                Ok(pass) => return Ok(pass),
+                Err(Unchecked::Refused(error)) => return Err(error),
+                Err(Unchecked::Lacks(lease)) => {
+                    let head = context.router.head();
+                    let (_, keys) = read::lease_keys(context, head, lease).await?;
+                    known.insert(lease, keys);
+                }
+            }
+        }
+    }
+}
+
+/// Why a check has come to no good end.
+enum Unchecked {
+    Refused(Error),
+    /// It takes what is attached to this lease.
+    Lacks(LeaseId),
+}
+
+impl From<Error> for Unchecked {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
     }
 }

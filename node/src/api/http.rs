@@ -15,14 +15,19 @@ use tonic::body::Body;
 
 use super::maintenance::alarm_name;
 use super::service::Service;
-use super::{Context, Door, gateway, read};
-use crate::metrics::{self, Figures};
+use super::{Context, Door, gateway, log_level, read};
+use crate::metrics::{self, Figures, peers, upstream};
 use crate::{CLUSTER_VERSION, ETCD_VERSION};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EXPOSITION: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// Paths of etcd's second API begin so.
+const V2: &str = "/v2/";
+const V2_GONE: &str = "404 page not found\nThe v2 API is not served. Use the v3 API: gRPC, or JSON \
+                       under /v3/ (etcdctl with ETCDCTL_API=3).";
 
 /// Answers a request that is not gRPC.
 pub(super) async fn answer(service: &Service, request: Request<Incoming>) -> Response<Body> {
@@ -63,6 +68,8 @@ async fn page(service: &Service, request: Request<Incoming>) -> Response<Body> {
         path if gateway::has(path) && context.config.enable_grpc_gateway => {
             gateway::answer(service, request).await
         }
+        log_level::PATH => log_level::change(service, request).await,
+        path if path.starts_with(V2) => error(StatusCode::NOT_FOUND, V2_GONE),
         "/version" if request.method() == Verb::GET => version(context),
         "/version" => not_get(),
         _ => measured(context, &request).await,
@@ -260,13 +267,29 @@ fn exposition(context: &Context) -> Response<Body> {
         cluster_version: board.notice().cluster_version,
         quota_bytes: context.config.quota_backend_bytes.unwrap_or(0),
         store_bytes: context.store().sizes().ok().map(|sizes| (sizes.total, sizes.in_use)),
+        auth_revision: context.gate().auth().revision(),
+        open_views: context.store().open_views(),
+        proposals_pending: context.router.outcomes_pending(),
     });
-    respond(StatusCode::OK, EXPOSITION, context.metrics.render())
+    let alarms = board.notice().alarms.into_iter();
+    upstream::alarms(alarms.map(|(kind, member)| (member, alarm_name(kind))).collect());
+    let others = board.notice().members.into_iter().map(|member| member.id);
+    peers::known(board.member_id(), others.filter(|id| *id != board.member_id()).collect());
+    let under_way = ::metrics::gauge!(upstream::SCRAPES_UNDER_WAY);
+    under_way.increment(1.0);
+    let text = metrics::render(&context.metrics);
+    under_way.decrement(1.0);
+    ::metrics::counter!(upstream::SCRAPES, "code" => "200").increment(1);
+    respond(StatusCode::OK, EXPOSITION, text)
 }
 
 fn not_get() -> Response<Body> {
+    not_allowed("GET")
+}
+
+pub(super) fn not_allowed(verb: &'static str) -> Response<Body> {
     let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(verb));
     response
 }
 
@@ -281,7 +304,7 @@ fn unsniffed(code: StatusCode, body: String) -> Response<Body> {
     response
 }
 
-fn respond(code: StatusCode, content_type: HeaderValue, body: String) -> Response<Body> {
+pub(super) fn respond(code: StatusCode, content_type: HeaderValue, body: String) -> Response<Body> {
     let mut response = Response::new(Body::new(Full::new(Bytes::from(body))));
     *response.status_mut() = code;
     response.headers_mut().insert(CONTENT_TYPE, content_type);

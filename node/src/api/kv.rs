@@ -1,6 +1,6 @@
 //! KV, without RangeStream.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flotilla_core::auth::{Needs, Pass};
 use flotilla_core::command::{Answer, Command};
@@ -10,6 +10,7 @@ use flotilla_core::{Error, mvcc};
 
 use super::guard::Client;
 use super::{Context, header, quota, read};
+use crate::metrics::requests::{self, RequestKind};
 use crate::router::expect_answer;
 
 /// Pause between looks at a compaction whose end a client waits for.
@@ -29,7 +30,10 @@ pub(super) async fn range(
     context.board().usage().count_read(&request.key);
     let needs = || Needs::of_range(&request);
     let read = |head| read::range(context, head, request.clone());
-    let mut answer = client.read(context, request.serializable, needs, read).await?;
+    let began = Instant::now();
+    let answer = client.read(context, request.serializable, needs, read).await;
+    requests::request_done(RequestKind::RANGE, began.elapsed(), answer.is_ok());
+    let mut answer = answer?;
     answer.header = header::complete(context, answer.header);
     Ok(answer)
 }
@@ -83,7 +87,10 @@ pub(super) async fn txn(
         let is_local = mvcc::is_serializable(&request);
         let needs = || Needs::of_txn(&request);
         let read = |head| read::txn(context, head, request.clone());
-        client.read(context, is_local, needs, read).await?
+        let began = Instant::now();
+        let answer = client.read(context, is_local, needs, read).await;
+        requests::request_done(RequestKind::READ_TXN, began.elapsed(), answer.is_ok());
+        answer?
     } else {
         let pass = client.permit(context, || Needs::of_txn(&request)).await?;
         let answer = context.router.submit(pass, Command::Txn(request)).await?;

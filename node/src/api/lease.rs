@@ -13,7 +13,8 @@ use tonic::Status;
 use super::call::Requests;
 use super::guard::{Client, Guard};
 use super::status::IntoStatus;
-use super::{Context, header, quota};
+use super::{Context, header, quota, read};
+use crate::metrics::upstream;
 use crate::router::expect_answer;
 use crate::supervise::fatal;
 
@@ -34,6 +35,7 @@ pub(super) async fn grant(
         Answer::LeaseGrant(answer) => Some(answer),
         _ => None,
     });
+    ::metrics::histogram!(upstream::LEASE_TTL).record(answer.ttl as f64);
     answer.header = header::complete(context, answer.header);
     Ok(answer)
 }
@@ -98,12 +100,11 @@ pub(super) async fn time_to_live(
     if request.keys && answer.granted_ttl != 0 {
         // The leader's answer speaks of a state that this member may not have yet.
         let lease = LeaseId(request.id);
-        let keys = || async {
-            let keys = mvcc::lease_keys(context.store(), lease);
-            Ok(keys.unwrap_or_else(|error| fatal(&error.to_string())))
-        };
         let needs = || Needs::of_lease_keys(lease);
-        answer.keys = client.read(context, false, needs, |_| keys()).await?;
+        let keys = |head| read::lease_keys(context, head, lease);
+        let (head, keys) = client.read(context, false, needs, keys).await?;
+        answer.keys = keys;
+        answer.header = mvcc::header(head.revision);
     }
     answer.header = header::complete(context, answer.header);
     Ok(answer)

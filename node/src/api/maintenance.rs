@@ -12,9 +12,9 @@ use flotilla_core::view::{Column, View, ViewError};
 use flotilla_core::{Error, mvcc};
 
 use super::guard::{Client, Guard};
-use super::{Context, header, read};
+use super::{Context, header, history, read};
+use crate::metrics::upstream;
 use crate::router::expect_answer;
-use crate::store::Store;
 use crate::supervise::fatal;
 use crate::{CLUSTER_VERSION, ETCD_VERSION, metrics};
 
@@ -102,6 +102,7 @@ pub(super) async fn defragment(
     metrics::defrag_inflight(1.0);
     let compacted = read::elsewhere(context.store(), |store| Ok(store.compact_space())).await;
     metrics::defrag_inflight(-1.0);
+    ::metrics::histogram!(upstream::DEFRAG_SECONDS).record(began.elapsed());
     match compacted {
         Ok(Ok(())) => {
             tracing::info!(took_ms = began.elapsed().as_millis(), "gave space back");
@@ -115,9 +116,11 @@ pub(super) async fn defragment(
 /// A checksum over the rows of this member. Members that hold the same differ while one has
 /// removed more of what a compaction made useless.
 pub(super) async fn hash(context: &Context, _: pb::HashRequest) -> Result<pb::HashResponse, Error> {
+    let began = Instant::now();
     let hash =
         read::elsewhere(context.store(), |store| Ok(store.with_snapshot(|view| hash_rows(view))?))
             .await;
+    ::metrics::histogram!(upstream::HASH_SECONDS).record(began.elapsed());
     let hash = hash.map_err(|failure| read::refusal(failure, Error::Stopped))?;
     Ok(pb::HashResponse { header: header::complete(context, None), hash })
 }
@@ -141,18 +144,26 @@ pub(super) async fn hash_kv(
     request: pb::HashKvRequest,
 ) -> Result<pb::HashKvResponse, Error> {
     let (store, revision) = (context.store(), request.revision);
-    read::attempt(context, context.board().head(), |head| async move {
-        let work =
-            move |store: &Store| store.with_snapshot(|view| mvcc::hash_kv(view, head, revision));
-        let hash = read::elsewhere(store, work).await?;
-        Ok(pb::HashKvResponse {
-            header: header::complete(context, None),
-            hash,
-            compact_revision: head.compact_revision,
-            hash_revision: if revision == 0 { head.revision } else { revision },
+    let began = Instant::now();
+    let hashed = if context.board().is_whole() {
+        read::attempt(context, context.board().head(), |head| {
+            read::elsewhere(store, move |store| {
+                let hash = store.with_snapshot(|view| mvcc::hash_kv(view, head, revision))?;
+                Ok((head, hash))
+            })
         })
-    })
-    .await
+        .await
+    } else {
+        read::again(|| history::hash_kv(context, revision)).await
+    };
+    let answer = hashed.map(|(head, hash)| pb::HashKvResponse {
+        header: header::complete(context, None),
+        hash,
+        compact_revision: head.compact_revision,
+        hash_revision: if revision == 0 { head.revision } else { revision },
+    });
+    ::metrics::histogram!(upstream::HASH_KV_SECONDS).record(began.elapsed());
+    answer
 }
 
 pub(super) async fn move_leader(

@@ -11,10 +11,12 @@ mod service;
 
 mod guard;
 mod method;
+mod phases;
 mod policy;
 
 mod cluster;
 mod health;
+mod history;
 mod kv;
 mod lease;
 mod maintenance;
@@ -26,6 +28,7 @@ mod watch;
 
 mod election;
 mod lock;
+mod log_level;
 mod queue;
 
 mod gateway;

@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use flotilla_core::Error;
-use flotilla_core::mvcc::{self, Failure};
+use bytes::Bytes;
+use flotilla_core::mvcc::{self, Failure, Head};
 use flotilla_core::proto::etcdserverpb as pb;
 use flotilla_core::proto::internal::{Told, ask::What};
-use flotilla_core::remote::{self, Gathering, Reading};
+use flotilla_core::remote::{self, Attached, Gathering, Reading};
 use flotilla_core::spine::replica::Question;
+use flotilla_core::{Error, LeaseId};
 
 use super::{Context, read};
 
@@ -90,6 +91,40 @@ pub(super) async fn txn(
             }
         }
         look_again(deadline).await?;
+    }
+}
+
+/// The keys attached to a lease at the state that this node knows of, in ascending order.
+pub(super) async fn lease_keys(
+    context: &Context,
+    lease: LeaseId,
+) -> Result<(Head, Vec<Bytes>), Failure> {
+    let shown = context.board().reach().shown;
+    let mut attached = Attached::new(shown, lease);
+    let mut deadline = Instant::now() + FOUND_WITHIN;
+    loop {
+        let replacements = context.board().replacements();
+        let reach = context.board().reach();
+        let Some((range, asked)) = attached.next(&reach.owners) else {
+            return Ok((shown.head, attached.finish()));
+        };
+        let rows = if reach.has(range) {
+            let wanted = asked.clone();
+            let rows =
+                read::elsewhere(context.store(), move |store| remote::attached(store, &wanted));
+            let rows = rows.await?;
+            (context.board().replacements() == replacements).then_some(rows)
+        } else {
+            let question = Question { range, shown, what: What::Rows(asked.clone()) };
+            ask(context, question).await?.map(|told| told.rows)
+        };
+        match rows {
+            Some(rows) => {
+                attached.take(&asked, &rows)?;
+                deadline = Instant::now() + FOUND_WITHIN;
+            }
+            None => look_again(deadline).await?,
+        }
     }
 }
 

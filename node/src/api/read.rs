@@ -4,14 +4,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flotilla_core::Error;
+use bytes::Bytes;
 use flotilla_core::mvcc::{self, Failure, Head, Page};
+use flotilla_core::proto::Span;
 use flotilla_core::proto::etcdserverpb as pb;
 use flotilla_core::proto::etcdserverpb::request_op::Request;
+use flotilla_core::{Error, LeaseId};
 use tokio::task;
 
 use super::{Context, others};
-use crate::metrics;
+use crate::metrics::{self, requests};
 use crate::store::Store;
 use crate::supervise::fatal;
 
@@ -33,6 +35,17 @@ pub(super) async fn range(
     request: pb::RangeRequest,
 ) -> Result<pb::RangeResponse, Error> {
     metrics::traffic().ranges.increment(1);
+    let began = Instant::now();
+    let answer = range_uncounted(context, head, request).await;
+    requests::range_done(began.elapsed(), answer.is_ok());
+    answer
+}
+
+async fn range_uncounted(
+    context: &Context,
+    head: Head,
+    request: pb::RangeRequest,
+) -> Result<pb::RangeResponse, Error> {
     let store = context.store();
     if !context.board().is_whole() {
         return again(|| others::range(context, &request)).await;
@@ -74,6 +87,23 @@ pub(super) async fn txn(
                 mvcc::read_txn(store, head, &request)
             }
         }
+    })
+    .await
+}
+
+/// The keys attached to a lease at a head or a later one, in ascending order, and at which.
+pub(super) async fn lease_keys(
+    context: &Context,
+    head: Head,
+    lease: LeaseId,
+) -> Result<(Head, Vec<Bytes>), Error> {
+    if !context.board().is_whole() {
+        return again(|| others::lease_keys(context, lease)).await;
+    }
+    attempt(context, head, |head| {
+        elsewhere(context.store(), move |store| {
+            Ok((head, mvcc::lease_keys_at(store, lease, &Span::all(), head.revision)?))
+        })
     })
     .await
 }
@@ -127,7 +157,7 @@ where
 }
 
 /// Does a read of ranges that are not shown here, and again when compaction took what it needed.
-async fn again<T, F>(read: impl Fn() -> F) -> Result<T, Error>
+pub(super) async fn again<T, F>(read: impl Fn() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Failure>>,
 {

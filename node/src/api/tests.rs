@@ -24,7 +24,7 @@ use flotilla_core::proto::health::health_client::HealthClient;
 use flotilla_core::proto::internal::{Ask, Effect};
 use flotilla_core::remote::{self, Owners};
 use flotilla_core::spine::ranges::{Range, Ranges};
-use flotilla_core::spine::{Shown, Status};
+use flotilla_core::spine::{Shown, State, Status};
 use flotilla_core::stage::Reach;
 use flotilla_core::view::{Batch, View};
 use flotilla_core::watch::Published;
@@ -253,6 +253,18 @@ impl Node {
             owners: Arc::new(Owners::new(&ranges)),
             lacking: [GroupId(7)].into(),
         });
+    }
+
+    /// Everything up to here is in the store, and so is the spine's state.
+    fn show_all(&self) {
+        let head = self.board.head();
+        let mut state = State::bootstrap(CLUSTER, Vec::new());
+        state.restore(head.revision, head.compact_revision, Default::default(), Auth::default());
+        let mut batch = Batch::default();
+        state.write_all(&mut batch);
+        self.store.apply(&batch).unwrap();
+        let shown = Shown { index: state.position().index, head };
+        self.board.set_reach(&Reach { shown, owners: Arc::default(), lacking: [].into() });
     }
 
     fn set_leader(&self, leader: Option<u64>) {
@@ -674,6 +686,7 @@ fn a_snapshot_comes_in_blobs_and_its_hash_last() {
     test(|| async {
         let node = Node::start(Config::default()).await;
         node.fill(500, 1_000);
+        node.show_all();
         let mut maintenance = MaintenanceClient::new(node.channel().await);
         let answers = maintenance.snapshot(pb::SnapshotRequest {}).await.unwrap().into_inner();
         let answers: Vec<_> = answers.map(|answer| answer.unwrap()).collect().await;

@@ -14,6 +14,15 @@ use crate::router::Router;
 /// Pause between attempts.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// Returns when this node serves linearizable reads: a member that was announced by an earlier start
+/// may have no leader yet.
+pub async fn until_serving(router: &Router) {
+    while let Err(error) = router.ticket().await {
+        tracing::warn!(%error, "this member does not serve yet");
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
 /// Returns when the cluster knows this member's name and client URLs.
 pub async fn announce(router: &Router, node: NodeId, config: &Config) {
     let client_urls: Vec<String> =

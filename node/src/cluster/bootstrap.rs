@@ -17,6 +17,7 @@ use flotilla_core::{GroupId, NodeId};
 use futures::future::join_all;
 use tokio::time::timeout;
 
+use super::discovery;
 use crate::config::{Config, InitialClusterState};
 use crate::peer::{self, RemoteMembers};
 use crate::store::{self, Store};
@@ -63,6 +64,9 @@ pub enum Error {
     /// The configuration contradicts itself.
     #[error(transparent)]
     Config(#[from] crate::config::Error),
+    /// The first members are to be discovered, and are not.
+    #[error(transparent)]
+    Discovery(#[from] discovery::Error),
 }
 
 /// A member, ready to run.
@@ -157,31 +161,62 @@ async fn restart(
     recovered.applied = Position { index, term };
     recovered.conf = if has_state { state.conf().clone() } else { Default::default() };
     // A node that was stopped while it joined knows its peers from the command line only.
-    let remote_members = if has_state { Vec::new() } else { fetch(config, tls).await?.members };
+    let remote_members = match has_state {
+        true => Vec::new(),
+        false => {
+            let config = discovery::with_running_members(config).await?;
+            fetch(&config, tls).await?.members
+        }
+    };
     tracing::info!(member = %node, cluster = format_args!("{cluster_id:x}"), index, "restarting");
     Ok(Bootstrapped { node, cluster_id, state, recovered, remote_members })
 }
 
+/// One of the first members of a cluster.
+pub(super) struct Founder {
+    /// Its id.
+    pub(super) node: NodeId,
+    /// All of them, without names: these are announced.
+    pub(super) members: Vec<Member>,
+}
+
+impl Founder {
+    /// Of a configuration.
+    ///
+    /// # Errors
+    /// It contradicts itself, or does not name this node.
+    pub(super) fn new(config: &Config) -> Result<Self, Error> {
+        config.check_first_start()?;
+        let mut members: Vec<Member> = Vec::new();
+        let mut me = None;
+        for (name, urls) in config.initial_members() {
+            let peer_urls: Vec<String> = urls.iter().map(|url| url.as_str().to_owned()).collect();
+            let id = identity::member_id(&peer_urls, &config.initial_cluster_token);
+            if name == config.name {
+                me = Some(id);
+            }
+            members.push(Member { id: id.0, peer_urls, ..Member::default() });
+        }
+        let node = me.ok_or_else(|| Error::NotInitialMember(config.name.clone()))?;
+        Ok(Self { node, members })
+    }
+
+    /// The ids of all.
+    pub(super) fn ids(&self) -> Vec<NodeId> {
+        self.members.iter().map(|member| NodeId(member.id)).collect()
+    }
+}
+
 /// A founder: all founders write the same state, so that none has to speak to another first.
 async fn found(config: &Config, tls: &Connector, store: &Store) -> Result<Bootstrapped, Error> {
-    config.check_first_start()?;
-    let mut members: Vec<Member> = Vec::new();
-    let mut me = None;
-    for (name, urls) in config.initial_members() {
-        let peer_urls: Vec<String> = urls.iter().map(|url| url.as_str().to_owned()).collect();
-        let id = identity::member_id(&peer_urls, &config.initial_cluster_token);
-        if name == config.name {
-            me = Some(id);
-        }
-        members.push(Member { id: id.0, peer_urls, ..Member::default() });
-    }
-    let node = me.ok_or_else(|| Error::NotInitialMember(config.name.clone()))?;
+    let config = &*discovery::with_members(config).await?;
+    let founder = Founder::new(config)?;
+    let (node, ids) = (founder.node, founder.ids());
     refuse_second_start(config, tls, node).await?;
-    let ids: Vec<NodeId> = members.iter().map(|member| NodeId(member.id)).collect();
     let keys: Vec<Bytes> = config.initial_split_keys.iter().cloned().map(Bytes::from).collect();
     // Founders that cut the keyspace in different ways found different clusters.
     let cluster_id = identity::cluster_id(&ids, &keys, config.range_replicas);
-    let mut state = State::bootstrap(cluster_id, members);
+    let mut state = State::bootstrap(cluster_id, founder.members);
     state.want_replicas(config.range_replicas);
     state.pre_split(&keys, &ids);
     let mut batch = Batch::default();
@@ -217,6 +252,7 @@ async fn refuse_second_start(config: &Config, tls: &Connector, node: NodeId) -> 
 }
 
 async fn join(config: &Config, tls: &Connector, store: &Store) -> Result<Bootstrapped, Error> {
+    let config = &*discovery::with_running_members(config).await?;
     let RemoteMembers { cluster_id, members } = fetch(config, tls).await?;
     let mut own_urls: Vec<String> =
         config.initial_advertise_peer_urls.iter().map(|url| url.as_str().to_owned()).collect();
@@ -258,6 +294,7 @@ fn other_urls(config: &Config) -> impl Iterator<Item = &str> {
     others.map(|(_, url)| url.as_str())
 }
 
+<<<<<<< HEAD
 /// Which member of which cluster a directory belongs to; `None` if it is nobody's yet.
 ///
 /// # Errors
@@ -275,6 +312,10 @@ fn read_identity(row: &[u8]) -> Result<(NodeId, u64), Error> {
 }
 
 fn write_identity(batch: &mut Batch, node: NodeId, cluster_id: u64) {
+=======
+/// Says in a batch who the node is.
+pub(super) fn write_identity(batch: &mut Batch, node: NodeId, cluster_id: u64) {
+>>>>>>> main
     let mut value = Vec::with_capacity(16);
     value.extend_from_slice(&node.0.to_be_bytes());
     value.extend_from_slice(&cluster_id.to_be_bytes());

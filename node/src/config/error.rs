@@ -107,6 +107,16 @@ pub enum Error {
     #[error("initial cluster {0} has duplicate url")]
     DuplicateUrl(String),
 
+    #[error("both --discovery-token and --discovery-endpoints must be set")]
+    DiscoveryHalf,
+    #[error(
+        "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
+         \"discovery-endpoints\" or \"discovery-srv\""
+    )]
+    DiscoveryConflict,
+    #[error("{setting} must be >0 (set to {given})")]
+    NoTime { setting: &'static str, given: String },
+
     #[error("{setting} must be >0 (set to {given_ms}ms)")]
     NotPositive { setting: &'static str, given_ms: u64 },
     #[error("--compact-hash-check-time must be >0 (set to {0})")]
@@ -177,6 +187,35 @@ pub enum UsageError {
     NotUnicode(OsString),
 }
 
+/// Flags by which etcd served its second API, or was its proxy, until it dropped both.
+const FLAGS_OF_V2: [&str; 7] = [
+    "enable-v2",
+    "experimental-enable-v2v3",
+    "discovery",
+    "discovery-proxy",
+    "proxy",
+    "proxy-failure-wait",
+    "proxy-refresh-interval",
+];
+
+impl UsageError {
+    /// What to do instead, where an old start script would stand before a riddle.
+    fn hint(&self) -> Option<String> {
+        let UsageError::NotDefined(name) = self else { return None };
+        let instead = match name.as_str() {
+            "discovery" | "discovery-proxy" => {
+                "use --discovery-endpoints and --discovery-token, or --discovery-srv"
+            }
+            name if FLAGS_OF_V2.contains(&name) => {
+                "use the v3 API, which is always on: gRPC, or JSON under /v3/ (etcdctl with \
+                 ETCDCTL_API=3)"
+            }
+            _ => return None,
+        };
+        Some(format!("--{name} belongs to the v2 API, which is not served: {instead}."))
+    }
+}
+
 impl Error {
     /// 2 for a command line that cannot be read, else 1.
     pub fn exit_code(&self) -> u8 {
@@ -186,7 +225,10 @@ impl Error {
     /// What to print on standard error, without a newline at the end.
     pub fn report(&self) -> String {
         match self {
-            Error::Usage(error) => format!("{error}\n{}", USAGE.trim_end()),
+            Error::Usage(error) => {
+                let hint = error.hint().map(|hint| format!("{hint}\n")).unwrap_or_default();
+                format!("{error}\n{hint}{}", USAGE.trim_end())
+            }
             error => format!("error verifying flags, {error}. See 'flotilla --help'."),
         }
     }

@@ -92,8 +92,8 @@ pub(super) fn find(name: &str) -> Option<&'static Flag> {
     FLAGS.iter().find(|flag| flag.name == name)
 }
 
-const NO_DISCOVERY: &str = "discovery of the first members is not served; use --initial-cluster";
-const NO_DISCOVERY_TO_TUNE: &str = "discovery is not served, so there is nothing to tune";
+const NO_DISCOVERY_SECTION: &str =
+    "use the keys that are named for flags, such as discovery-endpoints and discovery-token";
 const NO_BBOLT: &str = "the store is not bbolt";
 const NO_TRACES: &str = "spans are not exported";
 const NO_ROTATION: &str = "log files are not rotated by the process; use logrotate";
@@ -182,22 +182,40 @@ pub(super) static FLAGS: &[Flag] = &[
     ),
     clustering("initial-cluster-state", STATES, "new", "found a cluster, or join an existing one"),
     clustering("initial-cluster-token", Text, "etcd-cluster", "salt for the ids of the cluster"),
-    no_discovery("discovery-token", Text, ""),
-    no_discovery("discovery-endpoints", Set, ""),
-    no_discovery_to_tune("discovery-dial-timeout", Duration, "2s"),
-    no_discovery_to_tune("discovery-request-timeout", Duration, "5s"),
-    no_discovery_to_tune("discovery-keepalive-time", Duration, "2s"),
-    no_discovery_to_tune("discovery-keepalive-timeout", Duration, "6s"),
-    no_discovery_to_tune("discovery-insecure-transport", Bool, "true"),
-    no_discovery_to_tune("discovery-insecure-skip-tls-verify", Bool, "false"),
-    no_discovery_to_tune("discovery-cert", Text, ""),
-    no_discovery_to_tune("discovery-key", Text, ""),
-    no_discovery_to_tune("discovery-cacert", Text, ""),
-    no_discovery_to_tune("discovery-user", Text, ""),
-    no_discovery_to_tune("discovery-password", Text, ""),
-    no_discovery_to_tune("discovery-fallback", Choice(&["exit", "proxy"]), "exit"),
-    no_discovery("discovery-srv", Text, ""),
-    no_discovery("discovery-srv-name", Text, ""),
+    clustering("discovery-token", Text, "", "name of the new cluster at --discovery-endpoints"),
+    clustering("discovery-endpoints", Set, "", "a running cluster where the first members meet"),
+    clustering("discovery-dial-timeout", Duration, "2s", "for a connection to that cluster"),
+    clustering("discovery-request-timeout", Duration, "5s", "for each question to that cluster"),
+    clustering("discovery-keepalive-time", Duration, "2s", "between pings to that cluster"),
+    clustering("discovery-keepalive-timeout", Duration, "6s", "for the answer to such a ping"),
+    no_meaning(
+        Category::Clustering,
+        "discovery-insecure-transport",
+        Bool,
+        "true",
+        "the scheme of an endpoint says whether it speaks TLS",
+    ),
+    not_served(
+        Category::Clustering,
+        "discovery-insecure-skip-tls-verify",
+        Bool,
+        "false",
+        "the certificate of an endpoint with TLS is always verified; use --discovery-cacert",
+    ),
+    clustering("discovery-cert", Text, "", "certificate that is shown to that cluster"),
+    clustering("discovery-key", Text, "", "its key"),
+    clustering("discovery-cacert", Text, "", "who may sign the certificates of that cluster"),
+    clustering("discovery-user", Text, "", "user of that cluster, or user:password"),
+    clustering("discovery-password", Text, "", "that user's password"),
+    no_meaning(
+        Category::Clustering,
+        "discovery-fallback",
+        Choice(&["exit", "proxy"]),
+        "exit",
+        "a node that finds no members ends",
+    ),
+    clustering("discovery-srv", Text, "", "domain whose SRV records name the first members"),
+    clustering("discovery-srv-name", Text, "", "suffix of the name of the service in them"),
     clustering("strict-reconfig-check", Bool, "true", "refuse changes that would break quorum"),
     clustering("pre-vote", Bool, "true", "ask before campaigning, so a lost node disturbs nobody"),
     clustering(
@@ -530,7 +548,7 @@ pub(super) static FLAGS: &[Flag] = &[
         "false",
         "do not compare a certificate on --listen-metrics-urls with the address it comes from",
     ),
-    not_served(Category::FileOnly, "discovery-config", Section, "", NO_DISCOVERY),
+    not_served(Category::FileOnly, "discovery-config", Section, "", NO_DISCOVERY_SECTION),
 ];
 
 const STATES: Kind = Choice(&["new", "existing"]);
@@ -560,14 +578,6 @@ const fn security(
     meaning: &'static str,
 ) -> Flag {
     used(Category::Security, name, kind, default, meaning)
-}
-
-const fn no_discovery(name: &'static str, kind: Kind, default: &'static str) -> Flag {
-    not_served(Category::Clustering, name, kind, default, NO_DISCOVERY)
-}
-
-const fn no_discovery_to_tune(name: &'static str, kind: Kind, default: &'static str) -> Flag {
-    no_meaning(Category::Clustering, name, kind, default, NO_DISCOVERY_TO_TUNE)
 }
 
 const fn ignored(name: &'static str) -> Flag {

@@ -18,6 +18,15 @@ Usage:
   flotilla -h | --help
     List all flags.
 
+  flotilla dev
+    Start a throw-away cluster in this terminal.
+
+  flotilla top
+    Watch a running cluster.
+
+  flotilla ctl
+    Ask a running node, and have ranges split, merged and moved.
+
   flotilla --config-file FILE
     Start a node with the configuration in a YAML or JSON file. All other flags and
     environment variables are then ignored.

@@ -13,6 +13,7 @@ mod settings;
 mod value;
 
 mod cipher;
+mod discovery;
 mod first_start;
 mod limits;
 mod resolve;
@@ -35,6 +36,7 @@ use std::time::Duration;
 pub use flotilla_core::membership::url::{Endpoint, Url};
 
 pub use cipher::CipherSuite;
+pub use discovery::{Discovery, DiscoveryService, DiscoveryUser};
 pub use error::Error;
 pub use help::{USAGE, flag_list};
 pub use limits::Limits;
@@ -110,7 +112,10 @@ pub struct Config {
     pub advertise_client_urls: Vec<Url>,
     pub initial_advertise_peer_urls: Vec<Url>,
     /// Pairs of a member's name and one of its peer addresses, sorted; a name may have several.
+    /// Empty while they are to be discovered.
     pub initial_cluster: Vec<(String, Url)>,
+    /// Who is asked for the first members, if they are not listed.
+    pub discovery: Option<Discovery>,
     pub initial_cluster_state: InitialClusterState,
     pub initial_cluster_token: String,
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use flotilla_core::spine::REPLICAS_WANTED_MAX;
 
+use super::discovery;
 use super::error::Error;
 use super::notice::Notice;
 use super::number;
@@ -82,7 +83,11 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
     }
     let data_dir = directory(settings, "data-dir", || PathBuf::from(format!("{name}.etcd")));
     let wal_dir = directory(settings, "wal-dir", || data_dir.join("member").join("wal"));
-    let initial_cluster = initial_cluster(settings, &name, &urls.advertise_peer)?;
+    let discovery = discovery::discovery(settings)?;
+    let initial_cluster = match discovery {
+        Some(_) => Vec::new(),
+        None => initial_cluster(settings, &name, &urls.advertise_peer)?,
+    };
     let unsafe_no_fsync = settings.bool("unsafe-no-fsync");
     if unsafe_no_fsync {
         notices.push(Notice::NoFlushes);
@@ -104,6 +109,7 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
         advertise_client_urls: urls.advertise_client,
         initial_advertise_peer_urls: urls.advertise_peer,
         initial_cluster,
+        discovery,
         initial_cluster_state: match settings.text("initial-cluster-state").as_str() {
             "existing" => InitialClusterState::Existing,
             _ => InitialClusterState::New,

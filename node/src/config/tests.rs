@@ -344,6 +344,26 @@ fn flags_that_left_etcd_with_3_7_are_unknown() {
 }
 
 #[test]
+fn flags_of_the_second_api_name_the_way_of_the_third() {
+    for (arg, instead) in [
+        ("--enable-v2=true", "gRPC, or JSON under /v3/"),
+        ("--enable-v2", "gRPC, or JSON under /v3/"),
+        ("--proxy=on", "gRPC, or JSON under /v3/"),
+        ("--discovery=https://d/x", "use --discovery-endpoints and --discovery-token"),
+    ] {
+        let error = parse_with(&[arg], &[]).expect_err("the flag is unknown");
+        let (report, code) = (error.report(), error.exit_code());
+        let name = arg.trim_start_matches('-').split('=').next().expect("a name");
+        let expected = format!(
+            "flag provided but not defined: -{name}\n--{name} belongs to the v2 API, which is not \
+             served: "
+        );
+        assert!(report.starts_with(&expected) && report.contains(instead), "{report}");
+        assert_eq!(code, 2);
+    }
+}
+
+#[test]
 fn keys_of_files_are_no_flags() {
     let name = "client-transport-security.allowed-cn";
     assert!(usage_error(&[&format!("--{name}=x")]).starts_with("flag provided but not defined"));
@@ -621,21 +641,16 @@ fn values_of_a_file_are_checked_like_flags() {
 
 #[test]
 fn what_would_be_less_than_asked_for_is_refused() {
-    let asked = [
-        "--discovery-endpoints=http://a:1",
-        "--discovery-token=a",
-        "--discovery-srv=example.com",
-        "--force-new-cluster",
-    ];
+    let asked = ["--discovery-insecure-skip-tls-verify", "--force-new-cluster"];
     for arg in asked {
         let flag = arg.split('=').next().expect("a flag");
         let text = error(&[arg]);
         assert!(text.starts_with(&format!("{flag} is refused rather than ignored: ")), "{text}");
     }
-    let outcome = parse_with(&[], &[("ETCD_DISCOVERY_TOKEN", "a")]);
-    assert!(refused(outcome).0.starts_with("--discovery-token is refused"));
+    let outcome = parse_with(&[], &[("ETCD_FORCE_NEW_CLUSTER", "true")]);
+    assert!(refused(outcome).0.starts_with("--force-new-cluster is refused"));
     let files = [
-        ("discovery-token: a", "discovery-token"),
+        ("force-new-cluster: true", "force-new-cluster"),
         ("discovery-config: {endpoints: [a]}", "discovery-config"),
     ];
     for (text, key) in files {
@@ -896,6 +911,39 @@ fn the_first_members_are_read_from_one_text() {
         error(&["--initial-cluster=default=http://localhost:2380/x"]),
         "error setting up initial cluster: URL must not contain a path: http://localhost:2380/x"
     );
+}
+
+#[test]
+fn first_members_are_listed_or_discovered_one_way() {
+    let conflict = "multiple discovery or bootstrap flags are set. Choose one of \
+                    \"initial-cluster\", \"discovery-endpoints\" or \"discovery-srv\"";
+    let (list, srv) = ("--initial-cluster=default=http://localhost:2380", "--discovery-srv=a.b");
+    let service = ["--discovery-endpoints=http://a:1,b:2", "--discovery-token=t"];
+    for args in [&[list, srv][..], &[list, service[0], service[1]], &[srv, service[0], service[1]]]
+    {
+        assert_eq!(error(args), conflict, "{args:?}");
+    }
+    let half = "both --discovery-token and --discovery-endpoints must be set";
+    assert_eq!((error(&service[..1]).as_str(), error(&service[1..]).as_str()), (half, half));
+    assert!(error(&[service[0], service[1], "--discovery-cert=c"]).starts_with("KeyFile and"));
+    let no_time = [service[0], service[1], "--discovery-dial-timeout=0s"];
+    assert_eq!(error(&no_time), "--discovery-dial-timeout must be >0 (set to 0ns)");
+
+    let found = config(&[srv, "--discovery-srv-name=x"]);
+    let (domain, service_suffix) = ("a.b".to_owned(), "x".to_owned());
+    assert_eq!(found.discovery, Some(Discovery::Srv { domain, service_suffix }));
+    assert!(found.initial_cluster.is_empty(), "nobody is known yet");
+    let user = ["--discovery-user=u:p:q", "--discovery-request-timeout=1s"];
+    let Some(Discovery::Service(found)) =
+        config(&[service[0], service[1], user[0], user[1]]).discovery
+    else {
+        panic!("a service was asked for");
+    };
+    assert_eq!(found.endpoints, ["http://b:2", "http://a:1"]);
+    assert_eq!((found.token.as_str(), found.request_timeout), ("t", Duration::from_secs(1)));
+    let user = found.user.expect("a user was named");
+    assert_eq!((user.name.as_str(), user.password.as_str()), ("u", "p:q"));
+    assert!(!format!("{user:?}").contains("p:q"), "passwords are not logged");
 }
 
 #[test]

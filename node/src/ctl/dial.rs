@@ -4,20 +4,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use flotilla_proto::etcdserverpb::AuthenticateRequest;
 use flotilla_proto::etcdserverpb::auth_client::AuthClient;
+use flotilla_proto::etcdserverpb::cluster_client::ClusterClient;
+use flotilla_proto::etcdserverpb::{AuthenticateRequest, Member, MemberListRequest};
 use flotilla_proto::internal::admin_client::AdminClient;
-use http::Uri;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tonic::Status;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tower::service_fn;
 
 use super::describe;
+use crate::channel;
 use crate::config::{KeyPair, Tls};
 use crate::tls::Connector;
 
@@ -29,7 +27,7 @@ pub(super) type Client = AdminClient<InterceptedService<Channel, Token>>;
 
 /// Shown with every call, if there is one.
 #[derive(Clone, Default)]
-pub(super) struct Token(Option<AsciiMetadataValue>);
+pub(crate) struct Token(Option<AsciiMetadataValue>);
 
 impl Interceptor for Token {
     fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
@@ -42,7 +40,7 @@ impl Interceptor for Token {
 
 /// What the flags say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(crate) struct Target {
     pub(super) endpoint: String,
     /// Name and password with a colon between them.
     pub(super) user: Option<String>,
@@ -61,7 +59,7 @@ impl Default for Target {
 
 impl Target {
     /// Takes the value of a flag. None if there is no such flag.
-    pub(super) fn set(&mut self, flag: &str, value: &str) -> Option<()> {
+    pub(crate) fn set(&mut self, flag: &str, value: &str) -> Option<()> {
         match flag {
             "--endpoint" if value.contains("://") => value.clone_into(&mut self.endpoint),
             "--endpoint" => self.endpoint = format!("http://{value}"),
@@ -74,11 +72,16 @@ impl Target {
         Some(())
     }
 
+    /// The node's address.
+    pub(crate) fn url(&self) -> &str {
+        &self.endpoint
+    }
+
     /// The way to nodes, with the files read and the user known to the cluster.
     ///
     /// # Errors
     /// Files that are no certificates, a node that is not reached, or a user it does not know.
-    pub(super) async fn dialer(&self) -> anyhow::Result<Dialer> {
+    pub(crate) async fn dialer(&self) -> anyhow::Result<Dialer> {
         let pair = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => Some(KeyPair { cert: cert.clone(), key: key.clone() }),
             (None, None) => None,
@@ -94,46 +97,66 @@ impl Target {
 }
 
 /// Connects to nodes.
-pub(super) struct Dialer {
+pub(crate) struct Dialer {
     tls: Connector,
     token: Token,
 }
 
 impl Dialer {
     pub(super) async fn connect(&self, url: &str) -> anyhow::Result<Client> {
-        Ok(AdminClient::with_interceptor(self.channel(url).await?, self.token.clone()))
+        Ok(AdminClient::with_interceptor(self.short(url).await?, self.token.clone()))
+    }
+
+    /// For answers that take as long as they take.
+    pub(crate) async fn streaming(&self, url: &str) -> anyhow::Result<Channel> {
+        self.channel(url, None).await
+    }
+
+    /// Shown with every call.
+    pub(crate) fn token(&self) -> Token {
+        self.token.clone()
+    }
+
+    async fn short(&self, url: &str) -> anyhow::Result<Channel> {
+        self.channel(url, Some(ANSWER_WITHIN)).await
     }
 
     /// A token of the user, which every node of the cluster knows.
     async fn authenticate(&self, url: &str, user: &str) -> anyhow::Result<Token> {
         let (name, password) = user.split_once(':').context("--user is NAME:PASSWORD")?;
         let (name, password) = (name.to_owned(), password.to_owned());
-        let mut client = AuthClient::new(self.channel(url).await?);
+        let mut client = AuthClient::new(self.short(url).await?);
         let answer = client.authenticate(AuthenticateRequest { name, password }).await;
         Ok(Token(Some(answer.map_err(describe)?.into_inner().token.parse()?)))
     }
 
-    async fn channel(&self, url: &str) -> anyhow::Result<Channel> {
-        let uri: Uri = url.parse().with_context(|| url.to_owned())?;
-        let is_tls = uri.scheme_str() == Some("https");
-        let authority = uri.authority().with_context(|| format!("{url} names no host"))?;
-        let (host, port) = (authority.host().to_owned(), authority.port_u16().unwrap_or(2379));
-        // The handshake is this node's own; to the library every connection is plain.
-        let endpoint = Endpoint::from_shared(format!("http://{authority}"))?;
-        let endpoint = endpoint.connect_timeout(CONNECT_WITHIN).timeout(ANSWER_WITHIN);
-        if !is_tls {
-            return Ok(endpoint.connect().await?);
-        }
-        let tls = self.tls.clone();
-        let connect = service_fn(move |_: Uri| {
-            let (tls, host) = (tls.clone(), host.clone());
-            async move {
-                let host = host.trim_start_matches('[').trim_end_matches(']');
-                let stream = TcpStream::connect((host, port)).await?;
-                tls.connect(host, stream).await.map(TokioIo::new)
-            }
-        });
-        Ok(endpoint.connect_with_connector(connect).await?)
+    async fn channel(&self, url: &str, within: Option<Duration>) -> anyhow::Result<Channel> {
+        let set = |it: Endpoint| match within {
+            Some(within) => it.timeout(within),
+            None => it,
+        };
+        Ok(channel::connect(&self.tls, url, set, CONNECT_WITHIN).await?)
+    }
+
+    /// The members, as the node at an address knows them.
+    ///
+    /// # Errors
+    /// It is not reached, or does not answer.
+    pub(super) async fn members(&self, url: &str) -> anyhow::Result<Vec<Member>> {
+        let channel = self.channel(url, Some(ANSWER_WITHIN)).await?;
+        let mut client = ClusterClient::with_interceptor(channel, self.token.clone());
+        let list = client.member_list(MemberListRequest::default()).await.map_err(describe)?;
+        Ok(list.into_inner().members)
+    }
+
+    /// A page of a node.
+    ///
+    /// # Errors
+    /// It is not reached, or has no such page.
+    pub(super) async fn page(&self, url: &str, path: &str) -> anyhow::Result<String> {
+        let (status, text) = channel::get(&self.tls, url, path, CONNECT_WITHIN).await?;
+        anyhow::ensure!(status == 200, "{url}{path} is answered with {status}");
+        Ok(text)
     }
 
     pub(super) async fn connect_any(&self, urls: &[String]) -> Option<Client> {

@@ -2,6 +2,7 @@
 
 mod dial;
 mod show;
+mod top;
 
 use std::process::ExitCode;
 
@@ -10,7 +11,10 @@ use flotilla_proto::internal::{
     RangeListRequest, RangeListResponse, ReplicasWanted, SplitRequest, TransferRequest,
 };
 
-use dial::{Client, Dialer, Target};
+use dial::{Client, Dialer};
+
+pub(crate) use dial::Target;
+pub use top::run as top;
 
 const USAGE: &str = "\
 usage: flotilla ctl [--endpoint URL] [--user NAME:PASSWORD] [--cacert FILE] [--cert FILE --key FILE]
@@ -193,7 +197,8 @@ fn neighbours(ranges: &[RangeInfo], which: &str) -> anyhow::Result<MergeRequest>
     Ok(MergeRequest { left: left.range, right: right.range })
 }
 
-fn describe(status: tonic::Status) -> anyhow::Error {
+/// As operators are told.
+pub(crate) fn describe(status: tonic::Status) -> anyhow::Error {
     anyhow::anyhow!("{:?}: {}", status.code(), status.message())
 }
 

@@ -7,6 +7,8 @@ use flotilla_proto::internal::{
     Decision, DecisionsResponse, RangeInfo, RangeListResponse, RangeSurvey,
 };
 
+use crate::calendar;
+
 /// Decisions that are told of one range.
 const TOLD_OF_RANGE_MAX: usize = 5;
 
@@ -104,7 +106,7 @@ fn line(decision: &Decision) -> String {
         outcome => outcome,
     };
     let Decision { time_ms, step, rule, reason, .. } = decision;
-    format!("{}  {step}  [{rule}] {reason}: {outcome}\n", moment(*time_ms))
+    format!("{}  {step}  [{rule}] {reason}: {outcome}\n", calendar::moment(*time_ms / 1_000, None))
 }
 
 pub(super) fn explain(list: &RangeListResponse, decisions: &[Decision], key: &str) -> String {
@@ -154,7 +156,7 @@ pub(super) fn explain(list: &RangeListResponse, decisions: &[Decision], key: &st
     text
 }
 
-fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(super) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut all = vec![head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>()];
     all.extend(rows);
     let width = |column: usize| all.iter().map(|row| row[column].chars().count()).max();
@@ -206,31 +208,6 @@ fn end_of(range: &RangeInfo) -> String {
 /// Keys are bytes; what is not printable is escaped.
 fn shown(key: &[u8]) -> String {
     key.escape_ascii().to_string()
-}
-
-/// A time in UTC, to the second.
-fn moment(time_ms: u64) -> String {
-    let seconds = time_ms / 1_000;
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
-    let (year, month, day) = date(days);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-/// Year, month and day of a day counted from 1970. The year is taken to begin in March, so that the
-/// day that some years have more is the last of the year.
-fn date(days: u64) -> (u64, u64, u64) {
-    const DAYS_FROM_MARCH_0: u64 = 719_468;
-    const DAYS_IN_400_YEARS: u64 = 146_097;
-    let days = days + DAYS_FROM_MARCH_0;
-    let (era, day_of_era) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
@@ -323,18 +300,5 @@ mod tests {
         ];
         assert!(words(1).eq(expected), "{text}");
         assert_eq!(words(2).last(), Some("2"), "nothing is known of range 0: {text}");
-    }
-
-    #[test]
-    fn days_are_counted_as_the_calendar_does() {
-        let days = [
-            (0, (1970, 1, 1)),
-            (59, (1970, 3, 1)),
-            (11_016, (2000, 2, 29)),
-            (20_000, (2024, 10, 4)),
-        ];
-        for (day, expected) in days {
-            assert_eq!(date(day), expected);
-        }
     }
 }

@@ -39,11 +39,18 @@ pub(super) async fn write(
 pub(super) struct Reader<S> {
     stream: S,
     buffer: BytesMut,
+    /// Of the frames taken since they were asked for.
+    taken_bytes: u64,
 }
 
 impl<S: AsyncRead + Unpin> Reader<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, buffer: BytesMut::with_capacity(64 << 10) }
+        Self { stream, buffer: BytesMut::with_capacity(64 << 10), taken_bytes: 0 }
+    }
+
+    /// Bytes of the frames that `next` gave since the last call.
+    pub(super) fn taken_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.taken_bytes)
     }
 
     /// The next frame, or `None` at the end of the stream.
@@ -87,6 +94,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             self.buffer.reserve(missing.min(self.buffer.len().max(64 << 10)));
             return Ok(None);
         }
+        self.taken_bytes += (HEAD_BYTES + length) as u64;
         self.buffer.advance(HEAD_BYTES);
         let content = self.buffer.split_to(length).freeze();
         if crc32c::crc32c(&content) != checksum {

@@ -5,16 +5,18 @@ use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use flotilla_core::NodeId;
 use flotilla_core::proto::internal::{Forward, PeerFrame, PeerHello};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use super::{Event, QUEUE_FRAMES_MAX, STREAM, dial, frame, hello};
+use crate::metrics::peers::PeerMeters;
 use crate::router::Board;
 use crate::tls::Connector;
 
@@ -25,6 +27,13 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 const GATHERED_MESSAGES_MAX: usize = 1_024;
 /// Frames are written together up to about so many bytes.
 const WRITE_BYTES: usize = 1 << 20;
+/// How often a peer is probed for the time that a message takes there and back.
+const PROBE_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Microseconds since a moment, and never 0.
+fn micros(epoch: Instant) -> u64 {
+    u64::try_from(epoch.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
+}
 
 pub(super) struct Link {
     urls: Vec<String>,
@@ -44,8 +53,10 @@ impl Link {
     ) -> Self {
         let (queue, frames) = mpsc::channel(QUEUE_FRAMES_MAX);
         let is_connected = Arc::new(AtomicBool::new(false));
+        let meters = PeerMeters::new(board.member_id(), node.0);
         let task = Task {
             node,
+            meters,
             urls: urls.clone(),
             tls,
             board,
@@ -103,6 +114,7 @@ struct Task {
     events: mpsc::Sender<Event>,
     frames: mpsc::Receiver<PeerFrame>,
     is_connected: Arc<AtomicBool>,
+    meters: PeerMeters,
 }
 
 impl Task {
@@ -118,13 +130,18 @@ impl Task {
                     tracing::info!(peer = %self.node, %url, "connected to a peer");
                     self.report(Event::Connected(self.node)).await;
                     self.is_connected.store(true, Ordering::Release);
+                    self.meters.active.set(1.0);
                     let error = self.write(stream).await;
                     self.is_connected.store(false, Ordering::Release);
+                    self.meters.active.set(0.0);
+                    self.meters.disconnected.increment(1);
+                    self.meters.sent_failures.increment(1);
                     tracing::warn!(peer = %self.node, %error, "lost a peer");
                     let unsent = self.drain();
                     self.report(Event::Disconnected(self.node, unsent)).await;
                 }
                 Err(error) => {
+                    self.meters.sent_failures.increment(1);
                     let text = error.to_string();
                     // The same failure over and over says nothing new.
                     if text != last_error {
@@ -163,16 +180,29 @@ impl Task {
 
     /// Writes frames until the connection breaks.
     async fn write(&mut self, stream: Box<dyn dial::Stream>) -> io::Error {
-        let (mut reader, mut writer) = tokio::io::split(stream);
+        let (reader, mut writer) = tokio::io::split(stream);
+        let mut reader = frame::Reader::new(reader);
         let mut buffer = BytesMut::new();
-        let mut nothing = [0; 1];
+        let mut probes = tokio::time::interval(PROBE_INTERVAL);
+        probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Numbers of probes are moments since this one.
+        let epoch = Instant::now();
         loop {
             let first = tokio::select! {
                 frame = self.frames.recv() => frame,
-                // A peer never writes here: anything but silence is the end.
-                end = reader.read(&mut nothing) => {
-                    return end.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+                _ = probes.tick() => {
+                    Some(PeerFrame { probe: micros(epoch), ..PeerFrame::default() })
                 }
+                // A peer writes nothing here but echoes of probes.
+                echo = reader.next::<PeerFrame>() => match echo {
+                    Ok(Some(PeerFrame { probe, .. })) if probe > 0 => {
+                        let took = micros(epoch).saturating_sub(probe);
+                        self.meters.round_trip.record(Duration::from_micros(took));
+                        continue;
+                    }
+                    Ok(_) => return io::ErrorKind::UnexpectedEof.into(),
+                    Err(error) => return error,
+                },
             };
             let Some(first) = first else { return io::ErrorKind::NotConnected.into() };
             buffer.clear();
@@ -182,7 +212,7 @@ impl Task {
             {
                 frame::put(&next, &mut buffer);
             }
-            metrics::counter!(crate::metrics::PEER_SENT_BYTES).increment(buffer.len() as u64);
+            self.meters.sent_bytes.increment(buffer.len() as u64);
             if let Err(error) = writer.write_all(&buffer).await {
                 return error;
             }

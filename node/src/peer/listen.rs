@@ -23,6 +23,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 
 use super::{Event, SNAPSHOT, STREAM, dial, frame, hello, members, snapshot};
+use crate::metrics::peers::FromPeer;
 use crate::router::Board;
 use crate::store::Store;
 use crate::tls;
@@ -210,9 +211,17 @@ pub(super) async fn greet<S: dial::Stream>(
 async fn receive<S: dial::Stream>(port: Port, stream: S) {
     let (reader, mut writer) = tokio::io::split(stream);
     let mut reader = frame::Reader::new(reader);
+    let mut meters = None;
     let result: io::Result<()> = async {
         let Some(from) = greet(&port, &mut reader, &mut writer).await? else { return Ok(()) };
+        let meters = meters.insert(FromPeer::new(from.0));
         while let Some(frame) = reader.next::<PeerFrame>().await? {
+            meters.received_bytes.increment(reader.taken_bytes());
+            if frame.probe > 0 {
+                let echo = PeerFrame { probe: frame.probe, ..PeerFrame::default() };
+                frame::write(&mut writer, &echo).await?;
+                continue;
+            }
             if port.board.is_removed(from.0) {
                 // It hears the reason when it connects again.
                 return Err(io::Error::other("the peer was removed from the cluster"));
@@ -225,6 +234,9 @@ async fn receive<S: dial::Stream>(port: Port, stream: S) {
     }
     .await;
     if let Err(error) = result {
+        if let Some(FromPeer { failures, .. }) = meters {
+            failures.increment(1);
+        }
         tracing::debug!(%error, "a peer's stream ended");
     }
 }

@@ -25,6 +25,7 @@ pub use frame::FRAME_BYTES_MAX;
 pub use listen::{Listener, Socket, serve, turn_away};
 pub use members::{RemoteMembers, fetch};
 
+use crate::metrics::peers::{SnapshotMeter, SnapshotWay};
 use crate::router::Board;
 use crate::store::{Sealed, Store};
 use crate::tls::Connector;
@@ -207,9 +208,13 @@ impl Peers {
         tracing::info!(%to, "sending a snapshot");
         let group = GroupId(message.group);
         actix::spawn(async move {
+            let meter = SnapshotMeter::begin(SnapshotWay::To(to.0));
             let result = snapshot::send(id, to, &tls, &urls, &board, store, message).await;
             match &result {
-                Ok(bytes) => tracing::info!(%to, bytes, "sent a snapshot"),
+                Ok(bytes) => {
+                    meter.arrived();
+                    tracing::info!(%to, bytes, "sent a snapshot");
+                }
                 Err(error) => tracing::warn!(%to, %error, "a snapshot was not sent"),
             }
             // The actor ends only with the process.

@@ -16,6 +16,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::listen::Port;
 use super::{Event, SNAPSHOT, dial, frame, hello, listen};
+use crate::metrics::peers::{SnapshotMeter, SnapshotWay};
+use crate::metrics::upstream;
 use crate::router::Board;
 use crate::store::Store;
 use crate::supervise::fatal;
@@ -158,6 +160,8 @@ async fn receive_all<S: dial::Stream>(port: &Port, stream: S) -> io::Result<()> 
     let mut receiver =
         Receiver::new(&header, scope, Limits::default()).map_err(io::Error::other)?;
     tracing::info!(%from, %group, index = receiver.mark().index, "receiving a snapshot");
+    let meter = SnapshotMeter::begin(SnapshotWay::From(from.0));
+    let began = Instant::now();
     let store = port.store.clone();
     let mut staged = OffThread(Some(blocking(move || store.stage()).await?));
     while !receiver.is_complete() {
@@ -180,7 +184,11 @@ async fn receive_all<S: dial::Stream>(port: &Port, stream: S) -> io::Result<()> 
         staged.0 = Some(blocking(move || staging.append(&rows).map(|()| staging)).await?);
         if receiver.is_complete() {
             let staging = staged.0.take().expect("put back above");
+            let finishing = Instant::now();
             let sealed = blocking(move || staging.finish()).await?;
+            metrics::histogram!(upstream::SNAPSHOT_FSYNC_SECONDS).record(finishing.elapsed());
+            metrics::histogram!(upstream::SNAPSHOT_SAVE_SECONDS).record(began.elapsed());
+            meter.arrived();
             frame::write(&mut writer, &received.ack).await?;
             let mark = receiver.mark().clone();
             // The actor ends only with the process.

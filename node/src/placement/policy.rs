@@ -31,8 +31,6 @@ pub(super) fn of_config(config: &Config) -> Policy {
             config.split_writes_per_second,
         ),
         silent_ms_max: u64::try_from(config.dead_after.as_millis()).unwrap_or(u64::MAX),
-        // All members vote in the spine but those that an operator has not promoted yet.
-        is_moving_votes: false,
         ..usual
     };
     assert_eq!(policy.validate(), Ok(()), "the configuration was checked");

@@ -10,7 +10,7 @@ use flotilla_core::auth::Pass;
 use flotilla_core::command::Command;
 use flotilla_core::proto::etcdserverpb::MoveLeaderRequest;
 use flotilla_core::proto::internal::{
-    self, DecisionOutcome, MergeRequest, ReplicasRequest, SplitRequest,
+    self, DecisionOutcome, MergeRequest, ReplicasRequest, SpineVote, SplitRequest,
 };
 use flotilla_core::time::Length;
 use flotilla_core::{Error, GroupId, NodeId};
@@ -100,10 +100,8 @@ impl Driver {
             Step::Promote { .. } => {
                 return self.refuse(decision, "the leader of a range sees to that by itself");
             }
-            // Switched off in the policy: nothing here can do it.
-            Step::AddSpineVoter { .. } | Step::DemoteSpineVoter { .. } => {
-                return self.refuse(decision, "who votes in the spine is up to an operator");
-            }
+            Step::AddSpineVoter { node } => vote(node, true),
+            Step::DemoteSpineVoter { node } => vote(node, false),
         };
         let Decision { step, rule, reason } = decision;
         tracing::info!(%step, %rule, reason, "placement decides");
@@ -172,6 +170,10 @@ impl Driver {
 
 fn replicas(range: u64, add: u64, remove: u64) -> Work {
     Work::Command(Command::Replicas(ReplicasRequest { range, add, remove }))
+}
+
+fn vote(node: u64, votes: bool) -> Work {
+    Work::Command(Command::SpineVote(SpineVote { node, votes }))
 }
 
 /// Carries a step out, between two records. The node may have lost the lead meanwhile: then the

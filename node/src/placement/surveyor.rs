@@ -73,7 +73,7 @@ impl Surveyor {
         let nodes: BTreeMap<u64, Node> =
             voters.map(|it| (it.id, self.node(now, it.id, it.is_draining))).collect();
         let spine = Spine {
-            replicas: voters_of(&looked.replicas),
+            replicas: followers_of(looked),
             leader: looked.status.leader.map(|leader| leader.0),
             is_changing: looked.is_changing,
         };
@@ -247,7 +247,7 @@ fn range_of(
 }
 
 /// Who holds a range, and who is to: how far they are the leader has told, or may not have yet.
-/// Members that do not vote in the spine do not here, and are left out.
+/// Learners of the cluster do not vote here, and are left out.
 fn replicas_of(looked: &Looked, info: &RangeInfo, told: &[ReplicaProgress]) -> Vec<Replica> {
     let is_voter = |node: &u64| looked.members.iter().any(|it| it.id == *node && !it.is_learner);
     let of = |node: u64| match told.iter().find(|it| it.node == node) {
@@ -272,14 +272,18 @@ fn replicas_of(looked: &Looked, info: &RangeInfo, told: &[ReplicaProgress]) -> V
     replicas
 }
 
-fn voters_of(replicas: &[ReplicaProgress]) -> Vec<Replica> {
-    let voters = replicas.iter().filter(|replica| !replica.is_learner);
+/// Who follows the spine with a vote, or could have one: learners of the cluster are left to the
+/// operator.
+fn followers_of(looked: &Looked) -> Vec<Replica> {
+    let is_learner = |node: u64| looked.members.iter().any(|it| it.id == node && it.is_learner);
+    let replicas = looked.replicas.iter().filter(|replica| !is_learner(replica.node));
     let replica = |it: &ReplicaProgress| Replica {
         node: it.node,
+        is_learner: it.is_learner,
         lag_entries: it.lag_entries,
         ..Replica::default()
     };
-    voters.map(replica).collect()
+    replicas.map(replica).collect()
 }
 
 fn is_quiet(policy: &Policy, range: &Range) -> bool {

@@ -15,12 +15,13 @@ use flotilla_core::range::stored;
 use flotilla_core::snapshot::{Clear, Scope};
 use flotilla_core::spine::Shown;
 use flotilla_core::stage::{Applied, Stage, Work};
-use flotilla_core::view::Batch;
+use flotilla_core::view::{Batch, Column, Write};
 use flotilla_core::watch::{Event, Published};
 use flotilla_core::{GroupId, NodeId};
 use tokio::sync::mpsc;
 
 use super::{Completion, Mail, Ranges, deliver};
+use crate::metrics::upstream;
 use crate::router::{Board, Pending};
 use crate::store::{Sealed, Store};
 use crate::supervise::fatal;
@@ -62,6 +63,8 @@ pub struct Applier {
     pub compaction_pause: Duration,
     /// A slower batch is logged.
     pub warn_after: Duration,
+    /// When the compaction under way took its first step. None at first.
+    pub compacting_since: Option<Instant>,
     /// Ranges that this node holds no more, and whose keys are on their way out. Empty at first.
     pub left: VecDeque<(GroupId, Clear)>,
 }
@@ -163,10 +166,14 @@ impl Applier {
             events_after,
             puts_count,
             deletes_count,
+            put_bytes,
+            txns_count,
         } = self.stage.run(&self.store, works).unwrap_or_else(|error| fatal(&error.to_string()));
+        let evaluated = Instant::now();
         if let Err(error) = self.store.apply(&batch) {
             fatal(&format!("the store cannot be written: {error}"));
         }
+        upstream::committed(evaluated.elapsed(), put_bytes, txns_count);
         self.clear_later(left);
         self.announce();
         if self.stage.is_whole() && !was_whole {
@@ -197,6 +204,7 @@ impl Applier {
         let took = began.elapsed();
         crate::metrics::applied(took, puts_count, deletes_count);
         if took > self.warn_after {
+            ::metrics::counter!(upstream::SLOW_APPLIES).increment(1);
             tracing::warn!(took_ms = took.as_millis(), "applying took long");
         }
     }
@@ -209,9 +217,12 @@ impl Applier {
         // What comes must not be removed with what was here before.
         while self.clear() {}
         self.board.begin_replacement();
+        let installing = ::metrics::gauge!(upstream::SNAPSHOT_INSTALLING);
+        installing.set(1.0);
         if let Err(error) = self.store.install(group, sealed) {
             fatal(&format!("the received snapshot cannot be installed: {error}"));
         }
+        installing.set(0.0);
         let taken = match group {
             GroupId::SPINE => self.stage.take_over(&self.store).map(|()| Vec::new()),
             range => self.stage.replaced(&self.store, range),
@@ -251,6 +262,8 @@ impl Applier {
 
     /// One step; whether more are left.
     fn compact(&mut self) -> bool {
+        let began = Instant::now();
+        let compacting_since = *self.compacting_since.get_or_insert(began);
         let compact_revision = self.stage.shown().head.compact_revision;
         let slice = mvcc::compact_slice(&self.store, compact_revision, self.compaction_rows_max)
             .unwrap_or_else(|error| fatal(&error.to_string()));
@@ -259,7 +272,12 @@ impl Applier {
         {
             fatal(&format!("the store cannot be written: {error}"));
         }
+        let is_removal = |write: &&Write| matches!(write, Write::Delete(Column::Revision, ..));
+        let removed_count = slice.batch.writes.iter().filter(is_removal).count();
+        upstream::compaction_step(began.elapsed(), removed_count);
         if slice.is_finished {
+            self.compacting_since = None;
+            upstream::compacted(compacting_since.elapsed());
             self.board.set_compacted(compact_revision);
         }
         !slice.is_finished

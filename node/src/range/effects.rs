@@ -7,6 +7,7 @@ use flotilla_core::stage::Work;
 use flotilla_core::{GroupId, NodeId, group, remote};
 
 use super::{ApplyMessage, Completion, EndRange, Mail, SpineActor, deliver};
+use crate::metrics::upstream;
 use crate::supervise::fatal;
 
 /// Questions of other nodes that are answered at once; further ones are refused.
@@ -173,6 +174,9 @@ impl SpineActor {
     fn publish_status(&self, status: Status) {
         let before = self.parts.board.notice().status;
         if before.leader != status.leader || before.term != status.term {
+            if status.leader.is_some() && before.leader != status.leader {
+                ::metrics::counter!(upstream::LEADER_CHANGES).increment(1);
+            }
             match status.leader {
                 Some(leader) => tracing::info!(%leader, term = status.term, "leader is known"),
                 None => tracing::info!(term = status.term, "no leader is known"),

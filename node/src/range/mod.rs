@@ -26,6 +26,7 @@ use flotilla_core::command::Outcome;
 use flotilla_core::proto::internal::{Heartbeat, Told};
 use flotilla_core::range::Tell;
 use flotilla_core::spine::apply::Requester;
+use flotilla_core::spine::replica::LeaseCounts;
 use flotilla_core::spine::state::Position;
 use flotilla_core::spine::{self, Input, Replica};
 use flotilla_core::stage::Reach;
@@ -46,6 +47,7 @@ pub use replica::{
 };
 
 use crate::auth::Gate;
+use crate::metrics::upstream;
 use crate::peer::{self, Peers};
 use crate::router::{Board, Pending, Request};
 use crate::store::{Sealed, Store};
@@ -65,6 +67,8 @@ const TICKS_PER_LOOK: u64 = 50;
 const RANGES_SHOWN_PER_TICK: u64 = 100;
 /// At the level `debug` the machine tells where it stands once in so many ticks.
 const TICKS_PER_TELLING: u64 = 100;
+/// A tick that comes later than this is a late heartbeat: two heartbeat intervals of five ticks.
+const LATE_AFTER_TICKS: u32 = 10;
 /// Ticks made up for at once after the actor was kept from its timer.
 const TICKS_LATE_MAX: u64 = 3;
 
@@ -386,6 +390,10 @@ impl SpineActor {
             return;
         }
         self.ticked = Instant::now();
+        // Its followers wait for a heartbeat longer than they should.
+        if elapsed > LATE_AFTER_TICKS * tick && self.parts.replica.status().is_leader {
+            metrics::counter!(upstream::LATE_HEARTBEATS).increment(1);
+        }
         let now = self.now();
         let stalled = self.unflushed.front().map_or(Length(0), |(_, since)| now.since(*since));
         self.step(Input::DiskStalled(stalled));
@@ -394,6 +402,9 @@ impl SpineActor {
             self.tick_table();
             if self.ticks_count.is_multiple_of(TICKS_PER_LOOK) {
                 self.parts.meters.look(GroupId::SPINE, self.parts.replica.group());
+                let LeaseCounts { granted, renewed, revoked, expired } =
+                    self.parts.replica.lease_counts();
+                upstream::leases(granted, renewed, revoked, expired);
             }
             if self.ticks_count.is_multiple_of(TICKS_PER_TELLING) {
                 tracing::debug!(load = self.parts.replica.load_text(), "spine");

@@ -29,6 +29,8 @@ pub use record::{now_ms, on_record};
 pub use usage::Usage;
 
 use crate::auth::Gate;
+use crate::metrics::requests::{self, RequestKind};
+use crate::metrics::upstream;
 use crate::store::Store;
 
 /// How often it is looked whether a range has got its new leader.
@@ -83,6 +85,19 @@ impl Router {
     /// # Errors
     /// What the leader answers, or a time-out when the outcome is unknown.
     pub async fn submit(&self, pass: Pass, command: Command) -> Outcome {
+        let (kind, began) = (RequestKind::of(&command), Instant::now());
+        let outcome = self.submit_uncounted(pass, command).await;
+        if let Some(kind) = kind {
+            let is_lost = outcome.as_ref().is_err_and(is_end_unknown);
+            requests::request_done(kind, began.elapsed(), !is_lost);
+            if is_lost {
+                metrics::counter!(upstream::PROPOSALS_FAILED).increment(1);
+            }
+        }
+        outcome
+    }
+
+    async fn submit_uncounted(&self, pass: Pass, command: Command) -> Outcome {
         self.board.usage().count_command();
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         let answer = self.pending.expect_outcome(n);
@@ -107,7 +122,13 @@ impl Router {
         self.send(Request::Ticket(n))?;
         let result = answer.await.unwrap_or(Err(Error::Stopped));
         guard.is_answered = true;
-        result?;
+        if let Err(error) = result {
+            metrics::counter!(upstream::READ_INDEXES_FAILED).increment(1);
+            if is_end_unknown(&error) {
+                metrics::counter!(upstream::READ_INDEXES_SLOW).increment(1);
+            }
+            return Err(error);
+        }
         Ok(self.head())
     }
 
@@ -182,6 +203,11 @@ impl Router {
         &self.store
     }
 
+    /// Commands of clients of this node that wait for their end.
+    pub fn outcomes_pending(&self) -> usize {
+        self.pending.outcomes_count()
+    }
+
     fn send(&self, request: Request) -> Result<(), Error> {
         let actor = self.actors.get(&GroupId::SPINE).ok_or(Error::Stopped)?;
         actor.try_send(request).map_err(|error| match error {
@@ -224,6 +250,20 @@ impl Drop for QuestionGuard<'_> {
             let _ = self.router.send(Request::QuestionUnwanted(self.n));
         }
     }
+}
+
+/// An error that says nothing of what became of a request: nobody answered, or who did could not know.
+fn is_end_unknown(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Timeout
+            | Error::TimeoutDueToLeaderFail
+            | Error::TimeoutDueToConnectionLost
+            | Error::TimeoutWaitAppliedIndex
+            | Error::NoLeader
+            | Error::Stopped
+            | Error::TooManyRequests
+    )
 }
 
 /// An answer of the kind that was asked for.

@@ -22,6 +22,11 @@ impl Pending {
         receiver
     }
 
+    /// Requests that wait for their outcome.
+    pub fn outcomes_count(&self) -> usize {
+        self.outcomes.len()
+    }
+
     /// Opens the place where ticket `n` will be answered.
     pub fn expect_ticket(&self, n: u64) -> oneshot::Receiver<Result<(), Error>> {
         let (sender, receiver) = oneshot::channel();

@@ -271,6 +271,11 @@ impl Database {
         Ok(sizes)
     }
 
+    pub(super) fn open_views(&self) -> u64 {
+        let count = self.rocks.property_int_value(rocksdb::properties::NUM_SNAPSHOTS);
+        count.ok().flatten().unwrap_or(0)
+    }
+
     /// Bytes that the files of a column take for each of these spans, and what is in its files as a
     /// whole: bytes, rows, and bytes of rows before they were compressed; then bytes and rows that
     /// are not in files yet.

@@ -230,6 +230,11 @@ impl Store {
         Ok(())
     }
 
+    /// Where its files are.
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir.path
+    }
+
     /// How much space is taken, at most `SIZES_AGE_MAX` ago.
     ///
     /// # Errors
@@ -244,6 +249,11 @@ impl Store {
                 Ok(sizes)
             }
         }
+    }
+
+    /// Snapshots of it that somebody reads.
+    pub fn open_views(&self) -> u64 {
+        self.current().open_views()
     }
 
     /// About how much each of these spans of a column holds. Blocks for as long as reading the

@@ -59,7 +59,7 @@ pub fn etcdctl() -> Option<PathBuf> {
     on_path("etcdctl")
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
+pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
@@ -93,9 +93,12 @@ pub struct Node {
     peer_scheme: &'static str,
     /// Flags behind those the harness gives; a test may change them before a restart.
     pub flags: Vec<String>,
+    /// Variables of its environment beside the caller's.
+    pub variables: Vec<(String, String)>,
     /// `new`, or `existing` for a node that was added to a running cluster.
     state: &'static str,
-    initial_cluster: String,
+    /// None for a node that discovers the first members.
+    initial_cluster: Option<String>,
     folder: PathBuf,
     process: Option<Child>,
 }
@@ -166,9 +169,16 @@ impl Cluster {
         }
         let initial_cluster = cluster.initial_cluster();
         for node in &mut cluster.nodes {
-            node.initial_cluster.clone_from(&initial_cluster);
+            node.initial_cluster = Some(initial_cluster.clone());
         }
         cluster
+    }
+
+    /// Has nodes that were not started yet find each other by their flags alone.
+    pub fn forget_members(&mut self) {
+        for node in &mut self.nodes {
+            node.initial_cluster = None;
+        }
     }
 
     /// Has nodes that were not started yet speak TLS to clients, to each other, or both.
@@ -184,7 +194,7 @@ impl Cluster {
         }
         let initial_cluster = self.initial_cluster();
         for node in &mut self.nodes {
-            node.initial_cluster.clone_from(&initial_cluster);
+            node.initial_cluster = Some(initial_cluster.clone());
         }
     }
 
@@ -196,7 +206,7 @@ impl Cluster {
         self.nodes.push(node);
         let initial_cluster = self.initial_cluster();
         let index = self.nodes.len() - 1;
-        self.nodes[index].initial_cluster = initial_cluster;
+        self.nodes[index].initial_cluster = Some(initial_cluster);
         index
     }
 
@@ -211,15 +221,16 @@ impl Cluster {
             client_scheme: "http",
             peer_scheme: "http",
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            variables: Vec::new(),
             state: "new",
-            initial_cluster: String::new(),
+            initial_cluster: None,
             folder,
             process: None,
         }
     }
 
     /// `name=peer-url` of all nodes, as `--initial-cluster` wants them.
-    fn initial_cluster(&self) -> String {
+    pub fn initial_cluster(&self) -> String {
         let pairs: Vec<String> =
             self.nodes.iter().map(|node| format!("{}={}", node.name, node.peer_url())).collect();
         pairs.join(",")
@@ -253,7 +264,7 @@ impl Cluster {
             .arg(node.data_dir())
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
             .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
-            .args(["--initial-cluster", &node.initial_cluster])
+            .args(node.initial_cluster.as_ref().map(|list| format!("--initial-cluster={list}")))
             .args(metrics_url.map(|url| format!("--listen-metrics-urls={url}")))
             .args(["--initial-cluster-state", node.state])
             .args(flags_of_all(&binary))
@@ -267,6 +278,7 @@ impl Cluster {
                 command.env_remove(name);
             }
         }
+        command.envs(node.variables.iter().map(|(name, value)| (name, value)));
         let child = command.spawn();
         node.process = Some(child.unwrap_or_else(|error| panic!("{}: {error}", binary.display())));
     }

@@ -40,6 +40,12 @@ impl Span {
         }
     }
 
+    /// Every key that there can be. No key is empty, and a request cannot name the keys before the
+    /// lowest one: its end would stand for no end.
+    pub fn possible() -> Span {
+        Span { start: Bytes::from_static(&[0]), end: None }
+    }
+
     /// As a request names the span: `key` and `range_end`.
     pub fn into_request(self) -> (Bytes, Bytes) {
         (self.start, self.end.unwrap_or(Bytes::from_static(OPEN_END)))

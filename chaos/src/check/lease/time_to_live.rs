@@ -71,7 +71,14 @@ fn check_keys(
     keys.sort();
     let last = case.window(&case.history.operations[index]).1;
     let is_right = if request.keys && answer.granted_ttl > 0 {
-        was_attached(case, request.id, last, &keys)
+        if case.rules.lease_keys_are_placed {
+            let revision = answer.header.as_ref().map_or(0, |header| header.revision);
+            let seen = case.seen.revision_before(case.history.operations[index].invoked);
+            (seen..=last).contains(&revision)
+                && case.timeline.attached(request.id, revision) == keys
+        } else {
+            was_attached(case, request.id, last, &keys)
+        }
     } else {
         keys.is_empty()
     };

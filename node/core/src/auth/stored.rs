@@ -10,6 +10,12 @@ use crate::proto::authpb;
 use crate::proto::internal::StoredAuth;
 
 impl Auth {
+    /// Of a backup, without users and roles. What is not that of a new cluster was changed when the new
+    /// cluster began: its log begins after index 1.
+    pub fn restored(is_enabled: bool, revision: u64) -> Self {
+        Self { is_enabled, revision, changed_at: 1, ..Self::default() }
+    }
+
     /// All but users and roles.
     pub fn encode(&self) -> Bytes {
         let stored = StoredAuth {

@@ -33,8 +33,14 @@ fn quorum(voters_count: usize) -> usize {
     voters_count / 2 + 1
 }
 
+/// Members that vote in the spine. Others that are no learners either vote in their ranges only.
 fn voters(state: &State) -> impl Iterator<Item = &Member> {
-    state.members().values().filter(|member| !member.is_learner)
+    let votes = |member: &&Member| !member.is_learner && state.has_vote(NodeId(member.id));
+    state.members().values().filter(votes)
+}
+
+fn learners(state: &State) -> impl Iterator<Item = &Member> {
+    state.members().values().filter(|member| member.is_learner)
 }
 
 /// A member is started once it has announced its name.
@@ -78,7 +84,7 @@ pub fn check_add(
     if is_taken {
         return Err(Error::PeerUrlExist);
     }
-    let learners_count = state.members().len() - voters_count;
+    let learners_count = learners(state).count();
     if added.is_learner && learners_count + 1 > policy.learners_max {
         return Err(Error::TooManyLearners);
     }
@@ -100,7 +106,7 @@ pub fn check_remove(
         return Ok(());
     }
     // Those who stay drop it from its ranges, which must not take its own vote: it stops.
-    let votes = |node: &&NodeId| voters(state).any(|member| member.id == node.0);
+    let votes = |node: &&NodeId| state.members().get(&node.0).is_some_and(|it| !it.is_learner);
     let is_needed = state.ranges().iter().any(|(_, range)| {
         // While the members change, some may still go by those before.
         range.holders_meanwhile().iter().any(|holders| {
@@ -111,7 +117,7 @@ pub fn check_remove(
     if is_needed {
         return Err(Error::RangesNeedMember);
     }
-    if !policy.is_strict {
+    if !policy.is_strict || !state.has_vote(removed) {
         return Ok(());
     }
     let voters_count = voters(state).count();
@@ -148,7 +154,7 @@ pub fn check_promote(
     if !member.is_learner {
         return Err(Error::MemberNotLearner);
     }
-    if u128::from(matched) * 100 < u128::from(last) * u128::from(LEARNER_READY_PERCENT) {
+    if !is_ready(matched, last) {
         return Err(Error::LearnerNotReady);
     }
     if policy.is_strict {
@@ -160,6 +166,36 @@ pub fn check_promote(
         }
     }
     Ok(())
+}
+
+/// May this member get a vote in the spine? `matched` and `last` are as in `check_promote`.
+///
+/// # Errors
+/// It is unknown, a learner of the cluster, or lags behind.
+pub fn check_vote(state: &State, node: NodeId, matched: u64, last: u64) -> Result<(), Error> {
+    let member = state.members().get(&node.0).ok_or(Error::MemberNotFound)?;
+    if member.is_learner {
+        return Err(Error::ReplicaNotPossible);
+    }
+    if is_ready(matched, last) { Ok(()) } else { Err(Error::LearnerNotReady) }
+}
+
+/// May this member lose its vote in the spine?
+///
+/// # Errors
+/// It is unknown, or too few connected voters would be left.
+pub fn check_no_vote(state: &State, reach: &Reach, node: NodeId) -> Result<(), Error> {
+    if !state.members().contains_key(&node.0) {
+        return Err(Error::MemberNotFound);
+    }
+    let left = || voters(state).filter(|other| other.id != node.0);
+    let active_count = left().filter(|it| reach.connected.contains(&NodeId(it.id))).count();
+    let is_enough = active_count > 0 && active_count >= quorum(left().count());
+    if is_enough { Ok(()) } else { Err(Error::Unhealthy) }
+}
+
+fn is_ready(matched: u64, last: u64) -> bool {
+    u128::from(matched) * 100 >= u128::from(last) * u128::from(LEARNER_READY_PERCENT)
 }
 
 /// May this member's peer URLs be changed to these?

@@ -43,6 +43,15 @@ pub fn cluster_id(members: &[NodeId], cuts: &[Bytes], range_replicas: usize) -> 
     first_eight_bytes(hash)
 }
 
+/// The id of a cluster that begins with a backup, from what it would be without one and a digest of
+/// all that is restored: founders that begin with different states found different clusters.
+pub fn restored_cluster_id(founded: u64, digest: &[u8]) -> u64 {
+    let mut hash = Sha1::new();
+    hash.update(founded.to_be_bytes());
+    hash.update(digest);
+    first_eight_bytes(hash)
+}
+
 /// Whether a request to add a member names usable addresses: at least one, each of a known
 /// scheme, with a port unless it is a socket, and without a path.
 pub fn peer_urls_valid(peer_urls: &[String]) -> bool {
@@ -122,6 +131,15 @@ mod tests {
             cluster_id(&[a, b], &[], REPLICAS_WANTED),
             cluster_id(&[a], &[], REPLICAS_WANTED)
         );
+    }
+
+    #[test]
+    fn clusters_restored_from_different_states_are_different() {
+        let restored = restored_cluster_id(7, b"one");
+        assert_eq!(restored, restored_cluster_id(7, b"one"));
+        for other in [7, restored_cluster_id(7, b"other"), restored_cluster_id(8, b"one")] {
+            assert_ne!(restored, other);
+        }
     }
 
     #[test]

@@ -266,65 +266,78 @@ impl Change<'_> {
                 lease: effect.lease,
             }
         };
-        let head = RecordHead {
-            revision,
-            is_tombstone: effect.is_delete,
-            previous: live(&old).map(|old| old.head.revision),
-        };
-
-        // All rows of the change are cut from one buffer.
-        let superseded = old.as_ref().map(|old| old.head);
-        let old_lease = life.map_or(0, |life| life.lease);
-        let new_lease = if effect.is_delete { 0 } else { effect.lease };
-        let lease_rows_count = if old_lease == new_lease {
-            0
-        } else {
-            usize::from(old_lease != 0) + usize::from(new_lease != 0)
-        };
-        let mut rows = Rows::with_capacity(
-            head.encoded_len()
-                + kv.encoded_len()
-                + layout::REVISION_BYTES
-                + superseded.map_or(0, |_| layout::history_key_len(key))
-                + lease_rows_count * (layout::LEASE_BYTES + key.len()),
-        );
-        let record = rows.cut(|buf| {
-            head.encode(buf);
-            kv.encode(buf).expect("a growing buffer takes every message");
-        });
-        batch.put(Column::Key, key.clone(), record.clone());
-        batch.put(
-            Column::Revision,
-            rows.cut(|buf| buf.put_slice(&revision.encode())),
-            record.clone(),
-        );
-        if let Some(superseded) = superseded {
-            let value = if superseded.is_tombstone {
-                layout::HISTORY_TOMBSTONE
-            } else {
-                layout::HISTORY_PUT
-            };
-            batch.put(
-                Column::History,
-                rows.cut(|buf| layout::encode_history_key(key, superseded.revision, buf)),
-                value,
-            );
-        }
-        if old_lease != new_lease {
-            if old_lease != 0 {
-                let row = rows.cut(|buf| layout::encode_lease_key(old_lease, key, buf));
-                batch.delete(Column::LeaseKey, row);
-            }
-            if new_lease != 0 {
-                let row = rows.cut(|buf| layout::encode_lease_key(new_lease, key, buf));
-                batch.put(Column::LeaseKey, row, Bytes::new());
-            }
-        }
-
-        let newest = Record { head, kv: record.slice(head.encoded_len()..) };
+        let newest = write_record(revision, effect.is_delete, &kv, old.as_ref(), &|_| true, batch)?;
         let event = Event::new(&newest, before.clone())?;
         Ok((Changed { newest, before }, event))
     }
+}
+
+/// Writes the rows of a change: of its key and its revision, of the record that it supersedes, and
+/// of leases, as far as they are known. Returns the new record. `kv` of a delete has nothing but its key.
+///
+/// # Errors
+/// The record before cannot be understood.
+pub(super) fn write_record(
+    revision: Revision,
+    is_delete: bool,
+    kv: &KeyValue,
+    old: Option<&Record>,
+    is_known: &dyn Fn(i64) -> bool,
+    batch: &mut Batch,
+) -> Result<Record, ViewError> {
+    let key = &kv.key;
+    let life = old.filter(|old| !old.head.is_tombstone);
+    let head = RecordHead {
+        revision,
+        is_tombstone: is_delete,
+        previous: life.map(|old| old.head.revision),
+    };
+    let life = life.map(|old| KeyValueFields::decode(&old.kv)).transpose()?;
+
+    // All rows of the change are cut from one buffer.
+    let superseded = old.map(|old| old.head);
+    let attached_to = |lease: i64| if is_known(lease) { lease } else { 0 };
+    let old_lease = life.map_or(0, |life| attached_to(life.lease));
+    let new_lease = if is_delete { 0 } else { attached_to(kv.lease) };
+    let lease_rows_count = if old_lease == new_lease {
+        0
+    } else {
+        usize::from(old_lease != 0) + usize::from(new_lease != 0)
+    };
+    let mut rows = Rows::with_capacity(
+        head.encoded_len()
+            + kv.encoded_len()
+            + layout::REVISION_BYTES
+            + superseded.map_or(0, |_| layout::history_key_len(key))
+            + lease_rows_count * (layout::LEASE_BYTES + key.len()),
+    );
+    let record = rows.cut(|buf| {
+        head.encode(buf);
+        kv.encode(buf).expect("a growing buffer takes every message");
+    });
+    batch.put(Column::Key, key.clone(), record.clone());
+    batch.put(Column::Revision, rows.cut(|buf| buf.put_slice(&revision.encode())), record.clone());
+    if let Some(superseded) = superseded {
+        let value =
+            if superseded.is_tombstone { layout::HISTORY_TOMBSTONE } else { layout::HISTORY_PUT };
+        batch.put(
+            Column::History,
+            rows.cut(|buf| layout::encode_history_key(key, superseded.revision, buf)),
+            value,
+        );
+    }
+    if old_lease != new_lease {
+        if old_lease != 0 {
+            let row = rows.cut(|buf| layout::encode_lease_key(old_lease, key, buf));
+            batch.delete(Column::LeaseKey, row);
+        }
+        if new_lease != 0 {
+            let row = rows.cut(|buf| layout::encode_lease_key(new_lease, key, buf));
+            batch.put(Column::LeaseKey, row, Bytes::new());
+        }
+    }
+
+    Ok(Record { head, kv: record.slice(head.encoded_len()..) })
 }
 
 /// A buffer of known size from which rows are cut one after another.

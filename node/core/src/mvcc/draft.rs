@@ -13,7 +13,8 @@ pub(super) const THIS_REVISION: i64 = i64::MAX;
 pub(super) const REVISION_BEFORE: i64 = i64::MAX - 1;
 
 /// A header that holds the revision only.
-pub(crate) fn header(revision: i64) -> Option<pb::ResponseHeader> {
+/// The header that a machine begins; whoever answers the client completes it.
+pub fn header(revision: i64) -> Option<pb::ResponseHeader> {
     Some(pb::ResponseHeader { revision, ..Default::default() })
 }
 

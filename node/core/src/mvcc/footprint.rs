@@ -56,6 +56,7 @@ pub fn footprint(command: &Command) -> Footprint {
         | Command::MemberRemove(_)
         | Command::MemberUpdate(_)
         | Command::MemberPromote(_)
+        | Command::SpineVote(_)
         | Command::MemberAttributes(_)
         | Command::MemberDrain(_)
         | Command::Decide(_)

@@ -8,7 +8,7 @@ use std::ops::{Bound, ControlFlow};
 use bytes::Bytes;
 
 use super::history;
-use super::layout::{KeyValueFields, RecordHead, Revision};
+use super::layout::{KeyValueFields, Record, RecordHead, Revision};
 use super::{Failure, Head};
 use crate::Error;
 use crate::proto::Span;
@@ -22,6 +22,30 @@ const PAGE_ROWS_MAX: usize = if cfg!(test) { 3 } else { 1024 };
 /// Bytes of events gathered by one scan, exceeded by at most one.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 
+/// The same hash of events that come from several stores. They are added in the order of revisions.
+#[derive(Clone, Debug)]
+pub struct HashKv {
+    crc: u32,
+}
+
+impl Default for HashKv {
+    fn default() -> Self {
+        Self { crc: crc32c::crc32c(PREFIX) }
+    }
+}
+
+impl HashKv {
+    /// Adds what is covered (`Below::Newest` in `kept_page`).
+    pub fn add(&mut self, record: &Record) {
+        self.crc = append(self.crc, record.head.revision, record.head.is_tombstone, &record.kv);
+    }
+
+    /// The hash.
+    pub fn finish(self) -> u32 {
+        self.crc
+    }
+}
+
 /// The CRC32-C of Maintenance.HashKV at a revision; zero means the current one, and a negative one
 /// covers no event.
 ///
@@ -33,16 +57,9 @@ const PAGE_BYTES_MAX: usize = 1 << 20;
 /// # Errors
 /// A future or compacted revision is for the client; see `Failure` for the rest.
 pub fn hash_kv(view: &dyn View, head: Head, revision: i64) -> Result<u32, Failure> {
-    if revision > head.revision {
-        return Err(Error::FutureRevision.into());
-    }
-    if revision > 0 && revision < head.compact_revision {
-        return Err(Error::Compacted.into());
-    }
-    if revision < 0 {
-        return Ok(crc32c::crc32c(PREFIX));
-    }
-    let revision = if revision == 0 { head.revision } else { revision };
+    let Some(revision) = hashed_revision(head, revision)? else {
+        return Ok(HashKv::default().finish());
+    };
     let kept_at = if has_keys(view, revision)? { revision } else { head.compact_revision };
 
     let mut crc = crc32c::crc32c(PREFIX);
@@ -53,7 +70,7 @@ pub fn hash_kv(view: &dyn View, head: Head, revision: i64) -> Result<u32, Failur
             let is_covered = row.revision.main > head.compact_revision
                 || (!row.is_tombstone && is_newest(view, row, kept_at)?);
             if is_covered {
-                crc = append(crc, row);
+                crc = append(crc, row.revision, row.is_tombstone, &row.kv);
             }
         }
         match page.rows.last() {
@@ -64,6 +81,21 @@ pub fn hash_kv(view: &dyn View, head: Head, revision: i64) -> Result<u32, Failur
     // A later compaction may have taken rows that this one left.
     history::ensure_not_overtaken(view, head.compact_revision)?;
     Ok(crc)
+}
+
+/// The revision that is asked for; `None` if no event is.
+///
+/// # Errors
+/// It is in the future, or compacted.
+pub fn hashed_revision(head: Head, revision: i64) -> Result<Option<i64>, Error> {
+    if revision > head.revision {
+        return Err(Error::FutureRevision);
+    }
+    if revision > 0 && revision < head.compact_revision {
+        return Err(Error::Compacted);
+    }
+    let revision = if revision == 0 { head.revision } else { revision };
+    Ok((revision > 0).then_some(revision))
 }
 
 fn has_keys(view: &dyn View, revision: i64) -> Result<bool, Failure> {
@@ -83,12 +115,12 @@ fn is_newest(view: &dyn View, row: &Row, revision: i64) -> Result<bool, Failure>
 
 /// An event is hashed as etcd stores it: `main` and `sub` as 8 bytes with an underscore between
 /// them, the mark of a delete, and the key-value.
-fn append(crc: u32, row: &Row) -> u32 {
-    let crc = crc32c::crc32c_append(crc, &row.revision.main.to_be_bytes());
+fn append(crc: u32, revision: Revision, is_tombstone: bool, kv: &[u8]) -> u32 {
+    let crc = crc32c::crc32c_append(crc, &revision.main.to_be_bytes());
     let crc = crc32c::crc32c_append(crc, b"_");
-    let crc = crc32c::crc32c_append(crc, &row.revision.sub.to_be_bytes());
-    let crc = if row.is_tombstone { crc32c::crc32c_append(crc, b"t") } else { crc };
-    crc32c::crc32c_append(crc, &row.kv)
+    let crc = crc32c::crc32c_append(crc, &revision.sub.to_be_bytes());
+    let crc = if is_tombstone { crc32c::crc32c_append(crc, b"t") } else { crc };
+    crc32c::crc32c_append(crc, kv)
 }
 
 struct Page {

@@ -32,7 +32,9 @@ pub mod event;
 
 mod compact;
 mod hash;
+mod kept;
 mod lease_keys;
+mod load;
 mod replay;
 
 #[cfg(test)]
@@ -42,15 +44,17 @@ pub use apply::{Applier, newest_keys_count};
 pub use check::{check_delete, check_put, check_range, check_range_stream, check_txn};
 pub use compact::{Slice, check_compact, compact_slice, compaction_floor, merge_cursor};
 pub use draft::Draft;
-pub(crate) use draft::header;
+pub use draft::header;
 pub use evaluate::{
     Evaluated, FoldDecides, LeaseTable, NAMED_KEYS_MAX, NO_HEAD, attached_leases, evaluate,
     evaluate_newest, outcome_without_effect,
 };
 pub use event::Event;
 pub use footprint::{Footprint, Mode, footprint};
-pub use hash::hash_kv;
-pub use lease_keys::{lease_keys, lease_row, leases_within};
+pub use hash::{HashKv, hash_kv, hashed_revision};
+pub use kept::{Below, KeptPage, kept_page};
+pub use lease_keys::{lease_keys, lease_keys_at, lease_row, lease_row_key, leases_within};
+pub use load::{Loader, note_compacted};
 pub use page::{Cursor, Page, read_page};
 pub use quota::quota_cost;
 pub(crate) use read::{arrange, is_sorted_by_value, readable_revision, wanted_in_key_order};

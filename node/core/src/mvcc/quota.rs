@@ -24,6 +24,7 @@ pub fn quota_cost(command: &Command) -> u64 {
         | Command::MemberRemove(_)
         | Command::MemberUpdate(_)
         | Command::MemberPromote(_)
+        | Command::SpineVote(_)
         | Command::MemberAttributes(_)
         | Command::MemberDrain(_)
         | Command::Decide(_)

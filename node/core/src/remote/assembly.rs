@@ -62,6 +62,8 @@ impl Assembly {
             changes_max: number(limits.events_max),
             bytes_max: number(limits.bytes_max.min(ANSWER_BYTES_MAX)),
             rows_max: number(limits.rows_max),
+            is_backup: false,
+            newest_at: 0,
         };
         Some((range, asked))
     }

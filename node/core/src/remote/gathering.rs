@@ -40,7 +40,7 @@ impl Gathering {
                 Self::of_span(&delete.key, &delete.range_end)
             }
             Job::LeaseEnd { id, ranges, .. } => {
-                let (key, range_end) = Span::all().into_request();
+                let (key, range_end) = Span::possible().into_request();
                 let wanted = VecDeque::from([AskedSpan { key, range_end, revision: 0 }]);
                 Self { wanted, attached: Some((*id, ranges.clone())), ..Self::default() }
             }
@@ -208,5 +208,22 @@ mod tests {
             revisions.sort_unstable();
             assert_eq!(revisions, [0, 3], "was it here at first? {was_here}");
         }
+    }
+
+    /// No key is empty, and no request can name the keys before the lowest one.
+    #[test]
+    fn a_range_that_begins_at_the_lowest_key_is_asked_as_well() {
+        let mut owners = Owners::default();
+        owners.split(Bytes::from_static(b"\0"), GroupId(1));
+        owners.split(Bytes::from_static(b"m"), GroupId(2));
+        let ranges = BTreeSet::from([1, 2]);
+        let job = Job::LeaseEnd { id: 7, expired_in_term: 0, ranges };
+        let mut gathering = Gathering::of_job(&job);
+        let mut asked = Vec::new();
+        while let Some((range, _)) = gathering.next(&owners, |_| false) {
+            asked.push(range.0);
+            gathering.take(Vec::new()).expect("nothing is little");
+        }
+        assert_eq!(asked, [1, 2]);
     }
 }

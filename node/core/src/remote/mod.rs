@@ -8,6 +8,8 @@
 //! the past is put together of pieces (`Assembly`).
 
 mod assembly;
+mod attached;
+mod backup;
 mod changes;
 mod gathering;
 mod overlay;
@@ -16,7 +18,9 @@ mod reading;
 mod recorder;
 
 pub use assembly::Assembly;
-pub use changes::{CHANGES_MAX, CHANGES_ROWS_MAX, changes};
+pub use attached::Attached;
+pub use backup::{Backup, Wanted};
+pub use changes::{CHANGES_MAX, CHANGES_ROWS_MAX, backup_page, changes, told_backup};
 pub use gathering::Gathering;
 pub use overlay::Overlay;
 pub use owners::Owners;
@@ -84,6 +88,12 @@ pub fn answer(view: &dyn View, ask: &Ask) -> Result<Told, ViewError> {
         }
         // What is asked for is not shown by then.
         Some(What::Changes(asked)) if asked.to > ask.revision => Ok(refusal(ask)),
+        Some(What::Changes(asked)) if asked.is_backup => {
+            backup_page(view, asked, head.compact_revision).map(|page| {
+                let told = changes::tell_backup(page);
+                Told { origin: ask.origin, n: ask.n, ..told }
+            })
+        }
         Some(What::Changes(asked)) => changes(view, asked).map(|page| {
             let told = changes::tell(page);
             Told { origin: ask.origin, n: ask.n, ..told }
@@ -156,16 +166,21 @@ fn rows(view: &dyn View, head: Head, asked: &AskedRows) -> Result<Vec<SnapshotRo
     Ok(recorder.into_rows().map(row).collect())
 }
 
-/// The rows that say which keys are attached to a lease.
-fn attached(view: &dyn View, asked: &AskedRows) -> Result<Vec<SnapshotRow>, Failure> {
+/// The rows that say which keys are attached to a lease: now, or at the revision that a span names.
+///
+/// # Errors
+/// As `mvcc::read`.
+pub fn attached(view: &dyn View, asked: &AskedRows) -> Result<Vec<SnapshotRow>, Failure> {
     let lease = LeaseId(asked.lease);
-    let spans = asked.spans.iter();
-    let spans: Vec<Span> =
-        spans.map(|it| Span::from_request(it.key.clone(), it.range_end.clone())).collect();
     let mut rows = Vec::new();
     let mut bytes = 0;
-    for key in mvcc::lease_keys(view, lease)? {
-        if spans.iter().any(|span| span.contains(&key)) {
+    for asked in &asked.spans {
+        let span = Span::from_request(asked.key.clone(), asked.range_end.clone());
+        let keys = match asked.revision {
+            0 => mvcc::lease_keys(view, lease)?,
+            revision => mvcc::lease_keys_at(view, lease, &span, revision)?,
+        };
+        for key in keys.into_iter().filter(|key| span.contains(key)) {
             bytes += key.len();
             let (column, key) = (Column::LeaseKey as u32, mvcc::lease_row(lease, &key));
             rows.push(SnapshotRow { column, key, value: Bytes::new() });

@@ -79,6 +79,7 @@ fn stamp(answer: &mut Answer, revision: i64) {
         | Answer::MemberRemove(_)
         | Answer::MemberUpdate(_)
         | Answer::MemberPromote(_)
+        | Answer::SpineVote(_)
         | Answer::MemberAttributes(_)
         | Answer::MemberDrain(_)
         | Answer::Decide(_)

@@ -231,10 +231,12 @@ impl State {
     /// The state every founding node starts from: revision 1 (I15), and a log that begins after
     /// index 1 of term 1.
     pub fn bootstrap(cluster_id: u64, members: Vec<Member>) -> Self {
-        let conf = internal::ConfState {
-            voters: members.iter().map(|member| member.id).collect(),
-            ..Default::default()
+        let ids = |are_learners: bool| {
+            let members = members.iter().filter(|member| member.is_learner == are_learners);
+            members.map(|member| member.id).collect()
         };
+        let (voters, learners) = (ids(false), ids(true));
+        let conf = internal::ConfState { voters, learners, ..Default::default() };
         Self {
             position: Position { index: 1, term: 1, revision: 1, compact_revision: -1 },
             cluster_id,
@@ -337,9 +339,32 @@ impl State {
         Some(false)
     }
 
+    /// A new cluster begins with the state of a backup, whose keys are in range 0: at this revision and
+    /// compacted at that one, with its leases, users and roles.
+    ///
+    /// # Panics
+    /// The cluster is not new, or the revisions are none.
+    pub fn restore(
+        &mut self,
+        revision: i64,
+        compact_revision: i64,
+        leases: BTreeMap<i64, Lease>,
+        auth: Auth,
+    ) {
+        assert!(self.ranges.is_empty() && self.position.revision == 1, "only a new cluster");
+        assert!((-1..=revision).contains(&compact_revision) && revision >= 1, "a head is sound");
+        self.position = Position { revision, compact_revision, ..self.position };
+        self.leases = leases;
+        self.auth = Arc::new(auth);
+    }
+
     /// Everything as rows: for a new store.
     pub fn write_all(&self, batch: &mut Batch) {
         self.position.write(batch);
+        for (id, lease) in &self.leases {
+            write_lease(batch, *id, lease);
+        }
+        self.write_auth(batch);
         batch.put(
             Column::Meta,
             vec![row::CLUSTER],
@@ -420,7 +445,13 @@ impl State {
         &self.cluster_version
     }
 
-    /// Voters and learners.
+    /// Whether a node votes in the spine. In its ranges a member votes in any case, unless it is a
+    /// learner.
+    pub fn has_vote(&self, node: NodeId) -> bool {
+        self.conf.voters.contains(&node.0)
+    }
+
+    /// Voters and learners of the spine.
     pub fn conf(&self) -> &internal::ConfState {
         &self.conf
     }
@@ -547,7 +578,7 @@ impl State {
         self.write_conf(batch);
         let Some(member) = &change.member else { return };
         match change.kind() {
-            Kind::None => {}
+            Kind::None | Kind::Vote | Kind::NoVote => {}
             Kind::Add => {
                 self.members.insert(member.id, member.clone());
                 write_member(batch, member);
@@ -1037,6 +1068,20 @@ impl State {
         } else {
             self.alarms.remove(&(kind, member));
             batch.delete(Column::Meta, key.freeze());
+        }
+    }
+
+    /// All of users and roles, unless they are those of a new cluster.
+    fn write_auth(&self, batch: &mut Batch) {
+        if *self.auth == Auth::default() {
+            return;
+        }
+        batch.put(Column::Meta, vec![row::AUTH], self.auth.encode());
+        for name in self.auth.user_names() {
+            write_named(batch, row::USER, name, self.auth.encode_user(name));
+        }
+        for name in self.auth.role_names() {
+            write_named(batch, row::ROLE, name, self.auth.encode_role(name));
         }
     }
 

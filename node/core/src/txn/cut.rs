@@ -99,7 +99,7 @@ pub(super) fn lease_end(lease: i64, keys: Vec<Bytes>) -> Vec<Effect> {
         let delete = |key| Effect { key, is_delete: true, ..Effect::default() };
         return keys.into_iter().map(delete).collect();
     }
-    let (key, range_end) = Span::all().into_request();
+    let (key, range_end) = Span::possible().into_request();
     vec![Effect { lease, is_delete: true, key, range_end, ..Effect::default() }]
 }
 

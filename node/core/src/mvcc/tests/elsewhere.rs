@@ -2,15 +2,20 @@
 
 use super::chance::Chance;
 use super::*;
-use crate::mvcc::layout;
+use crate::image::bolt::{HEAD_BYTES, Writer};
+use crate::image::{self, Change, schema};
+use crate::mvcc::layout::{self, Record};
+use crate::mvcc::{Below, HashKv, kept_page};
 use crate::proto::Span;
 use crate::proto::internal::{Ask, ask::What};
-use crate::remote::{self, Assembly, Gathering, Overlay, Owners, Reading};
+use crate::remote::{
+    self, Assembly, Attached, Backup, Gathering, Overlay, Owners, Reading, Wanted,
+};
 use crate::spine::Shown;
 use crate::spine::ranges::{Range, Ranges};
 use crate::view::Column;
 use crate::watch::BlockRequest;
-use crate::{GroupId, NodeId};
+use crate::{GroupId, LeaseId, NodeId};
 
 /// A node that shows some ranges, and has of the others what they were once.
 #[derive(Debug)]
@@ -112,6 +117,130 @@ impl Elsewhere {
             next = block.through + 1;
         }
         events
+    }
+
+    pub(super) fn lease_keys(&mut self, head: Head, lease: LeaseId) -> Vec<Bytes> {
+        let mut attached = Attached::new(Shown { index: 0, head }, lease);
+        while let Some((range, asked)) = attached.next(&self.owners) {
+            let is_here = !self.lacking.contains(&range);
+            self.asked += usize::from(!is_here);
+            let view = if is_here { &self.local } else { &self.other };
+            let rows = client(remote::attached(view, &asked)).unwrap();
+            attached.take(&asked, &rows).unwrap();
+        }
+        attached.finish()
+    }
+
+    /// A node that shows everything.
+    pub(super) fn nothing(now: &MemoryView) -> Self {
+        let (owners, lacking) = (Owners::default(), BTreeSet::new());
+        Self { owners, lacking, local: now.clone(), other: now.clone(), asked: 0 }
+    }
+
+    /// The keys that are not here, with some that were one range a moment ago.
+    fn spans_elsewhere(&self, chance: &mut Chance) -> Vec<Span> {
+        let mut elsewhere: Vec<Span> = Vec::new();
+        for (range, span) in self.owners.pieces() {
+            if !self.lacking.contains(&range) {
+                continue;
+            }
+            match elsewhere.last_mut() {
+                Some(last) if last.end.as_ref() == Some(&span.start) && chance.one_in(2) => {
+                    last.end = span.end;
+                }
+                _ => elsewhere.push(span),
+            }
+        }
+        elsewhere
+    }
+
+    /// A backup at a revision.
+    pub(super) fn back_up(&mut self, chance: &mut Chance, head: Head) -> Vec<u8> {
+        let elsewhere = self.spans_elsewhere(chance);
+        let mut facts = image::Facts {
+            compacted: head.compact_revision,
+            compact_revision: head.compact_revision,
+            leases: Default::default(),
+            auth: Default::default(),
+            alarms: Default::default(),
+        };
+        let origin = schema::Origin::default();
+        let mut writer = Writer::default();
+        schema::write_before(&facts, &origin, &mut writer);
+        let compacted = (head.compact_revision, Below::Readable);
+        let mut backup = Backup::new(head.revision, compacted, elsewhere);
+        self.gather(chance, head, &mut backup, |record| {
+            let (revision, is_delete) = (record.head.revision, record.head.is_tombstone);
+            schema::write_change(&Change { revision, is_delete, kv: &record.kv }, &mut writer);
+        });
+        facts.compact_revision = backup.compact_revision();
+        schema::write_after(&facts, &origin, &mut writer);
+        let finished = writer.finish();
+        let mut file = finished.head;
+        assert_eq!(file.len(), HEAD_BYTES);
+        file.extend(finished.tail);
+        file
+    }
+
+    /// The hash of the history.
+    pub(super) fn hash_kv(&mut self, chance: &mut Chance, head: Head) -> u32 {
+        let any = pb::RangeRequest {
+            key: Bytes::from_static(&[0]),
+            range_end: Bytes::from_static(&[0]),
+            limit: 1,
+            ..pb::RangeRequest::default()
+        };
+        let has_keys = !client(self.read(chance, head, &any)).unwrap().kvs.is_empty();
+        let newest_at = if has_keys { head.revision } else { head.compact_revision };
+        let elsewhere = self.spans_elsewhere(chance);
+        let compacted = (head.compact_revision, Below::Newest(newest_at));
+        let mut backup = Backup::new(head.revision, compacted, elsewhere);
+        let mut hash = HashKv::default();
+        self.gather(chance, head, &mut backup, |record| hash.add(&record));
+        hash.finish()
+    }
+
+    fn gather(
+        &mut self,
+        chance: &mut Chance,
+        head: Head,
+        backup: &mut Backup,
+        mut take: impl FnMut(Record),
+    ) {
+        let is_lacking = |range: &GroupId| self.lacking.contains(range);
+        loop {
+            while let Some(record) = backup.pop() {
+                take(record);
+            }
+            let page = match backup.wanted(&self.owners) {
+                None => break,
+                Some(Wanted::Here { from, mut limits }) => {
+                    limits.events_max = chance.below(6);
+                    limits.rows_max = chance.below(9);
+                    let is_here = |key: &[u8]| {
+                        let key = Span::from_request(Bytes::copy_from_slice(key), Bytes::new());
+                        !self.lacking.contains(&self.owners.first_piece(&key).0)
+                    };
+                    let compacted = (head.compact_revision, backup.below());
+                    kept_page(&self.local, &is_here, from, head.revision, compacted, limits)
+                }
+                Some(Wanted::Elsewhere(range, mut asked)) => {
+                    assert!(is_lacking(&range));
+                    self.asked += 1;
+                    asked.changes_max = chance.below(5) as u32;
+                    asked.rows_max = chance.below(9) as u32;
+                    let ask = Ask {
+                        revision: head.revision,
+                        compact_revision: head.compact_revision,
+                        what: Some(What::Changes(asked.clone())),
+                        ..Ask::default()
+                    };
+                    let told = remote::answer(&self.other, &ask).unwrap();
+                    Ok(remote::told_backup(&asked, remote::outcome(told).unwrap()).unwrap())
+                }
+            };
+            backup.take(client(page).unwrap());
+        }
     }
 
     pub(super) fn read_txn(

@@ -4,6 +4,7 @@ use super::chance::Chance;
 use super::elsewhere::Elsewhere;
 use super::naive::Naive;
 use super::*;
+use crate::image::{Change, bolt, schema};
 use crate::proto::Span;
 use crate::proto::etcdserverpb::compare::TargetUnion;
 use crate::view::{Column, View};
@@ -56,6 +57,7 @@ struct Seen {
     compacted_while_running: usize,
     crashes: usize,
     asked: usize,
+    backups: usize,
 }
 
 #[test]
@@ -79,6 +81,7 @@ fn random_commands_agree_with_the_naive_model() {
     assert!(seen.compacted_while_running > 100, "{seen:?}");
     assert!(seen.crashes > 100, "{seen:?}");
     assert!(seen.asked > 20_000, "{seen:?}");
+    assert!(seen.backups > 500, "{seen:?}");
 }
 
 impl Seen {
@@ -93,6 +96,7 @@ impl Seen {
         self.compacted_while_running += other.compacted_while_running;
         self.crashes += other.crashes;
         self.asked += other.asked;
+        self.backups += other.backups;
     }
 }
 
@@ -140,10 +144,17 @@ impl Run {
         if self.chance.one_in(4) {
             self.hash();
         }
+        if self.chance.one_in(8) {
+            self.back_up();
+        }
         for lease in LEASES {
-            let attached = self.naive.now().values().filter(|kv| kv.lease == lease);
-            let attached: Vec<_> = attached.map(|kv| kv.key.clone()).collect();
+            let attached = self.naive.attached(lease, self.naive.revision());
             assert_eq!(lease_keys(&self.store.view, LeaseId(lease)).unwrap(), attached);
+            let oldest = self.naive.compact_revision.max(1);
+            let revision = self.chance.between(oldest, self.naive.revision());
+            let found =
+                lease_keys_at(&self.store.view, LeaseId(lease), &Span::all(), revision).unwrap();
+            assert_eq!(found, self.naive.attached(lease, revision), "{lease} at {revision}");
         }
     }
 
@@ -406,6 +417,9 @@ impl Run {
             let got = client(elsewhere.read_txn(head, &txn));
             assert_eq!(got, want, "{txn:?} at {head:?}: {elsewhere:?}");
         }
+        let lease = self.chance.pick(&LEASES);
+        let attached = self.naive.attached(lease, head.revision);
+        assert_eq!(elsewhere.lease_keys(head, LeaseId(lease)), attached, "{lease} at {head:?}");
         self.seen.asked += elsewhere.asked;
     }
 
@@ -483,6 +497,79 @@ impl Run {
             }
         }
         assert_eq!(got.next(), None);
+    }
+
+    /// A backup at some revision is the same whichever ranges are elsewhere and however far the
+    /// compaction has come, and what is restored from it cannot be told from what was there.
+    fn back_up(&mut self) {
+        let now = self.store.head;
+        let revision = self.chance.between(now.compact_revision.max(1), now.revision);
+        let head = Head { revision, ..now };
+        let (once, view) = (&self.durable.0, &self.store.view);
+        let mut elsewhere = Elsewhere::new(&mut self.chance, &KEYS, once, view);
+        let file = elsewhere.back_up(&mut self.chance, head);
+        let hash = client(hash_kv(&self.store.view, now, revision)).unwrap();
+        assert_eq!(elsewhere.hash_kv(&mut self.chance, head), hash, "at {head:?}: {elsewhere:?}");
+        self.seen.asked += elsewhere.asked;
+        let mut compacted = self.store.clone();
+        compacted.compact_rows(5, usize::MAX);
+        for view in [&self.store.view, &compacted.view] {
+            let whole = Elsewhere::nothing(view).back_up(&mut self.chance, head);
+            assert!(whole == file, "at {head:?}: {elsewhere:?}");
+        }
+        let mut restored = self.restore(&file);
+        assert_eq!(restored.head.compact_revision, head.compact_revision);
+        // Revisions without a change that is still there are not told by the changes.
+        assert!(restored.head.revision <= revision);
+        restored.head = head;
+        restored.compact_rows(3, usize::MAX);
+        for at in head.compact_revision.max(1)..=revision {
+            assert_eq!(restored.dump_at(at), compacted.dump_at(at), "at {at} of {head:?}");
+            let request = pb::RangeRequest { revision: at, ..range("\0", "\0") };
+            assert_eq!(restored.read(&request).unwrap().kvs, compacted.read(&request).unwrap().kvs);
+        }
+        let limits = ReplayLimits { events_max: 9_999, bytes_max: 1 << 20, rows_max: 9_999 };
+        let events = |store: &Store| {
+            let (all, from) = (Span::all(), head.compact_revision.max(1));
+            client(events_from(&store.view, &all, from, revision, true, limits)).unwrap().events
+        };
+        assert_eq!(events(&restored), events(&compacted), "{head:?}");
+        if revision == now.revision {
+            assert_eq!(restored.hash(0), self.store.hash(0));
+            for lease in LEASES.map(LeaseId) {
+                let keys = lease_keys(&restored.view, lease).unwrap();
+                assert_eq!(keys, lease_keys(&self.store.view, lease).unwrap());
+            }
+        }
+        self.seen.backups += 1;
+    }
+
+    fn restore(&mut self, file: &[u8]) -> Store {
+        let reader = bolt::Reader::open(file).unwrap();
+        let facts = schema::facts(&reader).unwrap();
+        let leases = LEASES.into_iter().collect();
+        let mut store = Store::new();
+        let mut changes = Vec::new();
+        schema::visit_changes(&reader, &mut |it| {
+            changes.push((it.revision, it.is_delete, it.kv.to_vec()));
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+        let mut changes = changes.into_iter().peekable();
+        while changes.peek().is_some() {
+            let mut batch = Batch::default();
+            let mut loader = Loader::new(&store.view, &leases);
+            for (revision, is_delete, kv) in changes.by_ref().take(1 + self.chance.below(5)) {
+                store.head.revision = revision.main;
+                loader.add(&Change { revision, is_delete, kv: &kv }, &mut batch).unwrap();
+            }
+            store.view.apply(&batch);
+        }
+        let mut batch = Batch::default();
+        note_compacted(facts.compact_revision, &mut batch);
+        store.view.apply(&batch);
+        store.head.compact_revision = facts.compact_revision;
+        store
     }
 
     fn hash(&mut self) {

@@ -80,6 +80,12 @@ impl Naive {
         self.states.last().unwrap()
     }
 
+    /// What was attached to a lease at a revision.
+    pub(super) fn attached(&self, lease: i64, revision: i64) -> Vec<Bytes> {
+        let keys = &self.states[usize::try_from(revision).unwrap()];
+        keys.values().filter(|kv| kv.lease == lease).map(|kv| kv.key.clone()).collect()
+    }
+
     fn begin(&self) -> Work {
         Work { keys: self.now().clone(), changes: Vec::new(), revision: self.revision() }
     }

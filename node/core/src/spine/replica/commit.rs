@@ -358,8 +358,11 @@ impl Replica {
         }
         if split.parent == GroupId::SPINE.0 {
             let span = self.state.ranges().get(child).expect("it was just made").span.clone();
-            let conf = self.state.conf();
-            let (voters, learners) = (conf.voters.clone(), conf.learners.clone());
+            let ids = |are_learners: bool| {
+                let members = self.state.members().values();
+                members.filter(|it| it.is_learner == are_learners).map(|it| it.id).collect()
+            };
+            let (voters, learners) = (ids(false), ids(true));
             let conf = internal::ConfState { voters, learners, ..Default::default() };
             Stored::first(conf, span).write(child, &mut folded.task.rows);
             folded.task.begun.push(child);
@@ -417,7 +420,9 @@ impl Replica {
     }
 
     pub(super) fn publish_status(&mut self) {
-        self.status.is_learner = self.state.conf().learners.contains(&self.node().0);
+        // Who votes in the spine is no business of clients.
+        let me = self.state.members().get(&self.node().0);
+        self.status.is_learner = me.is_some_and(|member| member.is_learner);
         let status: Status = self.status;
         self.out.push(Effect::Status(status));
     }

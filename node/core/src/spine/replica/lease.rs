@@ -15,7 +15,25 @@ use crate::spine::state::Verdict;
 use crate::time::Length;
 use crate::view::{View, ViewError};
 
+/// What happened to leases on this node since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseCounts {
+    /// As the log has it.
+    pub granted: u64,
+    /// Ended by their clients or by themselves, as the log has it.
+    pub revoked: u64,
+    /// While this node led.
+    pub renewed: u64,
+    /// Found to have expired while this node led.
+    pub expired: u64,
+}
+
 impl Replica {
+    /// What happened to leases since the node started.
+    pub fn lease_counts(&self) -> LeaseCounts {
+        self.lease_counts
+    }
+
     pub(super) fn begin_grant(
         &mut self,
         to: Requester,
@@ -53,7 +71,10 @@ impl Replica {
             return self.route(to, command, view);
         }
         match self.book.renew(self.now, LeaseId(id), true) {
-            Ok(Renewal::Renewed { ttl }) => self.answer_keep_alive(to, id, ttl),
+            Ok(Renewal::Renewed { ttl }) => {
+                self.lease_counts.renewed += 1;
+                self.answer_keep_alive(to, id, ttl);
+            }
             Err(Absent::Unknown) => self.answer_keep_alive(to, id, 0),
             // Whether it lives is decided by the revocation that is due; the answer follows it.
             Ok(Renewal::Expired) => self.overdue.entry(id).or_default().push(to),
@@ -114,6 +135,7 @@ impl Replica {
         let is_done = matches!(verdict, Verdict::Done | Verdict::Numbered(_));
         match body {
             Body::LeaseGrant(grant) if is_done => {
+                self.lease_counts.granted += 1;
                 self.book.grant(self.now, LeaseId(grant.id), grant.ttl);
             }
             Body::LeaseCheckpoint(checkpoint) => {
@@ -132,6 +154,7 @@ impl Replica {
     pub(super) fn on_lease_ended(&mut self, id: i64) {
         self.revoking.remove(&id);
         if !self.state.leases().contains_key(&id) {
+            self.lease_counts.revoked += 1;
             self.book.revoke(LeaseId(id));
         }
         let overdue = self.overdue.remove(&id).unwrap_or_default();
@@ -199,6 +222,7 @@ impl Replica {
         }
         for LeaseId(id) in self.book.due(self.now, self.may_expire()) {
             if self.revoking.insert(id) {
+                self.lease_counts.expired += 1;
                 self.begin_revoke(None, id, view)?;
             }
         }

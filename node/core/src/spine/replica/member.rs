@@ -90,6 +90,38 @@ impl Replica {
         self.propose_change(to, Kind::Promote, ChangeStep::AddVoter(id), member, view)
     }
 
+    /// Who leads keeps its vote: it hands over first.
+    pub(super) fn begin_vote(
+        &mut self,
+        to: Requester,
+        request: internal::SpineVote,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        let id = NodeId(request.node);
+        let checked = if request.votes {
+            let matched = self.matched(id).unwrap_or(0);
+            check::check_vote(&self.state, id, matched, self.group.last_index())
+        } else if id == self.node() {
+            Err(Error::BadLeaderTransferee)
+        } else {
+            check::check_no_vote(&self.state, &self.reach(), id)
+        };
+        if let Err(error) = checked {
+            self.reply(to, Err(error));
+            return Ok(());
+        }
+        let member = self.state.members()[&id.0].clone();
+        if self.state.has_vote(id) == request.votes {
+            self.reply(to, Ok(Answer::SpineVote(internal::SpineVoteAnswer {})));
+            return Ok(());
+        }
+        let (kind, step) = match request.votes {
+            true => (Kind::Vote, ChangeStep::AddVoter(id)),
+            false => (Kind::NoVote, ChangeStep::AddLearner(id)),
+        };
+        self.propose_change(to, kind, step, member, view)
+    }
+
     fn propose_change(
         &mut self,
         to: Requester,
@@ -160,6 +192,7 @@ impl Replica {
             Kind::Promote => {
                 Answer::MemberPromote(pb::MemberPromoteResponse { header: None, members })
             }
+            Kind::Vote | Kind::NoVote => Answer::SpineVote(internal::SpineVoteAnswer {}),
         };
         Some((to, Content::Done(answer)))
     }
@@ -272,8 +305,7 @@ impl Replica {
         target: NodeId,
         view: &dyn View,
     ) -> Result<(), ViewError> {
-        let is_voter = self.state.members().get(&target.0).is_some_and(|member| !member.is_learner);
-        if !is_voter {
+        if !self.state.has_vote(target) {
             self.reply(to, Err(Error::BadLeaderTransferee));
             return Ok(());
         }
@@ -371,7 +403,10 @@ impl Replica {
             .state
             .members()
             .values()
-            .filter(|member| !member.is_learner && self.connected.contains_key(&NodeId(member.id)))
+            .filter(|member| {
+                let node = NodeId(member.id);
+                self.state.has_vote(node) && self.connected.contains_key(&node)
+            })
             .filter_map(|member| {
                 let matched = self.matched(NodeId(member.id))?;
                 Some(flotilla_placement::Successor { node: member.id, matched })
@@ -427,6 +462,9 @@ fn command_of(kind: Kind, member: Member) -> crate::command::Command {
         Kind::None | Kind::Add => Command::MemberAdd(member),
         Kind::Remove => Command::MemberRemove(pb::MemberRemoveRequest { id: member.id }),
         Kind::Promote => Command::MemberPromote(pb::MemberPromoteRequest { id: member.id }),
+        Kind::Vote | Kind::NoVote => {
+            Command::SpineVote(internal::SpineVote { node: member.id, votes: kind == Kind::Vote })
+        }
     }
 }
 

@@ -48,6 +48,7 @@ use crate::view::{View, ViewError};
 use crate::{Error, GroupId, NodeId};
 
 pub use ask::Question;
+pub use lease::LeaseCounts;
 
 use ask::Asks;
 use gather::Gathers;
@@ -359,6 +360,7 @@ pub struct Replica {
     asks: Asks,
 
     book: Book,
+    lease_counts: LeaseCounts,
     disk_stalled: Length,
     /// When a quorum last confirmed this leader.
     confirmed: Option<Time>,
@@ -434,6 +436,7 @@ impl Replica {
             tickets: Tickets::default(),
             asks: Asks::default(),
             book: Book::new(),
+            lease_counts: LeaseCounts::default(),
             disk_stalled: Length(0),
             confirmed: None,
             overdue: BTreeMap::new(),

@@ -63,7 +63,8 @@ impl Replica {
         if !known.may_change_to(&nodes) {
             return Err(Error::ReplicasChanging);
         }
-        let votes = |node: &NodeId| self.state.conf().voters.contains(&node.0);
+        let members = self.state.members();
+        let votes = |node: &NodeId| members.get(&node.0).is_some_and(|it| !it.is_learner);
         if !nodes.iter().any(votes) {
             return Err(Error::ReplicaNotPossible);
         }
@@ -86,19 +87,21 @@ impl Replica {
         self.propose(Some(to), None, Body::ReplicasWanted(wanted), Some(content), view)
     }
 
-    /// Who is to hold a range, each with the same part in it as in the spine. Not in the middle of a
-    /// joint change.
+    /// Who is to hold a range: those that are learners of the cluster are learners of the range, the
+    /// others vote. Not in the middle of a joint change.
     fn members_of(&self, range: GroupId) -> Option<Members> {
-        let conf = self.state.conf();
         let known = self.state.ranges().get(range)?;
-        let here = |ids: &[u64]| -> Vec<u64> {
-            ids.iter().copied().filter(|id| known.replicas.contains(&NodeId(*id))).collect()
+        let here = |are_learners: bool| -> Vec<u64> {
+            let members = self.state.members().values();
+            let members = members.filter(|member| member.is_learner == are_learners);
+            let ids = members.map(|member| member.id);
+            ids.filter(|id| known.replicas.contains(&NodeId(*id))).collect()
         };
-        let (voters, mut learners) = (here(&conf.voters), here(&conf.learners));
+        let (voters, mut learners) = (here(false), here(true));
         if mutant::is(Mutant::LearnersForgotten) {
             learners.clear();
         }
-        if !conf.voters_outgoing.is_empty() || voters.is_empty() {
+        if !self.state.conf().voters_outgoing.is_empty() || voters.is_empty() {
             return None;
         }
         let conf = ConfState { voters, learners, ..ConfState::default() };

@@ -186,6 +186,7 @@ impl Replica {
             }
             Command::MemberAdd(member) => self.begin_add(to, member, view),
             Command::MemberRemove(request) => self.begin_remove(to, NodeId(request.id), view),
+            Command::SpineVote(request) => self.begin_vote(to, request, view),
             Command::MemberUpdate(request) => self.begin_update(to, request, view),
             Command::MemberPromote(request) => self.begin_promote(to, NodeId(request.id), view),
             Command::MemberAttributes(attributes) => self.begin_attributes(to, attributes, view),

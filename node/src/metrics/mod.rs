@@ -1,6 +1,11 @@
 //! Every metric of a node: its name, unit and meaning, in one place, under etcd's names wherever
 //! etcd has one. Handles of what is counted for each request are made once and kept.
 
+pub mod peers;
+mod process;
+pub mod requests;
+pub mod upstream;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,8 +34,6 @@ pub const RANGES_ASLEEP: &str = "flotilla_ranges_asleep";
 pub const RANGE_WAKES: &str = "flotilla_range_wakes_total";
 /// Messages of consensus that replicas of ranges here had for peers.
 pub const RANGE_MESSAGES: &str = "flotilla_range_messages_total";
-/// Bytes written to peers.
-pub const PEER_SENT_BYTES: &str = "flotilla_peer_sent_bytes_total";
 /// Time the disk took for one flush of the log, in seconds. etcd's name.
 pub const WAL_FSYNC_SECONDS: &str = "etcd_disk_wal_fsync_duration_seconds";
 
@@ -129,15 +132,6 @@ pub const HEALTH_CHECK: &str = "etcd_server_healthcheck";
 /// Results of the checks of /livez and /readyz.
 pub const HEALTH_CHECKS: &str = "etcd_server_healthchecks_total";
 
-/// Time on the processor, in seconds.
-pub const PROCESS_CPU_SECONDS: &str = "process_cpu_seconds_total";
-/// Bytes in memory.
-pub const PROCESS_RESIDENT_BYTES: &str = "process_resident_memory_bytes";
-/// Bytes of address space.
-pub const PROCESS_VIRTUAL_BYTES: &str = "process_virtual_memory_bytes";
-/// Open file descriptors.
-pub const PROCESS_OPEN_FDS: &str = "process_open_fds";
-
 /// Versions of clients that are told apart; further ones count as unknown, so that clients cannot
 /// make any number of series.
 const CLIENT_VERSIONS_MAX: usize = 32;
@@ -152,7 +146,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// # Errors
 /// It was called before.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
-    let handle = PrometheusBuilder::new()
+    let handle = upstream::with_buckets(PrometheusBuilder::new())?
         .set_buckets_for_metric(Matcher::Full(APPLY_SECONDS.to_owned()), &doubling(1e-4, 20))?
         .set_buckets_for_metric(Matcher::Full(GRPC_SECONDS.to_owned()), CLIENT_GOLANG_BUCKETS)?
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &doubling(1e-3, 14))?
@@ -186,14 +180,11 @@ fn describe() {
         RANGE_MESSAGES,
         "messages of consensus that replicas of ranges had for peers"
     );
-    describe_counter!(PEER_SENT_BYTES, Unit::Bytes, "bytes written to peers");
-    describe_histogram!(WAL_FSYNC_SECONDS, Unit::Seconds, "time of one flush of the log");
     describe_counter!(GRPC_STARTED, "gRPC calls begun");
     describe_counter!(GRPC_HANDLED, "gRPC calls ended, by code");
     describe_counter!(GRPC_RECEIVED, "messages received in gRPC calls");
     describe_counter!(GRPC_SENT, "messages sent in gRPC calls");
     describe_histogram!(GRPC_SECONDS, Unit::Seconds, "time from a gRPC call to its answer");
-    describe_counter!(CLIENT_REQUESTS, "calls by version of the client");
     describe_counter!(CLIENT_RECEIVED_BYTES, Unit::Bytes, "bytes received from clients");
     describe_counter!(CLIENT_SENT_BYTES, Unit::Bytes, "bytes sent to clients");
     describe_counter!(RANGES, "reads of a key or a span");
@@ -236,10 +227,11 @@ fn describe() {
     describe_counter!(HEALTH_FAILURES, "probes of /health that did not");
     describe_gauge!(HEALTH_CHECK, "last result of a check of /livez or /readyz");
     describe_counter!(HEALTH_CHECKS, "results of the checks of /livez and /readyz");
-    describe_gauge!(PROCESS_CPU_SECONDS, Unit::Seconds, "time on the processor");
-    describe_gauge!(PROCESS_RESIDENT_BYTES, Unit::Bytes, "bytes in memory");
-    describe_gauge!(PROCESS_VIRTUAL_BYTES, Unit::Bytes, "bytes of address space");
-    describe_gauge!(PROCESS_OPEN_FDS, "open file descriptors");
+    process::describe();
+    upstream::describe();
+    for name in [HEALTH_SUCCESS, HEALTH_FAILURES] {
+        counter!(name).increment(0);
+    }
 }
 
 /// What is counted for each message or event.
@@ -438,6 +430,19 @@ pub struct Figures {
     pub quota_bytes: u64,
     /// `STORE_BYTES` and `STORE_USED_BYTES`.
     pub store_bytes: Option<(u64, u64)>,
+    /// `upstream::AUTH_REVISION`.
+    pub auth_revision: u64,
+    /// `upstream::OPEN_VIEWS`.
+    pub open_views: u64,
+    /// `upstream::PROPOSALS_PENDING`.
+    pub proposals_pending: usize,
+}
+
+/// The text of /metrics.
+pub fn render(handle: &PrometheusHandle) -> String {
+    let text = handle.render();
+    let gauge = format!("# TYPE {} gauge\n", process::CPU_SECONDS);
+    text.replacen(&gauge, &gauge.replace("gauge", "counter"), 1)
 }
 
 /// Sets the figures that a look at the node gives.
@@ -452,6 +457,9 @@ pub fn look(figures: &Figures) {
     set(IS_LEADER, flag(figures.is_leader));
     set(IS_LEARNER, flag(figures.is_learner));
     set(QUOTA_BYTES, figures.quota_bytes as f64);
+    set(upstream::AUTH_REVISION, figures.auth_revision as f64);
+    set(upstream::OPEN_VIEWS, figures.open_views as f64);
+    set(upstream::PROPOSALS_PENDING, figures.proposals_pending as f64);
     if let Some((total, used)) = figures.store_bytes {
         set(STORE_BYTES, total as f64);
         set(STORE_USED_BYTES, used as f64);
@@ -461,39 +469,7 @@ pub fn look(figures: &Figures) {
     if let Some((major_and_minor, _)) = figures.cluster_version.rsplit_once('.') {
         gauge!(CLUSTER_VERSION, "cluster_version" => major_and_minor.to_owned()).set(1.0);
     }
-    look_at_process();
-}
-
-fn look_at_process() {
-    /// Linux counts time on the processor in hundredths of a second for user programs.
-    const TICKS_PER_SECOND: f64 = 100.0;
-    let set = |name: &'static str, value: f64| gauge!(name).set(value);
-    if let Some([user, system]) = process_ticks() {
-        set(PROCESS_CPU_SECONDS, (user + system) / TICKS_PER_SECOND);
-    }
-    if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
-        let kilobytes = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            line.split_whitespace().next()?.parse::<f64>().ok()
-        };
-        for (name, gauge) in
-            [("VmSize:", PROCESS_VIRTUAL_BYTES), ("VmRSS:", PROCESS_RESIDENT_BYTES)]
-        {
-            if let Some(kilobytes) = kilobytes(name) {
-                set(gauge, kilobytes * 1024.0);
-            }
-        }
-    }
-    if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
-        set(PROCESS_OPEN_FDS, entries.count() as f64);
-    }
-}
-
-fn process_ticks() -> Option<[f64; 2]> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program, in brackets, may hold anything; the third field follows it.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    Some([fields.next()?.parse().ok()?, fields.next()?.parse().ok()?])
+    process::look();
 }
 
 /// Ranges that this node leads, as it tells of them, and how many there are in the cluster. A range

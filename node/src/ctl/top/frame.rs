@@ -1,0 +1,179 @@
+//! Two looks as one frame of text.
+
+use flotilla_placement::units::Bytes;
+use flotilla_proto::etcdserverpb::Member;
+use flotilla_proto::internal::{RangeInfo, RangeListResponse};
+
+use super::Look;
+use super::sample::Sample;
+use crate::calendar;
+use crate::ctl::show;
+
+/// Ranges that are shown, those with most load.
+const RANGES_SHOWN_MAX: usize = 15;
+const OK: &str = "grpc_code=\"OK\"";
+
+pub(super) fn frame(before: &Look, now: &Look) -> String {
+    let seconds = now.at.duration_since(before.at).as_secs_f64().max(f64::MIN_POSITIVE);
+    let revision = now
+        .samples
+        .values()
+        .map(|sample| sample.sum("etcd_debugging_mvcc_current_revision", &[]))
+        .fold(0.0, f64::max);
+    let ranges_count = now.ranges.as_ref().map_or(0, |list| list.ranges.len());
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let at = calendar::moment(since.unwrap_or_default().as_secs(), None);
+    let mut text = format!(
+        "{at}  {} members, {ranges_count} ranges, revision {revision}\n\n",
+        now.members.len()
+    );
+    let head = [
+        "MEMBER",
+        "NAME",
+        "ROLE",
+        "LEADS",
+        "PUTS/S",
+        "READS/S",
+        "CALLS/S",
+        "FAILED/S",
+        "PENDING",
+        "WATCHERS",
+        "SLOW",
+        "FLUSH p99",
+        "REQUEST p99",
+        "STORE",
+        "MEMORY",
+        "CPU",
+    ];
+    let rows = now.members.iter().map(|member| {
+        let samples = (before.samples.get(&member.id), now.samples.get(&member.id));
+        member_row(member, samples, seconds)
+    });
+    text.push_str(&show::table(&head, rows));
+    if let Some(list) = &now.ranges {
+        text.push('\n');
+        text.push_str(&ranges(list));
+    }
+    text
+}
+
+fn member_row(
+    member: &Member,
+    samples: (Option<&Sample>, Option<&Sample>),
+    seconds: f64,
+) -> Vec<String> {
+    let mut row = vec![format!("{:x}", member.id), member.name.clone()];
+    let (Some(before), Some(now)) = samples else {
+        // It has just come, or does not answer.
+        row.push("not reached".to_owned());
+        row.resize(16, String::new());
+        return row;
+    };
+    let is = |name: &str| now.sum(name, &[]) > 0.0;
+    let role = match () {
+        () if is("etcd_server_is_leader") => "leader",
+        () if is("etcd_server_is_learner") => "learner",
+        () if !is("etcd_server_has_leader") => "no leader",
+        () => "follower",
+    };
+    let rate = |name: &str| rate(now.sum(name, &[]) - before.sum(name, &[]), seconds);
+    let failed = |sample: &Sample| sample.sum_without("grpc_server_handled_total", OK);
+    let figure = |name: &str| format!("{}", now.sum(name, &[]));
+    let p99 = |name: &str| now.p99_since(before, name).map_or_else(|| "-".to_owned(), time);
+    let cpu =
+        now.sum("process_cpu_seconds_total", &[]) - before.sum("process_cpu_seconds_total", &[]);
+    row.extend([
+        role.to_owned(),
+        figure("flotilla_ranges_led"),
+        rate("etcd_mvcc_put_total"),
+        rate("etcd_mvcc_range_total"),
+        rate("grpc_server_started_total"),
+        self::rate(failed(now) - failed(before), seconds),
+        figure("etcd_server_proposals_pending"),
+        figure("etcd_debugging_mvcc_watcher_total"),
+        figure("etcd_debugging_mvcc_slow_watcher_total"),
+        p99("etcd_disk_wal_fsync_duration_seconds"),
+        p99("etcd_server_request_duration_seconds"),
+        bytes(now.sum("etcd_mvcc_db_total_size_in_bytes", &[])),
+        bytes(now.sum("process_resident_memory_bytes", &[])),
+        format!("{:.0}%", (cpu / seconds * 100.0).max(0.0)),
+    ]);
+    row
+}
+
+/// A process that has begun anew counts from 0 again.
+fn rate(difference: f64, seconds: f64) -> String {
+    format!("{:.0}", (difference / seconds).max(0.0))
+}
+
+fn bytes(count: f64) -> String {
+    Bytes(count as u64).to_string()
+}
+
+/// The end of a bucket: what it says is "at most".
+fn time(seconds: f64) -> String {
+    match seconds {
+        seconds if seconds.is_infinite() => "more".to_owned(),
+        seconds if seconds < 1.0 => format!("<{:.3}ms", seconds * 1e3).replace(".000ms", "ms"),
+        seconds => format!("<{seconds:.1}s"),
+    }
+}
+
+/// Those with most load first.
+fn ranges(list: &RangeListResponse) -> String {
+    let load = |range: &RangeInfo| {
+        let survey = range.survey.as_ref();
+        survey.map_or(0, |it| it.writes_per_second.saturating_add(it.reads_per_second))
+    };
+    let mut busiest: Vec<&RangeInfo> = list.ranges.iter().collect();
+    busiest.sort_by_key(|range| (std::cmp::Reverse(load(range)), range.range));
+    let left_out = busiest.len().saturating_sub(RANGES_SHOWN_MAX);
+    busiest.truncate(RANGES_SHOWN_MAX);
+    let shown =
+        RangeListResponse { ranges: busiest.into_iter().cloned().collect(), ..list.clone() };
+    let mut text = show::ranges(&shown) + show::missing(list.is_surveyed);
+    if left_out > 0 {
+        text.push_str(&format!("and {left_out} with less load\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_a_row_of_what_happened_in_between() {
+        let member = Member { id: 0x1f, name: "n1".to_owned(), ..Member::default() };
+        let page = |puts: u32, ok: u32, bad: u32| {
+            Sample::read(&format!(
+                "etcd_server_is_leader 1\netcd_mvcc_put_total {puts}\n\
+                 grpc_server_handled_total{{grpc_code=\"OK\"}} {ok}\n\
+                 grpc_server_handled_total{{grpc_code=\"NotFound\"}} {bad}\n\
+                 etcd_mvcc_db_total_size_in_bytes 2097152\n"
+            ))
+        };
+        let (before, now) = (page(10, 5, 1), page(30, 9, 3));
+        let row = member_row(&member, (Some(&before), Some(&now)), 2.0);
+        assert_eq!(row.len(), 16);
+        assert_eq!(
+            (&row[..3], &row[4], &row[7]),
+            (
+                &["1f".to_owned(), "n1".to_owned(), "leader".to_owned()][..],
+                &"10".to_owned(),
+                &"1".to_owned()
+            )
+        );
+        assert_eq!((row[11].as_str(), row[13].as_str()), ("-", "2 MiB"));
+        let lost = member_row(&member, (Some(&before), None), 2.0);
+        assert_eq!((lost.len(), lost[2].as_str()), (16, "not reached"));
+        assert_eq!(member_row(&member, (Some(&now), Some(&before)), 2.0)[4], "0", "it began anew");
+    }
+
+    #[test]
+    fn times_are_ends_of_buckets() {
+        assert_eq!(time(0.001), "<1ms");
+        assert_eq!(time(0.0128), "<12.800ms");
+        assert_eq!((time(2.048).as_str(), time(f64::INFINITY).as_str()), ("<2.0s", "more"));
+    }
+}

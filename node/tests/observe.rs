@@ -1,0 +1,159 @@
+//! What an operator sees of a running node: its log, at a level that can be changed, and
+//! `flotilla top`.
+
+mod harness;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use flotilla_proto::etcdserverpb::PutRequest;
+use flotilla_proto::etcdserverpb::kv_client::KvClient;
+use harness::{Cluster, flotilla, http_get};
+use serde_json::Value;
+
+/// How long a line may take until it is in the log.
+const LOGGED_WITHIN: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Status and body of a request over HTTP/1.1.
+fn ask(port: u16, verb: &str, path: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the node runs");
+    let length = body.len();
+    let request = format!(
+        "{verb} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).expect("it listens");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).and_then(|it| it.parse().ok()).expect("a status");
+    (status, body.to_owned())
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    let parsed = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
+    parsed.collect()
+}
+
+#[test]
+fn the_level_of_the_log_is_changed_while_the_node_runs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("copy.log");
+    let outputs = format!("--log-outputs=stderr,{}", file.display());
+    let cluster = Cluster::start_with(&flotilla(), 1, &[&outputs]);
+    let port = cluster.nodes[0].client_port;
+    let is_debug = |line: &Value| line["level"] == "debug";
+    for line in lines(&cluster.nodes[0].log()) {
+        for key in ["level", "ts", "caller", "msg"] {
+            assert!(line[key].is_string(), "{key} of {line}");
+        }
+        assert!(!is_debug(&line), "{line}");
+    }
+    let path = "/config/local/log";
+    // The texts and codes of etcd 3.4.
+    assert_eq!(ask(port, "GET", path, "").0, 405);
+    let nonsense = ask(port, "PUT", path, r#"{"Level":"nonsense"}"#);
+    assert_eq!(nonsense, (400, r#"{"message":"Invalid log level nonsense"}"#.to_owned()));
+    let garbage = ask(port, "PUT", path, "x");
+    assert_eq!(garbage, (400, r#"{"message":"Invalid json body"}"#.to_owned()));
+    assert_eq!(ask(port, "PUT", path, r#"{"Level":"DEBUG"}"#), (204, String::new()));
+    // The machine tells where it stands now and then.
+    let deadline = Instant::now() + LOGGED_WITHIN;
+    while !lines(&cluster.nodes[0].log()).iter().any(is_debug) {
+        assert!(Instant::now() < deadline, "nothing is said at the level debug");
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    assert_eq!(ask(port, "PUT", path, r#"{"Level":"ERROR"}"#).0, 204);
+    std::thread::sleep(LOOK_AGAIN);
+    let before = cluster.nodes[0].log();
+    // Whatever this asks for is no error of the node.
+    http_get(port, "/health").expect("a page");
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(cluster.nodes[0].log(), before, "only errors are logged");
+    let copy = std::fs::read_to_string(&file).expect("the second output");
+    assert_eq!(lines(&copy), lines(&before), "every output has every line");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_request_is_logged_with_where_its_time_went() {
+    let slow = |cluster: &Cluster| -> Vec<Value> {
+        let all = lines(&cluster.nodes[0].log());
+        let is_slow =
+            |line: &Value| line["msg"] == "a request took long" && line["method"] == "Put";
+        all.into_iter().filter(is_slow).collect()
+    };
+    for (flag, is_logged) in [
+        ("--warning-unary-request-duration=1us", true),
+        // A machine that is busy for a second is no slow request.
+        ("--warning-unary-request-duration=1m", false),
+    ] {
+        let cluster = Cluster::start_with(&flotilla(), 1, &[flag]);
+        let mut client = KvClient::connect(cluster.endpoint(0)).await.expect("a ready node");
+        let put = PutRequest { key: "a".into(), value: "v".into(), ..PutRequest::default() };
+        client.put(put).await.expect("a put");
+        let found = slow(&cluster);
+        assert_eq!(found.len(), usize::from(is_logged), "{flag}: {found:?}");
+        for line in found {
+            let number = |key: &str| line[key].as_u64().unwrap_or_else(|| panic!("{key}: {line}"));
+            let phases = ["receive_us", "admit_us", "carry_out_us", "encode_us"].map(number);
+            assert_eq!(phases.iter().sum::<u64>(), number("took_us"), "{line}");
+            assert!(phases[2] > 0, "a put takes its time: {line}");
+            assert_eq!((&line["code"], &line["level"]), (&"Ok".into(), &"warn".into()), "{line}");
+        }
+    }
+}
+
+#[test]
+fn the_second_api_is_refused_with_the_way_of_the_third() {
+    let cluster = Cluster::start(&flotilla(), 1);
+    let (status, body) = ask(cluster.nodes[0].client_port, "GET", "/v2/keys/a", "");
+    assert_eq!(status, 404);
+    assert!(body.starts_with("404 page not found\n") && body.contains("/v3/"), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn top_shows_members_and_ranges_with_their_load() {
+    let mut cluster = Cluster::start_with(&flotilla(), 3, &["--initial-split-keys=m"]);
+    let mut client = KvClient::connect(cluster.endpoint(0)).await.expect("a ready node");
+    let writer = tokio::spawn(async move {
+        // One may fail when a node is killed.
+        let put = || PutRequest { key: "a".into(), value: "v".into(), ..PutRequest::default() };
+        while client.put(put()).await.is_ok() {}
+    });
+    let top = |cluster: &Cluster| {
+        let mut command = Command::new(flotilla());
+        command.args(["top", "--once", "--endpoint", &cluster.endpoint(0)]);
+        let output = command.output().expect("top runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{error}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let frame = tokio::task::block_in_place(|| top(&cluster));
+    println!("{frame}");
+    let row = |frame: &str, name: &str| -> Vec<String> {
+        let found = frame.lines().find(|line| line.split_whitespace().nth(1) == Some(name));
+        let found = found.unwrap_or_else(|| panic!("{name} is missing: {frame}"));
+        found.split_whitespace().map(str::to_owned).collect()
+    };
+    let first = frame.lines().next().expect("a line");
+    assert!(first.contains("3 members, 2 ranges, revision "), "{first}");
+    let roles: Vec<String> = ["n0", "n1", "n2"].map(|name| row(&frame, name)[2].clone()).into();
+    assert_eq!(roles.iter().filter(|role| *role == "leader").count(), 1, "{roles:?}");
+    // All replicas put what is written to one of them.
+    for name in ["n0", "n1", "n2"] {
+        let puts: u64 = row(&frame, name)[4].parse().expect("a rate");
+        assert!(puts > 0, "{frame}");
+    }
+    assert!(!frame.contains('\u{1b}'), "no control characters");
+    assert!(frame.lines().any(|line| line.starts_with("RANGE")), "{frame}");
+
+    cluster.kill(2);
+    let frame = tokio::task::block_in_place(|| top(&cluster));
+    assert_eq!(row(&frame, "n2")[2..4], ["not", "reached"], "{frame}");
+    writer.abort();
+}
