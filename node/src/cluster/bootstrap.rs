@@ -294,7 +294,6 @@ fn other_urls(config: &Config) -> impl Iterator<Item = &str> {
     others.map(|(_, url)| url.as_str())
 }
 
-<<<<<<< HEAD
 /// Which member of which cluster a directory belongs to; `None` if it is nobody's yet.
 ///
 /// # Errors
@@ -311,11 +310,8 @@ fn read_identity(row: &[u8]) -> Result<(NodeId, u64), Error> {
     Ok((node, u64::from_be_bytes(word(8).ok_or_else(damaged)?)))
 }
 
-fn write_identity(batch: &mut Batch, node: NodeId, cluster_id: u64) {
-=======
 /// Says in a batch who the node is.
 pub(super) fn write_identity(batch: &mut Batch, node: NodeId, cluster_id: u64) {
->>>>>>> main
     let mut value = Vec::with_capacity(16);
     value.extend_from_slice(&node.0.to_be_bytes());
     value.extend_from_slice(&cluster_id.to_be_bytes());
