@@ -7,7 +7,8 @@ use flotilla_core::spine::State;
 use flotilla_core::view::{Column, View};
 use flotilla_core::{GroupId, verify};
 
-use super::{Paths, Summary};
+use super::Paths;
+use super::summary::{Damage, Summary};
 use crate::cluster;
 use crate::range;
 use crate::store::{self, Opened, ReadOnly};
@@ -38,7 +39,7 @@ impl Directory {
             Some(Ok(Opened::Store(store))) => Some(store),
             Some(Err(error @ store::Error::InUse { .. })) => return Err(error.into()),
             Some(Err(error)) => {
-                summary.find(error);
+                summary.find(Damage::Store, error);
                 None
             }
         };
@@ -56,7 +57,7 @@ impl Directory {
     pub(super) fn check(mut self, summary: &mut Summary) {
         summary.set_log(&self.log);
         for problem in &self.log.problems {
-            summary.find(problem);
+            summary.find(Damage::Log, problem);
         }
         if let Some(torn) = &self.log.torn_tail {
             let (path, offset) = (torn.path.display(), torn.offset);
@@ -73,18 +74,18 @@ impl Directory {
             if is_log_empty {
                 summary.note("there is no store");
             } else {
-                summary.find("there is a log, but the store is empty");
+                summary.find(Damage::StoreMissing, "there is a log, but the store is empty");
             }
             return;
         };
         match store.files() {
             Ok((bytes, count)) => summary.set_store(bytes, count),
-            Err(error) => summary.find(error),
+            Err(error) => summary.find(Damage::Store, error),
         }
         let damages = store.check_blocks();
         let is_readable = damages.is_empty();
         for damage in damages {
-            summary.find(damage);
+            summary.find(Damage::Store, damage);
         }
         if !is_readable {
             summary.note("rows were not compared, as not all can be read");
@@ -100,7 +101,7 @@ impl Directory {
                 ));
                 return;
             }
-            Err(error) => return summary.find(error),
+            Err(error) => return summary.find(Damage::Store, error),
         }
         let logs = groups.and_then(|groups| understood(groups, summary));
         if identity {
@@ -125,7 +126,7 @@ fn understood(
             }
             Err(text) => {
                 are_all_read = false;
-                summary.find(format!("group {group}: {text}"));
+                summary.find(Damage::Log, format!("group {group}: {text}"));
             }
         }
     }
@@ -143,28 +144,34 @@ fn check_identity(
     let identity = match cluster::identity(store) {
         Ok(identity) => identity,
         Err(error) => {
-            summary.find(error);
+            summary.find(Damage::Identity, error);
             return true;
         }
     };
     let Some((_, cluster_id)) = identity else {
         if spine_log == Some(true) {
-            summary.find("there is a log, but the store is empty");
+            summary.find(Damage::StoreMissing, "there is a log, but the store is empty");
         }
         return false;
     };
     if segments_count == 0 {
-        summary.find("the store names a member, but the log is missing");
+        summary.find(Damage::LogMissing, "the store names a member, but the log is missing");
     }
     // That the state cannot be read is found later.
     if let Ok(Some(state)) = State::load(store) {
         if state.cluster_id() != cluster_id {
             let other = state.cluster_id();
-            summary.find(format!("the directory names clusters {cluster_id:x} and {other:x}"));
+            summary.find(
+                Damage::Identity,
+                format!("the directory names clusters {cluster_id:x} and {other:x}"),
+            );
         }
         let is_young = state.position().index <= Recovered::FIRST.index;
         if segments_count > 0 && spine_log == Some(false) && !is_young {
-            summary.find("the store holds a state, but the log of group 0 is missing");
+            summary.find(
+                Damage::LogMissing,
+                "the store holds a state, but the log of group 0 is missing",
+            );
         }
     }
     true
@@ -184,9 +191,12 @@ fn check_empty(store: &ReadOnly, summary: &mut Summary) {
             },
         );
         if let Err(error) = scanned {
-            summary.find(error);
+            summary.find(Damage::Store, error);
         } else if !is_empty {
-            summary.find(format!("column {column:?} has rows, but the store names no member"));
+            summary.find(
+                Damage::Identity,
+                format!("column {column:?} has rows, but the store names no member"),
+            );
         }
     }
 }

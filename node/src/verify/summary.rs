@@ -9,6 +9,35 @@ use flotilla_placement::units::Bytes;
 
 use crate::wal::Inspection;
 
+/// What is wrong with the files, in one word that an operator can look up. What is wrong with what is
+/// in them is a `flotilla_core::verify::Kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Damage {
+    /// A file of the log cannot be read, or is not what was written.
+    Log,
+    /// The log of a store is not there.
+    LogMissing,
+    /// A file of the store cannot be read, or is not what was written.
+    Store,
+    /// The store of a log is not there.
+    StoreMissing,
+    /// Whose the directory is cannot be told, or is told twice.
+    Identity,
+}
+
+impl Damage {
+    /// As in docs/verify.md.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Log => "log-damaged",
+            Self::LogMissing => "log-missing",
+            Self::Store => "store-damaged",
+            Self::StoreMissing => "store-missing",
+            Self::Identity => "identity",
+        }
+    }
+}
+
 /// What was looked at, and what was found.
 #[derive(Debug)]
 pub(super) struct Summary {
@@ -44,8 +73,8 @@ impl Summary {
         self.findings.is_empty() && self.report.is_clean()
     }
 
-    pub(super) fn find(&mut self, text: impl fmt::Display) {
-        self.findings.push(one_line(text));
+    pub(super) fn find(&mut self, damage: Damage, text: impl fmt::Display) {
+        self.findings.push(format!("{}: {}", damage.name(), one_line(text)));
     }
 
     pub(super) fn note(&mut self, text: impl fmt::Display) {

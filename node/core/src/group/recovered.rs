@@ -76,7 +76,11 @@ impl Recovered {
         Ok(reset)
     }
 
-    fn check_log(&self) -> Result<(), Error> {
+    /// Whether the entries follow each other.
+    ///
+    /// # Errors
+    /// They do not.
+    pub fn check_log(&self) -> Result<(), Error> {
         let mut before = self.truncated;
         for entry in &self.entries {
             if entry.index != before.index + 1 || entry.term < before.term || entry.term == 0 {

@@ -1119,6 +1119,12 @@ pub fn is_row(key: &[u8]) -> bool {
     key.first().is_some_and(|kind| KINDS.contains(kind))
 }
 
+/// The key of a range's row in Meta.
+#[cfg(test)]
+pub(crate) fn range_row(range: GroupId) -> Bytes {
+    numbered(row::RANGE, range.0)
+}
+
 /// The key of a user's row in Meta.
 pub fn user_row(name: &str) -> Bytes {
     named(row::USER, name)

@@ -11,6 +11,79 @@ use crate::view::Column;
 /// Findings that are listed; further ones are counted.
 pub const FINDINGS_MAX: usize = 1_000;
 
+/// What does not fit, in one word that an operator can look up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Rows that the others are judged by cannot be read.
+    Unreadable,
+    /// A row is not what its column has, or its parts contradict each other.
+    Malformed,
+    /// A row tells of an event that is not there.
+    EventMissing,
+    /// Two rows tell different things of the same event.
+    EventDiffers,
+    /// A row tells of a key that is not there.
+    KeyMissing,
+    /// A key stands still at an older event than its newest.
+    KeyStale,
+    /// A superseded event is not in the history of its key.
+    HistoryMissing,
+    /// Version, or revision of creation, does not continue what was before.
+    Version,
+    /// A revision is missing (I1).
+    Gap,
+    /// A revision that nobody can have given yet (I10).
+    Ahead,
+    /// What is compacted is still there.
+    Compaction,
+    /// A lease and the keys attached to it do not agree.
+    Lease,
+    /// A key has two owners here, or none (I9).
+    Owner,
+    /// Where a state stands makes no sense by itself.
+    Position,
+    /// A state does not stand where its log says.
+    Covered,
+    /// A log has a gap, or an entry that means nothing.
+    LogEntry,
+    /// Members and consensus do not agree.
+    Members,
+    /// Users and roles do not agree.
+    Users,
+    /// The table of ranges contradicts itself.
+    Table,
+    /// How the writes of a range were numbered has a gap, or goes back (I3).
+    Numbers,
+}
+
+impl Kind {
+    /// As in docs/verify.md.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::Malformed => "malformed",
+            Self::EventMissing => "event-missing",
+            Self::EventDiffers => "event-differs",
+            Self::KeyMissing => "key-missing",
+            Self::KeyStale => "key-stale",
+            Self::HistoryMissing => "history-missing",
+            Self::Version => "version",
+            Self::Gap => "revision-gap",
+            Self::Ahead => "revision-ahead",
+            Self::Compaction => "compaction",
+            Self::Lease => "lease",
+            Self::Owner => "owner",
+            Self::Position => "position",
+            Self::Covered => "covered",
+            Self::LogEntry => "log-entry",
+            Self::Members => "members",
+            Self::Users => "users",
+            Self::Table => "table",
+            Self::Numbers => "numbers",
+        }
+    }
+}
+
 /// Where something does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -25,6 +98,8 @@ pub enum Place {
 /// Something that cannot have come about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
+    /// Of which kind it is.
+    pub kind: Kind,
     /// Where.
     pub place: Place,
     /// What is wrong there.
@@ -54,20 +129,20 @@ impl Report {
         self.findings.is_empty() && self.unlisted_count == 0
     }
 
-    pub(super) fn find(&mut self, place: Place, text: impl Into<String>) {
+    pub(super) fn find(&mut self, kind: Kind, place: Place, text: impl Into<String>) {
         if self.findings.len() < FINDINGS_MAX {
-            self.findings.push(Finding { place, text: text.into() });
+            self.findings.push(Finding { kind, place, text: text.into() });
         } else {
             self.unlisted_count += 1;
         }
     }
 
-    pub(super) fn group(&mut self, group: GroupId, text: impl Into<String>) {
-        self.find(Place::Group(group), text);
+    pub(super) fn group(&mut self, kind: Kind, group: GroupId, text: impl Into<String>) {
+        self.find(kind, Place::Group(group), text);
     }
 
-    pub(super) fn row(&mut self, column: Column, key: &[u8], text: impl Into<String>) {
-        self.find(Place::Row(column, Bytes::copy_from_slice(key)), text);
+    pub(super) fn row(&mut self, kind: Kind, column: Column, key: &[u8], text: impl Into<String>) {
+        self.find(kind, Place::Row(column, Bytes::copy_from_slice(key)), text);
     }
 
     pub(super) fn note(&mut self, text: impl Into<String>) {
@@ -79,6 +154,7 @@ impl Report {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.kind.name())?;
         match &self.place {
             Place::Store => write!(f, "store: {}", self.text),
             Place::Group(group) => write!(f, "group {group}: {}", self.text),

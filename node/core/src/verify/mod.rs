@@ -11,7 +11,10 @@ mod logs;
 mod rows;
 mod table;
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::GroupId;
 use crate::group::Recovered;
@@ -20,7 +23,7 @@ use crate::range::stored::{self, Stored};
 use crate::spine::State;
 use crate::view::{View, ViewError};
 
-pub use finding::{FINDINGS_MAX, Finding, Place, Report};
+pub use finding::{FINDINGS_MAX, Finding, Kind, Place, Report};
 use held::Held;
 
 /// Checks the rows of a store, and the logs of all groups that a node remembers, if it can be told what
@@ -36,7 +39,7 @@ pub fn verify(view: &dyn View, logs: Option<&BTreeMap<GroupId, Recovered>>) -> R
             rows::check(&known, view, &mut report);
         }
         // What the rows mean depends on it.
-        Err(error) => report.find(Place::Store, error.0),
+        Err(error) => report.find(Kind::Unreadable, Place::Store, error.0),
     }
     report
 }
@@ -49,6 +52,10 @@ struct Known {
     stored: BTreeMap<GroupId, Stored>,
     held: Held,
     cursor: CompactionCursor,
+    /// The newest revision that the spine's state and log can have given, if its log is known.
+    given: Option<i64>,
+    /// Ranges with entries in the log.
+    with_log: BTreeSet<GroupId>,
     /// By range: the highest revision that its own log names, if all of its log is there.
     named: BTreeMap<GroupId, i64>,
 }
@@ -67,16 +74,26 @@ impl Known {
         let left = stored::left(view)?.into_iter().map(|(_, span)| span).collect();
         let held = Held::new(state.as_ref(), &stored, left);
         let cursor = CompactionCursor::load(view)?;
+        let with_log = logs.into_iter().flatten().filter(|(_, log)| !log.entries.is_empty());
+        let with_log = with_log.map(|(range, _)| *range).collect();
         let named = logs.map(|logs| logs::named(&stored, logs)).unwrap_or_default();
-        Ok(Self { state, stored, held, cursor, named })
+        let spine_log =
+            logs.and_then(|logs| logs.get(&GroupId::SPINE)).cloned().unwrap_or_default();
+        let known = state.as_ref().filter(|_| logs.is_some());
+        let given = known.map(|state| logs::given(state, &spine_log));
+        Ok(Self { state, stored, held, cursor, given, with_log, named })
     }
 
     /// The highest revision that a row of a group may have; `None` if it cannot be told.
     fn revision_max(&self, group: GroupId) -> Option<i64> {
-        let head = self.state.as_ref().map_or(1, |state| state.position().revision);
-        match group {
-            GroupId::SPINE => Some(head),
-            range => self.named.get(&range).map(|named| head.max(*named)),
+        let state = self.state.as_ref()?;
+        if group == GroupId::SPINE {
+            return Some(state.position().revision);
         }
+        // What it took over from another range may be from beyond what is known here.
+        let is_on_its_own = self.stored.get(&group)?.generation == 1
+            && state.ranges().get(group)?.parent == GroupId::SPINE;
+        let named = self.named.get(&group).filter(|_| is_on_its_own)?;
+        Some(self.given?.max(*named))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::{Bound, ControlFlow};
 
-use super::{Known, Place, Report};
+use super::{Kind, Known, Place, Report};
 use crate::mvcc::layout::{COMPACTION_ROW, CompactionCursor};
 use crate::proto::internal::Run;
 use crate::range::run;
@@ -23,7 +23,7 @@ pub(super) fn check(known: &Known, view: &dyn View, report: &mut Report) {
     }
     let Some(state) = &known.state else {
         if !known.stored.is_empty() {
-            report.find(Place::Store, "there are ranges, but no state of the spine");
+            report.find(Kind::Owner, Place::Store, "there are ranges, but no state of the spine");
         }
         return;
     };
@@ -38,7 +38,7 @@ pub(super) fn check(known: &Known, view: &dyn View, report: &mut Report) {
             lease.ranges.iter().find(|range| state.ranges().get(GroupId(**range)).is_none());
         if let Some(range) = unknown {
             let text = format!("lease {id:x} has keys in range {range}, which does not exist");
-            report.group(GroupId::SPINE, text);
+            report.group(Kind::Lease, GroupId::SPINE, text);
         }
     }
 }
@@ -55,7 +55,7 @@ fn check_meta_rows(view: &dyn View, report: &mut Report) {
         ControlFlow::Continue(())
     });
     if let Err(error) = scanned {
-        report.find(Place::Store, error.0);
+        report.find(Kind::Unreadable, Place::Store, error.0);
     }
 }
 
@@ -63,7 +63,7 @@ fn check_cursor(cursor: &CompactionCursor, report: &mut Report) {
     let CompactionCursor { finished, target, .. } = *cursor;
     if finished > target || finished < -1 {
         let text = format!("compaction has finished {finished} on its way to {target}");
-        report.row(Column::Meta, COMPACTION_ROW, text);
+        report.row(Kind::Compaction, Column::Meta, COMPACTION_ROW, text);
     }
 }
 
@@ -74,41 +74,49 @@ fn check_overlaps(known: &Known, report: &mut Report) {
     for pair in by_start.windows(2) {
         let ((left, one), (right, other)) = (pair[0], pair[1]);
         if one.span.overlaps(&other.span) {
-            report.group(*right, format!("its replica has keys that range {left} has, too (I9)"));
+            let text = format!("its replica has keys that range {left} has, too (I9)");
+            report.group(Kind::Owner, *right, text);
         }
     }
 }
 
 fn check_stored(range: GroupId, stored: &Stored, state: Option<&State>, report: &mut Report) {
     let Stored { position, noted, span, generation, .. } = stored;
-    let mut find = |text: String| report.group(range, text);
+    let mut find = |kind: Kind, text: String| report.group(kind, range, text);
     if range == GroupId::SPINE || span.is_empty() {
-        find(format!("its replica has the keys {span:?}"));
+        find(Kind::Owner, format!("its replica has the keys {span:?}"));
     }
     if position.index == 0 || position.term == 0 {
-        find(format!("its state stands at index {} of term {}", position.index, position.term));
+        let text =
+            format!("its state stands at index {} of term {}", position.index, position.term);
+        find(Kind::Position, text);
     }
     if *noted > position.seq {
-        find(format!("its log tells of write {noted}, its state of {} only", position.seq));
+        let text = format!("its log tells of write {noted}, its state of {} only", position.seq);
+        find(Kind::Position, text);
     }
     if stored.conf_changed > position.index {
         let (changed, index) = (stored.conf_changed, position.index);
-        find(format!("its members changed at index {changed}, its state stands at {index}"));
+        let text = format!("its members changed at index {changed}, its state stands at {index}");
+        find(Kind::Position, text);
     }
     if let Some(locked) = stored.prepared.iter().find(|it| it.index > position.index) {
         let (locked, index) = (locked.index, position.index);
-        find(format!("it locks keys since index {locked}, its state stands at {index}"));
+        let text = format!("it locks keys since index {locked}, its state stands at {index}");
+        find(Kind::Position, text);
     }
     let table = state.and_then(|state| state.ranges().get(range));
     let Some(table) = table else { return };
     if table.generation == *generation && table.span != *span {
-        find(format!("its replica has the keys {span:?}, the table says {:?} (I9)", table.span));
+        let text =
+            format!("its replica has the keys {span:?}, the table says {:?} (I9)", table.span);
+        find(Kind::Owner, text);
     }
 }
 
 fn check_position(state: &State, report: &mut Report) {
     let position = state.position();
-    let mut find = |text: String| report.group(GroupId::SPINE, text);
+    let mut find = |text: String| report.group(Kind::Position, GroupId::SPINE, text);
     if position.index == 0 || position.term == 0 || position.revision < 1 {
         find(format!("its state stands at {position:?}"));
     }
@@ -123,19 +131,16 @@ fn check_position(state: &State, report: &mut Report) {
 }
 
 fn check_members(state: &State, report: &mut Report) {
-    let mut find = |text: String| report.group(GroupId::SPINE, text);
+    let mut find = |text: String| report.group(Kind::Members, GroupId::SPINE, text);
     let (conf, members) = (state.conf(), state.members());
-    let roles = [(&conf.voters, false), (&conf.learners, true)];
-    for (ids, is_learner) in roles {
-        for id in ids {
-            let role = if is_learner { "learner" } else { "voter" };
-            match members.get(id) {
-                None => find(format!("{role} {} is no member", NodeId(*id))),
-                Some(member) if member.is_learner != is_learner => {
-                    find(format!("{role} {} is listed in another role", NodeId(*id)));
-                }
-                Some(_) => {}
+    // Of many members some only learn in the spine without being learners for their clients.
+    for id in conf.voters.iter().chain(&conf.learners) {
+        match members.get(id) {
+            None => find(format!("{} has a role in the spine, and is no member", NodeId(*id))),
+            Some(member) if member.is_learner && conf.voters.contains(id) => {
+                find(format!("{} votes, and is a learner", NodeId(*id)));
             }
+            Some(_) => {}
         }
     }
     for id in members.keys() {
@@ -157,45 +162,51 @@ fn check_users(state: &State, view: &dyn View, report: &mut Report) {
     for (row, what, name) in users.chain(roles) {
         match view.get(Column::Meta, &row) {
             Ok(Some(_)) => {}
-            Ok(None) => report.group(GroupId::SPINE, format!("{what} {name} has another's row")),
-            Err(error) => report.find(Place::Store, error.0),
+            Ok(None) => {
+                let text = format!("{what} {name} has another's row");
+                report.group(Kind::Users, GroupId::SPINE, text);
+            }
+            Err(error) => report.find(Kind::Unreadable, Place::Store, error.0),
         }
     }
     if auth.changed_at() > state.position().index {
         let (changed, index) = (auth.changed_at(), state.position().index);
         let text = format!("users changed at index {changed}, its state stands at {index}");
-        report.group(GroupId::SPINE, text);
+        report.group(Kind::Users, GroupId::SPINE, text);
     }
     for name in auth.user_names() {
         let granted = auth.user(name).map_or(&[][..], |user| user.roles());
         let is_there = |role: &&String| *role == crate::auth::ROOT || auth.role(role).is_some();
         if let Some(role) = granted.iter().find(|role| !is_there(role)) {
             let text = format!("user {name} has role {role}, which does not exist");
-            report.group(GroupId::SPINE, text);
+            report.group(Kind::Users, GroupId::SPINE, text);
         }
     }
 }
 
 fn check_range(id: GroupId, range: &Range, state: &State, report: &mut Report) {
-    let mut find = |text: String| report.group(id, text);
+    let mut find = |kind: Kind, text: String| report.group(kind, id, text);
     if id.0 >= state.next_range() {
-        find(format!("the table has it, though the next new range is {}", state.next_range()));
+        find(
+            Kind::Table,
+            format!("the table has it, though the next new range is {}", state.next_range()),
+        );
     }
     if range.parent != GroupId::SPINE && state.ranges().get(range.parent).is_none() {
-        find(format!("it was cut off range {}, which does not exist", range.parent));
+        find(Kind::Table, format!("it was cut off range {}, which does not exist", range.parent));
     }
     let holders: BTreeSet<NodeId> = range.replicas.iter().copied().collect();
     if holders.len() < range.replicas.len() {
-        find("the table has a replica twice".to_owned());
+        find(Kind::Table, "the table has a replica twice".to_owned());
     }
     if let Some(node) = holders.iter().find(|node| !state.members().contains_key(&node.0)) {
-        find(format!("the table has a replica on {node}, which is no member"));
+        find(Kind::Table, format!("the table has a replica on {node}, which is no member"));
     }
     if range.settled > range.changes {
         let (settled, changes) = (range.settled, range.changes);
-        find(format!("{settled} changes of its holders are settled, of {changes}"));
+        find(Kind::Table, format!("{settled} changes of its holders are settled, of {changes}"));
     }
-    check_runs(range, state.position().revision, &mut find);
+    check_runs(range, state.position().revision, &mut |text| find(Kind::Numbers, text));
 }
 
 /// How writes were numbered is remembered without a gap, and revisions rise (I1, I3).
