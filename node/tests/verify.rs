@@ -10,11 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use flotilla::store;
 use flotilla_core::GroupId;
 use flotilla_core::mvcc::layout::Revision;
-use flotilla_core::range::stored::Stored;
+use flotilla_core::range::stored::{self, Stored};
 use flotilla_core::spine::State;
 use flotilla_core::view::{Batch, Column, View};
 use flotilla_proto::etcdserverpb::kv_client::KvClient;
@@ -92,7 +91,10 @@ async fn ranges(url: &str) -> Vec<RangeInfo> {
 }
 
 /// Asks until it is done: an earlier change may still be under way.
-async fn until_done<T, F: Future<Output = Result<T, Status>>>(what: &str, ask: impl Fn() -> F) -> T {
+async fn until_done<T, F: Future<Output = Result<T, Status>>>(
+    what: &str,
+    ask: impl Fn() -> F,
+) -> T {
     let started = Instant::now();
     loop {
         match ask().await {
@@ -242,7 +244,8 @@ impl Patient {
         let (code, said) = verify(&self.harmed(harm));
         assert_eq!(code, 1, "{what}: {said}");
         let line = |line: &&str| {
-            line.starts_with(&format!("found: {name}: ")) && words.iter().all(|it| line.contains(it))
+            line.starts_with(&format!("found: {name}: "))
+                && words.iter().all(|it| line.contains(it))
         };
         assert!(said.lines().any(|it| line(&it)), "{what}: no {name} with {words:?}: {said}");
     }
@@ -363,7 +366,7 @@ async fn every_planted_damage_has_a_name() {
         position.write(batch);
     });
     patient.assert_row_found("replica without its row", "owner", &["range 1"], |_, batch| {
-        batch.delete(Column::Meta, Bytes::from(flotilla_core::range::stored::key(range)));
+        batch.delete(Column::Meta, stored::key(range));
     });
 }
 

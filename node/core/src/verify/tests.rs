@@ -58,7 +58,7 @@ impl Node {
         let before = self.state.position();
         let index = before.index + 1;
         let record = Record { origin: 9, n: index, body: Some(body) };
-        let entry = SpineEntry { records: vec![record.clone()], ..SpineEntry::default() };
+        let entry = SpineEntry { records: vec![record.clone()] };
         self.append(GroupId::SPINE, index, &entry);
         self.state.enter(index, before.term);
         let mut batch = Batch::default();
@@ -413,7 +413,7 @@ fn a_state_does_not_stand_where_its_log_says() {
     // A request was folded of which the state knows nothing.
     let mut node = Node::filled();
     let entry = Record { origin: 5, n: 1, body: Some(Body::Refs(Refs::default())) };
-    let data = SpineEntry { records: vec![entry], ..SpineEntry::default() }.encode_to_vec().into();
+    let data = SpineEntry { records: vec![entry] }.encode_to_vec().into();
     node.logs.get_mut(&GroupId::SPINE).expect("a log").entries[0].data = data;
     node.finds_only(Kind::Covered);
 }
