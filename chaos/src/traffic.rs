@@ -14,6 +14,11 @@ use flotilla_proto::etcdserverpb::{
 use crate::history::Request;
 use crate::sim::chance::Chance;
 
+/// A span of all keys that clients share, and of what the harness writes at the end.
+pub const SHARED: (&[u8], &[u8]) = (b"e", b"l");
+/// A span of all keys there are.
+const ALL: (&[u8], &[u8]) = (&[0], &[0]);
+
 /// A kind of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -64,6 +69,8 @@ pub const KINDS: [(Kind, u64); 12] = [
 pub struct Outlook<'a> {
     /// Keys are `k0` to one less than this.
     pub keys_count: u64,
+    /// There are keys beside those that are shared, and many: no span reaches beyond `SHARED`.
+    pub has_other_keys: bool,
     /// Relative weights of the calls, as in [`KINDS`].
     pub weights: &'a [u64],
     /// The highest revision that an answer named.
@@ -136,11 +143,12 @@ impl Outlook<'_> {
     /// A key alone, a span, everything from a key on, or all there is.
     fn span(&self, chance: &mut Chance) -> (Bytes, Bytes) {
         let key = self.key(chance);
+        let (first, end) = if self.has_other_keys { SHARED } else { ALL };
         match chance.below(8) {
             0..=4 => (key, Bytes::new()),
             5 => (key.clone(), self.key(chance).max(key)),
-            6 => (key, Bytes::from_static(&[0])),
-            _ => (Bytes::from_static(&[0]), Bytes::from_static(&[0])),
+            6 => (key, Bytes::from_static(end)),
+            _ => (Bytes::from_static(first), Bytes::from_static(end)),
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::history::{ClientId, Outcome, ReplicaHash, Request, Stamp};
 use crate::process::run::Run;
-use crate::process::traffic::{call_once, connect, everything};
+use crate::process::traffic::{call_once, connect};
 
 /// How long a healed cluster has until every member serves.
 const SERVE_WITHIN: Duration = Duration::from_secs(60);
@@ -21,7 +21,7 @@ const CALM: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 3;
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// How long an answer to HashKV may take.
-const HASH_WITHIN: Duration = Duration::from_secs(20);
+const HASH_WITHIN: Duration = Duration::from_secs(120);
 /// Clients of the end are numbered from here.
 const FIRST_CLIENT: u32 = 9_000;
 
@@ -79,7 +79,7 @@ async fn demand_service(run: &Run, node: usize, deadline: Instant) -> bool {
             value: format!("end{node}.{round}").into(),
             ..PutRequest::default()
         });
-        for request in [put, Request::Read(everything())] {
+        for request in [put, Request::Read(run.traffic.everything())] {
             let mut attempt = 0;
             loop {
                 if Instant::now() >= deadline {

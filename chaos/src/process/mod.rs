@@ -37,7 +37,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail, ensure};
 use thiserror::Error;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use crate::check::{self, LeaseTime, Rules};
 use crate::history::{ClientId, EMPTY_STORE_REVISION, History, Outcome, Request, WatchRecord};
@@ -61,6 +61,8 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 const LANES_WITHIN: Duration = Duration::from_secs(90);
 /// How long the watchers of a healed cluster may take to get everything.
 const WATCHERS_WITHIN: Duration = Duration::from_secs(30);
+/// How often it is looked whether the load is over.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Room that a run needs at least where its folder is: nodes that find none leave.
 const FREE_BYTES_MIN: u64 = 3 << 30;
 /// Watchers of everything on each node.
@@ -132,7 +134,8 @@ pub fn run(options: &Options) -> anyhow::Result<Ended> {
 async fn run_async(options: &Options) -> anyhow::Result<Ended> {
     let folder = make_folder(options)?;
     let prepared = prepare::prepare(options, &folder)?;
-    let traffic = Traffic::new(options.keys_count, options.mix.weights(), options.think);
+    let traffic =
+        Traffic::new(options.keys_count, options.fill_keys, options.mix.weights(), options.think);
     let run = Arc::new(Run::new(
         options.target.clone(),
         folder.clone(),
@@ -160,8 +163,11 @@ async fn run_async(options: &Options) -> anyhow::Result<Ended> {
             tokio::spawn(lane)
         })
         .collect();
-    sleep_until(began + options.length).await;
+    while run.is_under_load() && Instant::now() < began + options.length {
+        sleep(LOOK_EVERY).await;
+    }
     run.end_load();
+    let lasted = began.elapsed();
     let load_to = run.recorder.clock.now();
     for client in calling {
         client.await?;
@@ -180,7 +186,7 @@ async fn run_async(options: &Options) -> anyhow::Result<Ended> {
     verify::verify(&run).await;
 
     let history = take_history(&run, watches, &finish);
-    let rules = rules(options, &finish);
+    let rules = rules(options, lasted, &finish);
     let judged = check::judge(&history, &rules);
     let mut judgement = verdict::judge(&judged, run.findings(), &ground.done(), &prepared.classes);
     if !options.is_lenient {
@@ -263,7 +269,9 @@ fn start_watchers(run: &Arc<Run>, options: &Options, chance: &mut Chance) -> Vec
         ClientId(client)
     };
     for node in run.members() {
-        for _ in 0..WITNESSES_PER_NODE {
+        // What they were told stays in memory, several times over.
+        let witnesses = if options.fill_keys > 0 { 1 } else { WITNESSES_PER_NODE };
+        for _ in 0..witnesses {
             watchers.push(Watcher::of_everything(next_client(), node));
         }
     }
@@ -351,8 +359,8 @@ fn take_history(run: &Run, watches: Vec<WatchRecord>, finish: &Finish) -> Histor
 }
 
 /// How the history is to be judged. The smallest numbers that mean something grow with the run.
-fn rules(options: &Options, finish: &Finish) -> Rules {
-    let seconds = usize::try_from(options.length.as_secs()).unwrap_or(usize::MAX);
+fn rules(options: &Options, lasted: Duration, finish: &Finish) -> Rules {
+    let seconds = usize::try_from(lasted.as_secs()).unwrap_or(usize::MAX);
     let election = options.target.words.iter().find_map(|word| {
         word.trim_start_matches('-').strip_prefix("election-timeout=")?.parse::<u64>().ok()
     });

@@ -33,6 +33,8 @@ pub struct Options {
     pub clients_count: u32,
     /// Keys they share.
     pub keys_count: u64,
+    /// Keys that are written besides, once, where the faults are a cluster's life.
+    pub fill_keys: u64,
     /// Watchers of parts of the keyspace.
     pub watchers_count: u32,
     /// Which mix of calls.
@@ -97,7 +99,7 @@ pub const USAGE: &str =
                      [--scenario NAME | --faults A,B,…] [--overlap 1..3] [--clients N] [--keys N]
                      [--watchers N] [--mix usual|churn|puts|leases] [--think-ms N] [--out DIR]
                      [--loopback] [--plain-disk] [--strict-names] [--lenient]
-                     [--split-keys K,…]";
+                     [--split-keys K,…] [--fill KEYS]";
 
 impl Options {
     /// Reads the words behind `run`.
@@ -126,6 +128,7 @@ impl Options {
                 "--overlap" => options.lanes = number(flag, value()?)?,
                 "--clients" => options.clients_count = number(flag, value()?)?,
                 "--keys" => options.keys_count = number(flag, value()?)?,
+                "--fill" => options.fill_keys = number(flag, value()?)?,
                 "--watchers" => options.watchers_count = number(flag, value()?)?,
                 "--mix" => options.mix = mix(value()?)?,
                 "--think-ms" => options.think = Duration::from_millis(number(flag, value()?)?),
@@ -157,6 +160,7 @@ impl Options {
             lanes: 1,
             clients_count: 9,
             keys_count: 10,
+            fill_keys: 0,
             watchers_count: 6,
             mix: Mix::Usual,
             think: Duration::from_millis(25),

@@ -10,6 +10,7 @@ use crate::history::{
     Answer, ClientId, EMPTY_STORE_REVISION, Event, Evidence, Operation, Outcome, Request, Stamp,
 };
 use crate::process::clock::Clock;
+use crate::process::traffic::Traffic;
 use crate::sim::chance::Chance;
 use crate::traffic::Outlook;
 
@@ -61,13 +62,14 @@ impl Recorder {
 
     /// Draws the next call of a client. Compactions stay below what the evidence has, so that no
     /// hole of it is of the harness's own making; now and then one names the far future.
-    pub fn draw(&self, weights: &[u64], keys_count: u64, chance: &mut Chance) -> Request {
+    pub fn draw(&self, traffic: &Traffic, chance: &mut Chance) -> Request {
         let mut notes = self.notes();
         let notes = &mut *notes;
         let name = format!("c{}", notes.operations.len());
         let mut outlook = Outlook {
-            keys_count,
-            weights,
+            keys_count: traffic.keys_count,
+            has_other_keys: traffic.fill_keys > 0,
+            weights: &traffic.weights,
             revision_seen: notes.revision_seen,
             leases: &notes.leases,
             leases_count: &mut notes.leases_count,

@@ -23,8 +23,11 @@ pub struct Scenario {
 /// Where the keyspace is cut from the beginning if ranges are merged.
 const RANGES: &str = "k2,k4,k6,k8";
 
+/// Keys beside those that clients share, of a cluster that grows.
+const FILL_KEYS: u64 = 2_000_000;
+
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 11] = [
+pub const SCENARIOS: [Scenario; 12] = [
     Scenario {
         name: "calm",
         about: "no fault at all: whatever is found here is found by the checks alone",
@@ -127,6 +130,14 @@ pub const SCENARIOS: [Scenario; 11] = [
         mix: Mix::Usual,
     },
     Scenario {
+        name: "life",
+        about: "2 million keys, ranges cut by size, a node dead for good, one that joins, one drained",
+        classes: &[Class::Life],
+        lanes: 1,
+        seconds: 1_800,
+        mix: Mix::Usual,
+    },
+    Scenario {
         name: "everything",
         about: "three faults at once, of all classes but those that change the membership",
         classes: &[
@@ -166,8 +177,11 @@ impl Scenario {
         options.lanes = self.lanes;
         options.length = Duration::from_secs(self.seconds);
         options.mix = self.mix;
-        if self.classes.contains(&Class::Merge) {
+        if self.classes.contains(&Class::Merge) || self.classes.contains(&Class::Life) {
             RANGES.clone_into(&mut options.split_keys);
+        }
+        if self.classes.contains(&Class::Life) {
+            options.fill_keys = FILL_KEYS;
         }
     }
 }

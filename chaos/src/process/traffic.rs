@@ -16,6 +16,7 @@ use crate::process::call;
 use crate::process::record::Recorder;
 use crate::process::run::Run;
 use crate::sim::chance::Chance;
+use crate::traffic::SHARED;
 
 /// After this a client gives a call up.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -33,6 +34,9 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 pub struct Traffic {
     /// Keys they share.
     pub keys_count: u64,
+    /// Keys that are written besides. No call of a client that draws its calls names them: lists of so
+    /// many would take all the time.
+    pub fill_keys: u64,
     /// Relative weights of the calls, as in [`crate::traffic::KINDS`].
     pub weights: Vec<u64>,
     /// The usual mean pause between two calls of one client.
@@ -44,9 +48,10 @@ pub struct Traffic {
 
 impl Traffic {
     /// Traffic at its usual rate.
-    pub fn new(keys_count: u64, weights: Vec<u64>, think: Duration) -> Self {
+    pub fn new(keys_count: u64, fill_keys: u64, weights: Vec<u64>, think: Duration) -> Self {
         Self {
             keys_count,
+            fill_keys,
             weights,
             think,
             think_mean: AtomicU64::new(think.as_micros() as u64),
@@ -57,6 +62,18 @@ impl Traffic {
     /// Sets the mean pause between two calls of a client.
     pub fn set_think_mean(&self, mean: Duration) {
         self.think_mean.store(mean.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// A linearizable read of all keys that clients share.
+    pub fn everything(&self) -> RangeRequest {
+        match self.fill_keys {
+            0 => everything(),
+            _ => RangeRequest {
+                key: bytes::Bytes::from_static(SHARED.0),
+                range_end: bytes::Bytes::from_static(SHARED.1),
+                ..RangeRequest::default()
+            },
+        }
     }
 
     fn draw_pause(&self, chance: &mut Chance) -> Duration {
@@ -96,17 +113,16 @@ pub async fn client(run: Arc<Run>, id: ClientId, home: Home, mut chance: Chance,
                 }
             }
         };
-        let mut request =
-            run.recorder.draw(&run.traffic.weights, run.traffic.keys_count, &mut chance);
+        let mut request = run.recorder.draw(&run.traffic, &mut chance);
         // Several failed writes in a row would leave much unknown.
         if lists_first {
-            request = Request::Read(everything());
+            request = Request::Read(run.traffic.everything());
         }
         let mut permit = None;
         if is_nameless(&request) {
             match Arc::clone(&run.traffic.nameless).try_acquire_owned() {
                 Ok(free) => permit = Some(free),
-                Err(_) => request = Request::Read(everything()),
+                Err(_) => request = Request::Read(run.traffic.everything()),
             }
         }
         let is_write = !matches!(request, Request::Read(_));

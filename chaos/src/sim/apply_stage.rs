@@ -11,12 +11,14 @@ use flotilla_core::{GroupId, mvcc, range};
 use super::event::{NodeEvent, Report};
 use super::mutant::Mutant;
 use super::node::Job;
-use super::world::World;
+use super::world::{Phase, World};
 
 /// Batches end at multiples of this index, so that replicas can be compared there.
 pub(super) const COMPARE_EVERY: u64 = 32;
 /// Mean pause between two steps of compaction, in microseconds.
 const COMPACTION_PAUSE: u64 = 5_000;
+/// Rows of a step of compaction, at least, once everything is healed.
+const COMPACTION_ROWS_AT_REST: usize = 100;
 
 impl World {
     pub(super) fn work(&mut self, id: u64, job: Job) {
@@ -222,7 +224,9 @@ impl World {
     }
 
     pub(super) fn on_compact(&mut self, id: u64) {
-        let rows_max = self.plan.compaction_rows_max;
+        // Row by row a store of many revisions takes longer than anybody waits for rest.
+        let rows_min = if self.phase == Phase::Trouble { 1 } else { COMPACTION_ROWS_AT_REST };
+        let rows_max = self.plan.compaction_rows_max.max(rows_min);
         let node = self.nodes.get_mut(&id).expect("a node compacts");
         let running = node.running.as_mut().expect("it is up");
         running.is_compaction_planned = false;

@@ -55,6 +55,7 @@ impl World {
     fn draw_request(&mut self, name: &str) -> Request {
         let mut chance = self.chance.fork(3);
         let mut outlook = Outlook {
+            has_other_keys: false,
             keys_count: self.plan.traffic.keys_count,
             weights: &self.plan.traffic.weights,
             revision_seen: self.revision_seen,

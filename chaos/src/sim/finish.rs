@@ -189,8 +189,15 @@ impl World {
             let Some(running) = &self.nodes[&id].running else {
                 return Some(format!("node {id} is down"));
             };
-            if !running.work.is_empty() || running.is_compacting || running.hub.is_behind() {
-                return Some(format!("node {id} has work to do"));
+            let (works, is_compacting) = (running.work.len(), running.is_compacting);
+            let is_behind = running.hub.is_behind();
+            if works > 0 || is_compacting || is_behind {
+                let what = match (is_compacting, is_behind) {
+                    (true, _) => "it compacts",
+                    (_, true) => "watchers are behind",
+                    _ => "",
+                };
+                return Some(format!("node {id} has work to do: {works} in the queue {what}"));
             }
             if let Some(left) = self.left_of_ceased(id) {
                 return Some(format!("node {id}: {left}; {}", self.ranges_text()));

@@ -185,7 +185,7 @@ async fn receive_all<S: dial::Stream>(port: &Port, stream: S) -> io::Result<()> 
         if receiver.is_complete() {
             let staging = staged.0.take().expect("put back above");
             let finishing = Instant::now();
-            let sealed = blocking(move || staging.finish()).await?;
+            let sealed = blocking(move || staging.finish(group)).await?;
             metrics::histogram!(upstream::SNAPSHOT_FSYNC_SECONDS).record(finishing.elapsed());
             metrics::histogram!(upstream::SNAPSHOT_SAVE_SECONDS).record(began.elapsed());
             meter.arrived();

@@ -121,7 +121,11 @@ impl Applier {
                 },
             };
             match message {
-                ApplyMessage::Install(group, sealed) => self.install(group, sealed),
+                ApplyMessage::Install(group, sealed) => {
+                    self.install(group, sealed);
+                    // What came was perhaps not compacted where it comes from.
+                    is_compacting = self.stage.shown().head.compact_revision >= 0;
+                }
                 ApplyMessage::Work(first) => {
                     let mut works = vec![first];
                     while works.len() < BATCH_TASKS_MAX {
@@ -217,6 +221,7 @@ impl Applier {
         // What comes must not be removed with what was here before.
         while self.clear() {}
         self.board.begin_replacement();
+        let began = Instant::now();
         let installing = ::metrics::gauge!(upstream::SNAPSHOT_INSTALLING);
         installing.set(1.0);
         if let Err(error) = self.store.install(group, sealed) {
@@ -229,6 +234,7 @@ impl Applier {
         };
         let ended = taken.unwrap_or_else(|error| fatal(&error.to_string()));
         self.announce();
+        tracing::info!(range = %group, took_ms = began.elapsed().as_millis(), "installed a snapshot");
         let reach = self.stage.reach();
         // Watchers read what they missed from the history.
         if reach.shown.index > 0 {

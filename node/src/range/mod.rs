@@ -307,7 +307,7 @@ impl SpineActor {
 
     /// Another range has its keys here. Its machine is told, and says so when it is done.
     fn end_range(&mut self, range: GroupId) {
-        tracing::info!(%range, "a replica of a range ends: it was merged");
+        tracing::info!(%range, "a replica of a range ends");
         if self.parts.ranges.get(range).is_some() {
             self.mail(range, flotilla_core::range::replica::Input::Retire);
         } else {

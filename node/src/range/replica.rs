@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use flotilla_core::group::{self, Ignored};
+use flotilla_core::group::{self, Ignored, Role};
 use flotilla_core::proto::internal::{RaftMessage, SnapshotMark};
 use flotilla_core::range::Tell;
 use flotilla_core::range::replica::{Effect, Input, Replica};
@@ -169,8 +169,15 @@ impl RangeActor {
             }
         }
         let mut out = std::mem::take(&mut self.out);
+        let before = self.standing();
         if let Err(error) = self.replica.step(now, &self.store, input, &mut out) {
             fatal(&format!("{error}"));
+        }
+        let after = self.standing();
+        if after != before {
+            let (role, is_serving, transferee) = after;
+            let range = self.replica.range();
+            tracing::debug!(%range, ?role, is_serving, ?transferee, "leadership of a range");
         }
         let (mut tells, mut messages, mut snapshots) = (Vec::new(), Vec::new(), Vec::new());
         for effect in out.drain(..) {
@@ -187,6 +194,12 @@ impl RangeActor {
             let range = self.replica.range();
             deliver(&self.spine, Said { range, tells, messages, snapshots });
         }
+    }
+
+    /// Who leads, whether writes are taken here, and to whom the leader is handing over.
+    fn standing(&self) -> (Role, bool, Option<NodeId>) {
+        let replica = &self.replica;
+        (replica.role(), replica.is_serving(), replica.group().transferee())
     }
 
     /// An actor of a replica that needs no ticks has no timer, and costs nothing until something

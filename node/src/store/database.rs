@@ -15,8 +15,8 @@ use rocksdb::properties::{
     NUM_ENTRIES_ACTIVE_MEM_TABLE, NUM_ENTRIES_IMM_MEM_TABLES, TOTAL_SST_FILES_SIZE,
 };
 use rocksdb::{
-    BottommostLevelCompaction, ColumnFamily, CompactOptions, DB, FlushOptions, LiveFile,
-    ReadOptions, Snapshot, WriteBatch, WriteOptions,
+    BottommostLevelCompaction, ColumnFamily, CompactOptions, DB, FlushOptions,
+    IngestExternalFileOptions, LiveFile, ReadOptions, Snapshot, WriteBatch, WriteOptions,
 };
 
 use super::head::sync_dir;
@@ -168,6 +168,23 @@ impl Database {
             }
         }
         self.rocks.write_opt(batch, &self.unlogged).map_err(|error| self.error(error))
+    }
+
+    /// Takes over files of rows, durable on return. They are gone from where they were.
+    pub(super) fn ingest(
+        &self,
+        column: Column,
+        options: &IngestExternalFileOptions,
+        paths: Vec<PathBuf>,
+    ) -> Result<(), Error> {
+        let family = self.family(column);
+        let done = self.rocks.ingest_external_file_cf_opts(family, options, paths);
+        done.map_err(|error| self.error(error))
+    }
+
+    /// Where its files are.
+    pub(super) fn dir(&self) -> &Path {
+        &self.place.path
     }
 
     /// Returns when all that is written is on disk, all columns up to the same change.

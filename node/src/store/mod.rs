@@ -11,6 +11,7 @@ mod head;
 mod read_only;
 mod shared;
 mod staging;
+mod tables;
 mod tuning;
 
 #[cfg(test)]
@@ -201,7 +202,7 @@ impl Store {
         drop(writer);
         let database = Database::create(&self.shared.dir, generation, &self.shared.tuning)?;
         crash_point("staged");
-        Ok(Staging::new(database))
+        Ok(Staging::new(database, self.clone()))
     }
 
     /// Puts a received snapshot in the place of everything but the node's local rows: one atomic
@@ -303,6 +304,10 @@ impl Store {
     /// As `flush`.
     pub fn close(self) -> Result<(), Error> {
         self.flush()
+    }
+
+    fn tuning(&self) -> &Tuning {
+        &self.shared.tuning
     }
 
     fn current(&self) -> Arc<Database> {

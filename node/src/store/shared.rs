@@ -4,7 +4,8 @@
 //! A row of the node's own says what is under way, from the first of these batches to the last. The
 //! database has no log, but a crash loses its newest batches only. So whatever is left of the
 //! batches comes with that row, and the next start does all of them again before anything else; the
-//! received rows stay on disk until the last batch is.
+//! received rows stay on disk until the last batch is. A range's rows come as files, see `tables`, which
+//! the next start does without.
 
 use flotilla_core::GroupId;
 use flotilla_core::range::stored;
@@ -12,6 +13,7 @@ use flotilla_core::snapshot::{Clear, Install, NODE_LOCAL, Scope};
 use flotilla_core::view::{Batch, Column, View};
 
 use super::database::Database;
+use super::tables::Tables;
 use super::{Error, Sealed, Store, crash_point};
 
 /// The row of what is under way.
@@ -59,17 +61,49 @@ impl Store {
             return self.replace(sealed);
         }
         let writer = self.writer()?;
-        let under_way = UnderWay { group, generation: Some(sealed.database.generation) };
+        let Sealed { database: received, tables } = sealed;
+        let under_way = UnderWay { group, generation: Some(received.generation) };
         // From now on the start looks after it.
-        sealed.database.keep();
-        let done = carry_out(&self.current(), under_way, Some(&sealed.database), usize::MAX);
+        received.keep();
+        let done = match tables {
+            Some(tables) => self.take_tables(under_way, &received, tables),
+            None => carry_out(&self.current(), under_way, Some(&received), usize::MAX).map(|_| ()),
+        };
         done.map_err(|error| self.stop(error))?;
         drop(writer);
         crash_point("install written");
         self.flush()?;
         crash_point("install flushed");
-        sealed.database.retire();
+        received.retire();
         Ok(())
+    }
+
+    /// As `carry_out`, but the rows are not copied one by one. What says that it is under way must be
+    /// on disk before them.
+    fn take_tables(
+        &self,
+        under_way: UnderWay,
+        received: &Database,
+        tables: Tables,
+    ) -> Result<(), Error> {
+        let database = self.current();
+        let mut install = Install::new(scope_of(&database, Some(received), under_way.group)?);
+        let mut is_first = true;
+        while !install.is_cleared() {
+            let mut batch = install.next(&*database, received)?;
+            if std::mem::take(&mut is_first) {
+                under_way.write(&mut batch);
+            }
+            database.write(&batch)?;
+            crash_point("one of many");
+        }
+        database.flush()?;
+        tables.put_into(&database)?;
+        install.was_copied();
+        let mut last = install.next(&*database, received)?;
+        crash_point("all but the last");
+        last.delete(Column::Meta, UNDER_WAY.to_vec());
+        database.write(&last)
     }
 
     /// Removes what a group has here, durable on return.
@@ -96,6 +130,18 @@ fn has_ranges(database: &Database) -> Result<bool, Error> {
     Ok(has_ranges)
 }
 
+fn scope_of(
+    database: &Database,
+    received: Option<&Database>,
+    group: GroupId,
+) -> Result<Scope, Error> {
+    let scope = match received {
+        Some(received) => Scope::of_install(database, received, group)?,
+        None => Scope::load(database, group)?,
+    };
+    scope.ok_or_else(|| Error::Row(format!("range {group} is not known here")))
+}
+
 /// Applies the batches, or the first so many of them; true when all are.
 pub(super) fn carry_out(
     database: &Database,
@@ -103,12 +149,7 @@ pub(super) fn carry_out(
     received: Option<&Database>,
     batches_max: usize,
 ) -> Result<bool, Error> {
-    let UnderWay { group, .. } = under_way;
-    let scope = match received {
-        Some(received) => Scope::of_install(database, received, group)?,
-        None => Scope::load(database, group)?,
-    };
-    let scope = scope.ok_or_else(|| Error::Row(format!("range {group} is not known here")))?;
+    let scope = scope_of(database, received, under_way.group)?;
     let mut work = match received {
         Some(_) => Work::Install(Install::new(scope)),
         None => Work::Clear(Clear::new(scope)),

@@ -125,6 +125,12 @@ impl Tuning {
         self.database.clone()
     }
 
+    /// For files of a column's rows.
+    pub(super) fn column(&self, column: Column) -> &rocksdb::Options {
+        let found = self.columns.iter().find(|(it, _)| *it == column);
+        &found.expect("every column has its options").1
+    }
+
     pub(super) fn columns(&self) -> impl Iterator<Item = ColumnFamilyDescriptor> + '_ {
         self.columns.iter().map(|(column, options)| {
             ColumnFamilyDescriptor::new(column_name(*column), options.clone())

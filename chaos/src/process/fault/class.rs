@@ -22,6 +22,8 @@ pub enum Class {
     Replace,
     /// Two nodes join, and are removed again.
     Grow,
+    /// Many keys, ranges cut by size, a node that dies for good, one that joins, one that is drained.
+    Life,
     /// The power of one node fails: what was not synced is lost or torn.
     PowerCut,
     /// The power of all nodes fails.
@@ -81,7 +83,7 @@ pub enum Needs {
 
 impl Class {
     /// All classes, with their names.
-    pub const ALL: [(Class, &'static str); 26] = [
+    pub const ALL: [(Class, &'static str); 27] = [
         (Class::Kill, "kill"),
         (Class::KillLeader, "kill-leader"),
         (Class::KillAll, "kill-all"),
@@ -90,6 +92,7 @@ impl Class {
         (Class::Rolling, "rolling-restart"),
         (Class::Replace, "replace-member"),
         (Class::Grow, "grow-and-shrink"),
+        (Class::Life, "life"),
         (Class::PowerCut, "power-cut"),
         (Class::PowerCutAll, "power-cut-all"),
         (Class::SlowDisk, "slow-disk"),
@@ -135,7 +138,7 @@ impl Class {
             | Class::Loss
             | Class::Delay => Needs::Switch,
             Class::CpuSqueeze | Class::MemorySqueeze => Needs::ControlGroups,
-            Class::Split | Class::Merge | Class::Transfer => Needs::Ranges,
+            Class::Life | Class::Split | Class::Merge | Class::Transfer => Needs::Ranges,
         }
     }
 }

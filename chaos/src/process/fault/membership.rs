@@ -88,7 +88,7 @@ pub(super) async fn grow(
     Ok(effect)
 }
 
-async fn serve(ground: &Ground, node: usize) -> Effect {
+pub(super) async fn serve(ground: &Ground, node: usize) -> Effect {
     if ground.run.wait_ready(node, SERVE_WITHIN).await {
         Ok("the new member serves".to_owned())
     } else {
@@ -97,7 +97,7 @@ async fn serve(ground: &Ground, node: usize) -> Effect {
 }
 
 /// Has a node that has nothing join as a new member.
-async fn join(ground: &Ground, via: &[usize], node: usize) -> anyhow::Result<()> {
+pub(super) async fn join(ground: &Ground, via: &[usize], node: usize) -> anyhow::Result<()> {
     let (name, url) = {
         let held = ground.run.node(node).await;
         (held.name.clone(), held.peer_url.clone())
@@ -117,7 +117,7 @@ async fn join(ground: &Ground, via: &[usize], node: usize) -> anyhow::Result<()>
     held.start(&ground.run.target)
 }
 
-async fn remove(ground: &Ground, via: &[usize], id: u64) -> anyhow::Result<()> {
+pub(super) async fn remove(ground: &Ground, via: &[usize], id: u64) -> anyhow::Result<()> {
     change(ground, via, &Change::Remove(id)).await.context("remove a member")?;
     Ok(())
 }

@@ -6,6 +6,7 @@ mod class;
 mod disk;
 mod ground;
 mod kill;
+mod life;
 mod links;
 mod load;
 mod membership;
@@ -66,6 +67,7 @@ async fn carry_out(
         Class::Rolling => rolling::carry_out(ground, who).await,
         Class::Replace => membership::replace(ground, planned, who, chance).await,
         Class::Grow => membership::grow(ground, planned, who).await,
+        Class::Life => life::carry_out(ground, who, chance).await,
         Class::PowerCut => power_cut::one(ground, planned, who, chance).await,
         Class::PowerCutAll => power_cut::all(ground, planned, who, chance).await,
         Class::SlowDisk | Class::StuckDisk | Class::SyncFails | Class::DiskFull => {

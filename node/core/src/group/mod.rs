@@ -67,6 +67,8 @@ pub struct Group {
     handed_out: u64,
     /// Memberships that take effect after the applied index, oldest first.
     confs: VecDeque<(u64, internal::ConfState)>,
+    /// The leader's demand to campaign, which came when a membership was not applied yet.
+    demand: Option<internal::RaftMessage>,
     /// A snapshot that raft-rs has taken over and that is not yet on disk.
     install: Option<Install>,
     /// Where the log on disk must start anew before anything else, and under which hard state.
@@ -155,6 +157,7 @@ impl Group {
             commit: hard_state.commit,
             handed_out: applied,
             confs: VecDeque::new(),
+            demand: None,
             install: None,
             repair: reset.map(|position| (position, hard_state)),
         };
@@ -190,6 +193,7 @@ impl Group {
             Input::Alive(alive) => self.on_alive(alive, out),
             Input::Sleep => self.on_sleep(out),
         }
+        self.meet_demand(out);
         self.settle(out);
         self.check_sleep();
     }
@@ -388,12 +392,31 @@ impl Group {
                     return if self.tickets.hold(message) { Ok(()) } else { Err(Ignored::Full) };
                 }
             }
+            Kind::TimeoutNow if !self.knows_to_vote() => {
+                self.demand = Some(message);
+                return Ok(());
+            }
             Kind::ReadIndexAnswer if !self.tickets.is_asked(&message.entries[0].data) => {
                 return Err(Ignored::Stale);
             }
             _ => {}
         }
         self.step_raft(message::to_raft(message, kind))
+    }
+
+    /// raft-rs forgets a demand to campaign if this node has not heard that it votes, or has not applied
+    /// a change of the membership, and the leader takes no proposals until it gives up.
+    fn knows_to_vote(&self) -> bool {
+        self.raft.raft.promotable() && self.confs.is_empty()
+    }
+
+    /// A leader's demand that had to wait is met; if it leads no more, it is ignored.
+    fn meet_demand(&mut self, out: &mut Vec<Effect>) {
+        if self.knows_to_vote()
+            && let Some(demand) = self.demand.take()
+        {
+            self.on_message(demand, out);
+        }
     }
 
     fn step_raft(&mut self, message: eraftpb::Message) -> Result<(), Ignored> {

@@ -29,14 +29,16 @@ enum Phase {
     /// Before anybody can read what comes: below the cursor, rows may be gone.
     Cursor,
     Clear(Clear),
-    /// Position in `COPIED`, and the last row copied of that column.
+    /// Position in `Install::COPIED`, and the last row copied of that column.
     Copy(usize, Option<Bytes>),
     Done,
 }
 
-const COPIED: [Column; 4] = [Column::Key, Column::Revision, Column::History, Column::LeaseKey];
-
 impl Install {
+    /// The columns whose rows are copied as they are, in this order.
+    pub const COPIED: [Column; 4] =
+        [Column::Key, Column::Revision, Column::History, Column::LeaseKey];
+
     /// The scope is that of the store it goes into.
     pub fn new(scope: Scope) -> Self {
         Self { scope, phase: Phase::Cursor }
@@ -45,6 +47,20 @@ impl Install {
     /// Whether every batch was handed out.
     pub fn is_finished(&self) -> bool {
         matches!(self.phase, Phase::Done)
+    }
+
+    /// Whether what was here is gone, and nothing of the snapshot is here yet.
+    pub fn is_cleared(&self) -> bool {
+        matches!(self.phase, Phase::Copy(0, None))
+    }
+
+    /// Every row of `COPIED` was put into the store by other means.
+    ///
+    /// # Panics
+    /// Before the store is cleared.
+    pub fn was_copied(&mut self) {
+        assert!(self.is_cleared(), "new rows take the place of old ones");
+        self.phase = Phase::Copy(Self::COPIED.len(), None);
     }
 
     /// The next batch, which may be empty, to be applied before the next call. `live` is the store,
@@ -76,7 +92,7 @@ impl Install {
                 }
             },
             Phase::Copy(at, last) => {
-                let Some(column) = COPIED.get(*at) else {
+                let Some(column) = Self::COPIED.get(*at) else {
                     self.phase = Phase::Done;
                     return self.meta(live, staged);
                 };

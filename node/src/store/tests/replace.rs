@@ -68,7 +68,7 @@ fn receive(store: &Store) -> Sealed {
         staging.append(chunk).unwrap();
         point("appended");
     }
-    staging.finish().unwrap()
+    staging.finish(flotilla_core::GroupId::SPINE).unwrap()
 }
 
 /// Run in a child, which is killed on the way.

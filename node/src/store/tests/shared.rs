@@ -76,7 +76,7 @@ fn receive(store: &Store, group: GroupId) -> Sealed {
     for chunk in sent(&rows(4, 20), group) {
         staging.append(&chunk).unwrap();
     }
-    staging.finish().unwrap()
+    staging.finish(group).unwrap()
 }
 
 fn before() -> MemoryView {
@@ -242,7 +242,13 @@ fn child_starts_again() {
 
 #[test]
 fn a_crash_leaves_the_old_rows_or_the_new_of_a_group() {
-    let steps = ["one of many", "all but the last", "install written", "install flushed"];
+    let steps = [
+        "one of many",
+        "one of the tables",
+        "all but the last",
+        "install written",
+        "install flushed",
+    ];
     for (step, is_whole) in steps.iter().map(|step| (step, *step == "install flushed")) {
         let dir = tempfile::tempdir().unwrap();
         drop(filled(dir.path(), &before()));

@@ -144,6 +144,60 @@ fn a_joint_membership_is_left_after_the_leader_changed() {
     }
 }
 
+/// It has just taken over a state and applies late. raft-rs forgets a demand to campaign that finds a change
+/// which is not applied, and the leader would take no proposals until it gives up.
+#[test]
+fn a_voter_that_has_yet_to_apply_that_it_votes_is_handed_the_leadership() {
+    let mut network = Network::new(1, 3, 4);
+    network.elect(1);
+    propose(&mut network, &[learner(4)]);
+    network.settle();
+    propose(&mut network, &[voter(4)]);
+    let all_but_apply_4 = |network: &mut Network| {
+        for _ in 0..30 {
+            network.deliver(0);
+            for id in 1..=4 {
+                network.persist(id, usize::MAX);
+            }
+            for id in 1..=3 {
+                network.apply(id, usize::MAX);
+            }
+        }
+    };
+    all_but_apply_4(&mut network);
+    assert!(network.unapplied(4) > 0 && !network.group(4).is_learner());
+    network.input(1, Input::Transfer(NodeId(4)));
+    all_but_apply_4(&mut network);
+    assert_eq!((network.leader(), network.group(1).transferee()), (Some(1), Some(NodeId(4))));
+    network.settle();
+    assert_eq!(network.leader(), Some(4));
+}
+
+/// A demand of a leadership that is over is not met later.
+#[test]
+fn a_demand_to_campaign_ends_with_the_leader_that_made_it() {
+    let mut network = Network::new(1, 3, 4);
+    network.elect(1);
+    propose(&mut network, &[learner(4)]);
+    network.settle();
+    propose(&mut network, &[voter(4)]);
+    for _ in 0..30 {
+        network.deliver(0);
+        for id in 1..=4 {
+            network.persist(id, usize::MAX);
+        }
+    }
+    let term = network.group(4).role().term;
+    network.input(4, Input::Message(message(Kind::TimeoutNow, 1, 4, term)));
+    network.input(4, Input::Message(message(Kind::Heartbeat, 2, 4, term + 1)));
+    network.persist(4, usize::MAX);
+    network.apply(4, usize::MAX);
+    assert_eq!(
+        (network.group(4).role().part, network.group(4).role().term),
+        (Part::Follower, term + 1)
+    );
+}
+
 /// However it came about that raft-rs does not leave a joint membership by itself.
 #[test]
 fn a_joint_membership_that_raft_forgot_is_left() {

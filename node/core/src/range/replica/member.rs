@@ -51,6 +51,8 @@ pub(super) struct Holders {
     members: Option<Members>,
     /// Whether a leader may go by it.
     freshness: Freshness,
+    /// Who was the last to be given a vote.
+    newest_voter: Option<NodeId>,
     /// Which change brought the replicas of others, as their messages say.
     since: BTreeMap<NodeId, u64>,
 }
@@ -216,8 +218,11 @@ impl Replica {
             (Some(id), ..) => ChangeStep::AddLearner(NodeId(*id)),
             (_, Some(id), _) => ChangeStep::AddVoter(NodeId(*id)),
             (.., Some(id)) if NodeId(*id) == me && conf.voters.len() > 1 => {
-                let to = wanted.voters.iter().find(|id| NodeId(**id) != me && is_close(**id))?;
-                return Some(Next::Transfer(NodeId(*to)));
+                let heirs = wanted.voters.iter().map(|id| NodeId(*id));
+                let heirs = heirs.filter(|id| *id != me && is_close(id.0));
+                // Who votes for a moment only may have a state to take over first.
+                let to = heirs.min_by_key(|id| self.holders.newest_voter == Some(*id))?;
+                return Some(Next::Transfer(to));
             }
             (.., Some(id)) => ChangeStep::Remove(NodeId(*id)),
             (None, None, None) => return None,
@@ -259,6 +264,8 @@ impl Replica {
     /// A change takes effect here.
     pub(super) fn join_conf(&mut self, conf: ConfState) {
         let before = std::mem::replace(&mut self.holders.conf, conf);
+        let newest = self.holders.conf.voters.iter().find(|id| !before.voters.contains(id));
+        self.holders.newest_voter = newest.map(|id| NodeId(*id)).or(self.holders.newest_voter);
         if self.role.part == Part::Leader {
             let before = [before.voters, before.learners, before.voters_outgoing].concat();
             self.holders.gone.extend(before.into_iter().map(NodeId));
