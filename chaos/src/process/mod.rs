@@ -3,7 +3,7 @@
 //! One run goes like this: [`prepare`] makes the network, the disks and the nodes; clients
 //! ([`traffic`]) and watchers ([`watcher`]) write down what they see ([`record`]) while lanes of
 //! faults ([`fault`]) are carried out; at the end everything heals and every member must serve
-//! ([`finish`]) and leave sound disks ([`verify`]); the history goes to [`crate::check`], and [`verdict`] adds what was found
+//! ([`finish`]); the history goes to [`crate::check`], and [`verdict`] adds what was found
 //! besides and whether every fault had an effect.
 
 pub mod availability;
@@ -26,7 +26,6 @@ pub mod scenario;
 pub mod target;
 pub mod traffic;
 pub mod verdict;
-mod verify;
 pub mod watcher;
 
 use std::fmt;
@@ -183,7 +182,6 @@ async fn run_async(options: &Options) -> anyhow::Result<Ended> {
     let watches = gather_watches(&run, watching).await;
     run.end();
     looking.await?;
-    verify::verify(&run).await;
 
     let history = take_history(&run, watches, &finish);
     let rules = rules(options, lasted, &finish);
@@ -207,7 +205,8 @@ async fn run_async(options: &Options) -> anyhow::Result<Ended> {
     report.write(&folder)?;
     run.network.write_packets(&folder.join("packets.pcap"))?;
     for node in 0..run.nodes_count() {
-        let held = run.node(node).await;
+        let mut held = run.node(node).await;
+        held.kill();
         if judgement.verdict == Verdict::Fail {
             held.disk.keep(&folder.join(&held.name))?;
         }
