@@ -157,6 +157,7 @@ fn the_seeds_reach_every_corner() {
         "crash lost store batches",
         "cut",
         "disk stuck",
+        "disks of a crashed node checked",
         "follower of a range fell asleep",
         "forwards given back",
         "frame lost",

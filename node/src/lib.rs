@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod runtime;
 pub mod service_manager;
 pub mod supervise;
+pub mod verify;
 
 /// A build in which bugs can be planted has no server in it.
 const _: () = assert!(

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use flotilla::config::{self, Outcome};
-use flotilla::{backup, ctl, dev, logging, start, supervise};
+use flotilla::{backup, ctl, dev, logging, start, supervise, verify};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,6 +16,8 @@ fn main() -> ExitCode {
         std::env::args_os().skip(1).map(|it| it.to_string_lossy().into_owned()).collect();
     match arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         Some(("ctl", rest)) => return ctl::run(rest),
+        Some(("verify", rest)) => return verify::run(rest),
+        Some(("dump", rest)) => return verify::run_dump(rest),
         Some(("top", rest)) => return ctl::top(rest),
         Some(("dev", rest)) => return dev::run(rest),
         Some(("snapshot", rest)) => return backup::run(rest),

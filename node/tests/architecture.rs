@@ -21,7 +21,7 @@ const BANNED_IN_CORE: [&str; 11] = [
 
 /// Modules of the node, in the order of a request's way, with the node's modules each may name.
 /// `config`, `metrics`, `supervise` and the crate's constants may be named by all.
-const IMPORTS: [(&str, &[&str]); 18] = [
+const IMPORTS: [(&str, &[&str]); 19] = [
     (
         "start",
         &[
@@ -42,6 +42,7 @@ const IMPORTS: [(&str, &[&str]); 18] = [
         ],
     ),
     ("backup", &["cluster", "ctl"]),
+    ("verify", &["cluster", "range", "store", "wal"]),
     ("placement", &["range", "router", "store"]),
     ("runtime", &["api", "peer", "router", "tls", "watch"]),
     ("api", &["auth", "router", "runtime", "store", "tls", "watch"]),

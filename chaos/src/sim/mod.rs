@@ -10,6 +10,7 @@ mod apply_stage;
 mod blocks;
 pub mod chance;
 mod client;
+mod disk_check;
 mod drive;
 mod event;
 mod finish;

@@ -50,6 +50,8 @@ pub(super) enum Phase {
 pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) mutant: Option<Mutant>,
+    /// See `check_disks`.
+    pub(super) are_disks_checked: bool,
     pub(super) chance: Chance,
     pub(super) now: u64,
     pub(super) queue: Queue,
@@ -86,6 +88,7 @@ impl World {
         let plan = Plan::draw(&mut chance.fork(1), options);
         let mut world = Self {
             mutant: options.mutant,
+            are_disks_checked: options.mutant.is_none() && options.machine_mutant.is_none(),
             chance: chance.fork(2),
             now: 0,
             queue: Queue::default(),
@@ -532,6 +535,7 @@ impl World {
         self.say(|| {
             format!("node {id} crashes, losing {lost_records} records, {lost_batches} batches")
         });
+        self.check_disks(id);
         self.lose_streams(id);
         self.notice_crash(id);
     }

@@ -26,6 +26,7 @@ pub mod snapshot;
 pub mod spine;
 pub mod stage;
 pub mod txn;
+pub mod verify;
 pub mod watch;
 
 #[cfg(test)]

@@ -138,10 +138,7 @@ async fn restart(
     identity: &[u8],
     log: Option<wal::GroupLog>,
 ) -> Result<Bootstrapped, Error> {
-    let damaged = || Error::Damaged("the row that names this member is malformed".to_owned());
-    let word = |at: usize| identity.get(at..at + 8).and_then(|word| word.try_into().ok());
-    let node = NodeId(u64::from_be_bytes(word(0).ok_or_else(damaged)?));
-    let cluster_id = u64::from_be_bytes(word(8).ok_or_else(damaged)?);
+    let (node, cluster_id) = read_identity(identity)?;
     let stored = State::load(store)?;
     let has_state = stored.is_some();
     let state = stored.unwrap_or_else(|| State::empty(cluster_id));
@@ -295,6 +292,22 @@ fn other_urls(config: &Config) -> impl Iterator<Item = &str> {
     let own = &config.initial_advertise_peer_urls;
     let others = config.initial_cluster.iter().filter(|(_, url)| !own.contains(url));
     others.map(|(_, url)| url.as_str())
+}
+
+/// Which member of which cluster a directory belongs to; `None` if it is nobody's yet.
+///
+/// # Errors
+/// The store cannot be read, or the row is damaged.
+pub fn identity(view: &dyn View) -> Result<Option<(NodeId, u64)>, Error> {
+    let row = view.get(Column::Meta, &IDENTITY_ROW)?;
+    row.map(|row| read_identity(&row)).transpose()
+}
+
+fn read_identity(row: &[u8]) -> Result<(NodeId, u64), Error> {
+    let damaged = || Error::Damaged("the row that names this member is malformed".to_owned());
+    let word = |at: usize| row.get(at..at + 8).and_then(|word| word.try_into().ok());
+    let node = NodeId(u64::from_be_bytes(word(0).ok_or_else(damaged)?));
+    Ok((node, u64::from_be_bytes(word(8).ok_or_else(damaged)?)))
 }
 
 /// Says in a batch who the node is.

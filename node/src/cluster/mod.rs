@@ -7,5 +7,5 @@ pub mod bootstrap;
 pub mod discovery;
 mod restore;
 
-pub use bootstrap::{Bootstrapped, bootstrap, refuse_lost_log};
+pub use bootstrap::{Bootstrapped, bootstrap, identity, refuse_lost_log};
 pub use restore::{Restored, restore};

@@ -27,6 +27,9 @@ Usage:
   flotilla ctl
     Ask a running node, and have ranges split, merged and moved.
 
+  flotilla verify DATA-DIR
+    Check the data directory of a node that is down; flotilla dump shows its log.
+
   flotilla --config-file FILE
     Start a node with the configuration in a YAML or JSON file. All other flags and
     environment variables are then ignored.

@@ -4,5 +4,7 @@
 mod disk;
 #[cfg(test)]
 pub(crate) mod fake_disk;
+mod read_only;
 
 pub use disk::{Disk, File, RealDisk};
+pub use read_only::ReadOnlyDisk;

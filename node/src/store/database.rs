@@ -16,7 +16,7 @@ use rocksdb::properties::{
 };
 use rocksdb::{
     BottommostLevelCompaction, ColumnFamily, CompactOptions, DB, FlushOptions,
-    IngestExternalFileOptions, ReadOptions, Snapshot, WriteBatch, WriteOptions,
+    IngestExternalFileOptions, LiveFile, ReadOptions, Snapshot, WriteBatch, WriteOptions,
 };
 
 use super::head::sync_dir;
@@ -83,22 +83,37 @@ impl Database {
         flushed: u64,
         tuning: &Tuning,
     ) -> Result<Self, Error> {
-        let path = generation_dir(&dir.path, generation);
-        if !path.is_dir() {
-            return Err(Error::damaged(&path, "the directory of the current data is missing"));
-        }
+        let path = whole_generation_dir(dir, generation)?;
         let rocks = DB::open_cf_descriptors(&tuning.to_open(), &path, tuning.columns())
             .map_err(|error| Error::rocks_open(&path, error))?;
-        let database = Self::new(rocks, dir, path, generation);
-        let found = database.sequence();
+        Self::new(rocks, dir, path, generation).with_all_flushed(flushed)
+    }
+
+    /// As `open`, for reading alone: nothing on the disk is changed.
+    pub(super) fn open_read_only(
+        dir: &Dir,
+        generation: u64,
+        flushed: u64,
+        tuning: &Tuning,
+    ) -> Result<Self, Error> {
+        let path = whole_generation_dir(dir, generation)?;
+        let (options, columns) = (tuning.to_open(), tuning.columns());
+        let rocks = DB::open_cf_descriptors_read_only(&options, &path, columns, false)
+            .map_err(|error| Error::rocks_open(&path, error))?;
+        Self::new(rocks, dir, path, generation).with_all_flushed(flushed)
+    }
+
+    /// Refuses a database that has lost the end of its list of files.
+    fn with_all_flushed(self, flushed: u64) -> Result<Self, Error> {
+        let found = self.sequence();
         if found < flushed {
             let detail = format!(
                 "its list of files (MANIFEST) ends at sequence number {found}, but {flushed} was \
                  made durable"
             );
-            return Err(Error::damaged(&database.place.path, detail));
+            return Err(Error::damaged(&self.place.path, detail));
         }
-        Ok(database)
+        Ok(self)
     }
 
     fn new(rocks: DB, dir: &Dir, path: PathBuf, generation: u64) -> Self {
@@ -210,6 +225,50 @@ impl Database {
             self.scan_with(options, column, all, Direction::Ascending, &mut visit)?;
         }
         Ok(())
+    }
+
+    /// As `verify`, but goes on behind the keys of a file that is damaged, so that all such files are
+    /// found.
+    pub(super) fn check_blocks(&self) -> Vec<Error> {
+        let mut damages = Vec::new();
+        let files = match self.live_files() {
+            Ok(files) => files,
+            Err(error) => return vec![error],
+        };
+        for column in Column::ALL {
+            let mut from = Bound::Unbounded;
+            loop {
+                let mut options = ReadOptions::default();
+                options.fill_cache(false);
+                options.set_readahead_size(READ_AHEAD_BYTES);
+                let bounds = (from.as_ref().map(|key: &Vec<u8>| &key[..]), Bound::Unbounded);
+                let mut visit = |_: &[u8], _: &[u8]| ControlFlow::Continue(());
+                let scanned =
+                    self.scan_with(options, column, bounds, Direction::Ascending, &mut visit);
+                let Err(error) = scanned else { break };
+                let detail = error.to_string();
+                damages.push(error);
+                let of_column = |file: &&LiveFile| {
+                    file.column_family_name == column_name(column)
+                        && detail.contains(file.name.trim_start_matches('/'))
+                };
+                let end = files.iter().find(of_column).and_then(|file| file.end_key.clone());
+                let is_further = |end: &Vec<u8>| match &from {
+                    Bound::Excluded(before) => end > before,
+                    Bound::Included(_) | Bound::Unbounded => true,
+                };
+                match end.filter(is_further) {
+                    Some(end) => from = Bound::Excluded(end),
+                    None => break,
+                }
+            }
+        }
+        damages
+    }
+
+    /// The files with rows.
+    pub(super) fn live_files(&self) -> Result<Vec<LiveFile>, Error> {
+        self.rocks.live_files().map_err(|error| self.error(error))
     }
 
     pub(super) fn sizes(&self) -> Result<Sizes, Error> {
@@ -429,6 +488,15 @@ impl Drop for Place {
             tracing::warn!(%error, "a replaced generation of the store could not be removed");
         }
     }
+}
+
+/// The directory of the generation that HEAD names.
+fn whole_generation_dir(dir: &Dir, generation: u64) -> Result<PathBuf, Error> {
+    let path = generation_dir(&dir.path, generation);
+    if path.is_dir() {
+        return Ok(path);
+    }
+    Err(Error::damaged(&path, "the directory of the current data is missing"))
 }
 
 /// The generations whose directories exist.

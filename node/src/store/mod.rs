@@ -8,6 +8,7 @@ mod database;
 mod error;
 mod estimate;
 mod head;
+mod read_only;
 mod shared;
 mod staging;
 mod tables;
@@ -35,6 +36,7 @@ use tuning::Tuning;
 pub use error::Error;
 pub use estimate::{Contents, Estimate};
 pub use head::FORMAT;
+pub use read_only::{Opened, ReadOnly, open_read_only};
 pub use staging::{Sealed, Staging};
 pub use tuning::{
     MEMORY_BYTES_DEFAULT, OPEN_FILES_MAX_DEFAULT, Options, WRITE_BUFFER_BYTES_DEFAULT,

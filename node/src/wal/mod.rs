@@ -9,6 +9,7 @@ mod error;
 mod flusher;
 mod format;
 mod gauges;
+mod inspect;
 mod operation;
 mod options;
 mod record;
@@ -29,6 +30,7 @@ use crossbeam::channel::{Sender, TrySendError, bounded};
 
 pub use error::{Error, Refused, RefusedReason};
 pub use gauges::Stats;
+pub use inspect::{Inspection, inspect};
 pub use operation::{Append, Done, Entry, Flush, GroupLog, HardState, Operation, Report};
 pub use options::Options;
 pub use recovery::{Recovered, TornTail};

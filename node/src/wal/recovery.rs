@@ -99,15 +99,15 @@ struct End {
     torn_bytes: Option<u64>,
 }
 
-struct OpenSegment {
+pub(super) struct OpenSegment {
     file: Box<dyn File>,
-    path: PathBuf,
-    header: SegmentHeader,
+    pub(super) path: PathBuf,
+    pub(super) header: SegmentHeader,
 }
 
 impl OpenSegment {
     /// Opens a segment and checks its header, also against the log it should belong to.
-    fn open(
+    pub(super) fn open(
         directory: &Directory,
         sequence: u64,
         log_id: Option<u64>,
@@ -152,17 +152,22 @@ impl OpenSegment {
 
     /// Whether any frame of this life of the file starts at `offset` or behind it.
     fn has_frame_from(&self, offset: u64) -> Result<bool, Error> {
+        Ok(self.frame_from(offset)?.is_some())
+    }
+
+    /// Where the first frame of this life of the file starts, at `offset` or behind it.
+    pub(super) fn frame_from(&self, offset: u64) -> Result<Option<u64>, Error> {
         let mut window = Window::new(self);
         let mut unit = offset;
         while unit < self.header.bytes {
             let header = FrameHeader::decode(window.read(unit, FRAME_HEADER_BYTES as u64)?);
             let SegmentHeader { log_id, sequence, .. } = self.header;
             if header.is_some_and(|header| header.is_at(log_id, sequence, unit)) {
-                return Ok(true);
+                return Ok(Some(unit));
             }
             unit += UNIT_BYTES;
         }
-        Ok(false)
+        Ok(None)
     }
 }
 
@@ -300,7 +305,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-enum FrameRead<'a> {
+pub(super) enum FrameRead<'a> {
     Whole(FrameHeader, &'a [u8]),
     /// No frame that is whole. `torn_bytes` is there if something seems to have been written
     /// here in this life of the file; what an earlier life left behind is no such sign.
@@ -309,7 +314,10 @@ enum FrameRead<'a> {
     },
 }
 
-fn read_frame<'a>(window: &'a mut Window<'_>, offset: u64) -> Result<FrameRead<'a>, Error> {
+pub(super) fn read_frame<'a>(
+    window: &'a mut Window<'_>,
+    offset: u64,
+) -> Result<FrameRead<'a>, Error> {
     let SegmentHeader { log_id, sequence, bytes, is_recycled } = window.segment.header;
     let unit = window.read(offset, UNIT_BYTES)?;
     let header = FrameHeader::decode(unit);
@@ -332,14 +340,14 @@ fn read_frame<'a>(window: &'a mut Window<'_>, offset: u64) -> Result<FrameRead<'
 }
 
 /// A part of a segment in memory, so that small reads become few.
-struct Window<'a> {
+pub(super) struct Window<'a> {
     segment: &'a OpenSegment,
     start: u64,
     bytes: Vec<u8>,
 }
 
 impl<'a> Window<'a> {
-    fn new(segment: &'a OpenSegment) -> Window<'a> {
+    pub(super) fn new(segment: &'a OpenSegment) -> Window<'a> {
         Window { segment, start: 0, bytes: Vec::new() }
     }
 

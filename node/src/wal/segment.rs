@@ -77,6 +77,18 @@ impl Directory {
         Ok(listing)
     }
 
+    /// Names of files that are none of the log's, in order.
+    pub(super) fn strangers(&self) -> Result<Vec<String>, Error> {
+        let names = self.disk.list(&self.path).map_err(fail("list", &self.path))?;
+        let suffixes = [SEGMENT_SUFFIX, SPARE_SUFFIX, NEW_SUFFIX];
+        let is_ours = |name: &String| {
+            name == LOCK_NAME || suffixes.iter().any(|suffix| sequence_in(name, suffix).is_some())
+        };
+        let mut strangers: Vec<String> = names.into_iter().filter(|name| !is_ours(name)).collect();
+        strangers.sort();
+        Ok(strangers)
+    }
+
     pub(super) fn open(&self, sequence: u64) -> Result<Box<dyn File>, Error> {
         let path = self.segment_path(sequence);
         self.disk.open(&path).map_err(fail("open", &path))

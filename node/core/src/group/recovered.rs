@@ -37,6 +37,15 @@ impl Recovered {
         Self::default()
     }
 
+    /// What `reconcile` would say, for whoever wants to know without starting a group. Gives back the
+    /// place after which the log on disk would start anew.
+    ///
+    /// # Errors
+    /// Log and state cannot have come about together.
+    pub fn check(mut self) -> Result<Option<Position>, Error> {
+        self.reconcile()
+    }
+
     /// Checks everything, and mends the one difference a crash can leave: the state was replaced
     /// by a snapshot (or written for the first time) and the log was not yet. Returns the place
     /// after which the log on disk must start anew, if so.
@@ -67,7 +76,11 @@ impl Recovered {
         Ok(reset)
     }
 
-    fn check_log(&self) -> Result<(), Error> {
+    /// Whether the entries follow each other.
+    ///
+    /// # Errors
+    /// They do not.
+    pub fn check_log(&self) -> Result<(), Error> {
         let mut before = self.truncated;
         for entry in &self.entries {
             if entry.index != before.index + 1 || entry.term < before.term || entry.term == 0 {

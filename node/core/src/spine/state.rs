@@ -429,6 +429,27 @@ impl State {
         self.position
     }
 
+    /// Whether a request was folded (I13), or is too old to tell; `None` if its origin may have been
+    /// forgotten.
+    pub fn has_seen(&self, id: RequestId) -> Option<bool> {
+        match self.windows.get(&id.origin) {
+            _ if id.origin == 0 => Some(true),
+            Some(window) => Some(window.has_seen(id.n)),
+            None if self.windows.len() < WINDOW_ORIGINS_MAX => Some(false),
+            None => None,
+        }
+    }
+
+    /// Index of the entry with the newest request of a client; 0 if there is none.
+    pub fn newest_window(&self) -> u64 {
+        self.windows.values().map(|window| window.index).max().unwrap_or(0)
+    }
+
+    /// The id of the next new range.
+    pub fn next_range(&self) -> u64 {
+        self.next_range
+    }
+
     /// The cluster's id.
     pub fn cluster_id(&self) -> u64 {
         self.cluster_id
@@ -1089,6 +1110,46 @@ impl State {
     }
 }
 
+/// Whether a row of Meta is one of the spine's state.
+pub fn is_row(key: &[u8]) -> bool {
+    const KINDS: [u8; 17] = [
+        row::APPLIED,
+        row::CLUSTER,
+        row::DECISION,
+        row::AUTH,
+        row::CONF,
+        row::RANGE,
+        row::NEXT_RANGE,
+        row::LEASE,
+        row::MEMBER,
+        row::REPLICAS_WANTED,
+        row::ROLE,
+        row::REMOVED,
+        row::TXN,
+        row::ALARM,
+        row::USER,
+        row::VERSION,
+        row::WINDOW,
+    ];
+    key.first().is_some_and(|kind| KINDS.contains(kind))
+}
+
+/// The key of a range's row in Meta.
+#[cfg(test)]
+pub(crate) fn range_row(range: GroupId) -> Bytes {
+    numbered(row::RANGE, range.0)
+}
+
+/// The key of a user's row in Meta.
+pub fn user_row(name: &str) -> Bytes {
+    named(row::USER, name)
+}
+
+/// The key of a role's row in Meta.
+pub fn role_row(name: &str) -> Bytes {
+    named(row::ROLE, name)
+}
+
 /// The granted leases as a store has them.
 pub struct StoredLeases<'a>(pub &'a dyn View);
 
@@ -1188,13 +1249,17 @@ fn numbered(kind: u8, id: u64) -> Bytes {
     key.freeze()
 }
 
-fn write_named(batch: &mut Batch, kind: u8, name: &str, value: Option<Bytes>) {
+fn named(kind: u8, name: &str) -> Bytes {
     let mut key = BytesMut::with_capacity(1 + name.len());
     key.put_u8(kind);
     key.put_slice(name.as_bytes());
+    key.freeze()
+}
+
+fn write_named(batch: &mut Batch, kind: u8, name: &str, value: Option<Bytes>) {
     match value {
-        Some(value) => batch.put(Column::Meta, key.freeze(), value),
-        None => batch.delete(Column::Meta, key.freeze()),
+        Some(value) => batch.put(Column::Meta, named(kind, name), value),
+        None => batch.delete(Column::Meta, named(kind, name)),
     }
 }
 
