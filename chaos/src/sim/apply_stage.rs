@@ -120,7 +120,6 @@ impl World {
         }
         node.store.apply(batch.clone());
         self.tell_applied(id, &batch);
-        self.begin_clear_left(id, left);
         if let Some(position) = spine {
             self.check_applied(id, position);
         }
@@ -153,6 +152,7 @@ impl World {
             self.mail(id, range, range::replica::Input::Applied(position));
         }
         self.report(id, Report::Applied { spine, reach, remote, answered, begun, ended });
+        self.begin_clear_left(id, left);
         if self.chance.one_in(self.plan.store_flush_one_in) {
             self.flush_some(id);
         }

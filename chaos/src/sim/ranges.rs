@@ -160,7 +160,9 @@ impl World {
     }
 
     fn plan_clear_left(&mut self, id: u64) {
-        let wait = 1 + self.chance.wait(CLEAR_PAUSE);
+        // The machine knows by then that these keys do not count any more.
+        let known = self.up(id).last_report.saturating_sub(self.now);
+        let wait = 1 + known + self.chance.wait(CLEAR_PAUSE);
         self.on_node(id, wait, NodeEvent::ClearLeft);
     }
 

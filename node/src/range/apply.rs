@@ -14,11 +14,11 @@ use flotilla_core::range::replica::Input;
 use flotilla_core::range::stored;
 use flotilla_core::snapshot::{Clear, Scope};
 use flotilla_core::spine::Shown;
-use flotilla_core::stage::{Applied, Stage, Work};
+use flotilla_core::stage::{Applied, Reach, Stage, Work};
 use flotilla_core::view::{Batch, Column, Write};
 use flotilla_core::watch::{Event, Published};
 use flotilla_core::{GroupId, NodeId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{Completion, Mail, Ranges, deliver};
 use crate::metrics::upstream;
@@ -86,15 +86,7 @@ impl Applier {
         if !self.stage.is_whole() {
             tracing::info!(wants = self.stage.wants(), "waiting for ranges to catch up");
         }
-        let (remote, answered) = (Vec::new(), Vec::new());
-        self.report(Completion::Applied {
-            spine: None,
-            reach: Some(self.stage.reach().clone()),
-            remote,
-            answered,
-            begun: Vec::new(),
-            ended: Vec::new(),
-        });
+        self.report_reach(self.stage.reach().clone());
         let left = stored::left(&self.store).unwrap_or_else(|error| fatal(&error.to_string()));
         self.clear_later(left);
         let mut is_compacting = self.stage.shown().head.compact_revision >= 0;
@@ -178,7 +170,6 @@ impl Applier {
             fatal(&format!("the store cannot be written: {error}"));
         }
         upstream::committed(evaluated.elapsed(), put_bytes, txns_count);
-        self.clear_later(left);
         self.announce();
         if self.stage.is_whole() && !was_whole {
             tracing::info!("ranges have caught up");
@@ -186,6 +177,8 @@ impl Applier {
         if let Some(head) = published {
             self.publish(head, events_after, events);
         }
+        let has_left = !left.is_empty();
+        self.clear_later(left);
         let (mut remote, mut answered) = (Vec::new(), Vec::new());
         for (to, outcome) in replies {
             if to.node == self.node {
@@ -205,6 +198,9 @@ impl Applier {
             answered.clear();
         }
         self.report(Completion::Applied { spine, reach, remote, answered, begun, ended });
+        if has_left {
+            self.wait_until_known();
+        }
         let took = began.elapsed();
         crate::metrics::applied(took, puts_count, deletes_count);
         if took > self.warn_after {
@@ -221,6 +217,10 @@ impl Applier {
         // What comes must not be removed with what was here before.
         while self.clear() {}
         self.board.begin_replacement();
+        let mut reach = self.stage.reach().clone();
+        reach.lacking.extend(reach.owners.ranges());
+        self.report_reach(reach);
+        self.wait_until_known();
         let began = Instant::now();
         let installing = ::metrics::gauge!(upstream::SNAPSHOT_INSTALLING);
         installing.set(1.0);
@@ -318,6 +318,26 @@ impl Applier {
             self.board.set_head(head, index);
         }
         self.board.set_reach(self.stage.reach());
+    }
+
+    fn report_reach(&self, reach: Reach) {
+        self.report(Completion::Applied {
+            spine: None,
+            reach: Some(reach),
+            remote: Vec::new(),
+            answered: Vec::new(),
+            begun: Vec::new(),
+            ended: Vec::new(),
+        });
+    }
+
+    /// The spine's machine decides transactions on rows of this store that it takes for those of a
+    /// range. They go only when it knows that they do not count any more.
+    fn wait_until_known(&self) {
+        let (known, waiting) = oneshot::channel();
+        self.report(Completion::Known(known));
+        // The actor ends only with the process.
+        let _ = waiting.blocking_recv();
     }
 
     fn report(&self, completion: Completion) {

@@ -32,7 +32,7 @@ use flotilla_core::spine::{self, Input, Replica};
 use flotilla_core::stage::Reach;
 use flotilla_core::time::{Length, Time};
 use flotilla_core::{GroupId, NodeId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
 pub use apply::{Applier, ApplyMessage};
@@ -97,6 +97,8 @@ pub enum Completion {
     Flushed(u64),
     /// The store was replaced by the snapshot that was staged.
     SnapshotInstalled,
+    /// Whoever sent it waits until everything before it is known.
+    Known(oneshot::Sender<()>),
 }
 
 /// What the actor works with.
@@ -286,6 +288,7 @@ impl SpineActor {
             }
             Completion::Flushed(index) => self.step(Input::Flushed(index)),
             Completion::SnapshotInstalled => self.step(Input::SnapshotInstalled),
+            Completion::Known(waiting) => drop(waiting.send(())),
         }
     }
 

@@ -224,6 +224,13 @@ impl Coordinator {
         Ok(())
     }
 
+    /// The ticket has come: what could be read on this node at the beginning may be gone.
+    pub fn look_again(&mut self, can_read: impl Fn(GroupId) -> bool) {
+        if let Job::Split { range, is_here, .. } = &mut self.job {
+            *is_here = *is_here && can_read(*range);
+        }
+    }
+
     /// The attempt's name.
     pub fn id(&self) -> RequestId {
         self.id

@@ -141,6 +141,10 @@ impl Replica {
                 _ => Gathering::default(),
             };
             let Some(attempt) = self.txns.attempts.get_mut(&id) else { continue };
+            if matches!(input, Input::Ticket(_)) {
+                let reach = &self.reach;
+                attempt.coordinator.look_again(|range| reach.has(range));
+            }
             let mut out = Vec::new();
             let (now, ranges) = (self.now, self.state.ranges());
             if gathered.is_empty() {
