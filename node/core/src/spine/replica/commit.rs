@@ -356,6 +356,8 @@ impl Replica {
             folded.task.elsewhere.push(child);
             return;
         }
+        // Its replica may have begun before this, and have asked in vain.
+        self.tell_members_of(child);
         if split.parent == GroupId::SPINE.0 {
             let span = self.state.ranges().get(child).expect("it was just made").span.clone();
             let ids = |are_learners: bool| {
