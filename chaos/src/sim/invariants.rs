@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use flotilla_core::GroupId;
 use flotilla_core::group::Entry;
-use flotilla_core::mvcc::{self, Head};
+use flotilla_core::mvcc::{self, Failure, Head};
 use flotilla_core::proto::Span;
 use flotilla_core::proto::internal::ConfState;
 use flotilla_core::remote::Overlay;
@@ -186,6 +186,8 @@ impl World {
         let part = Overlay::new(&self.nodes[&id].store.view, others.collect());
         let digest = match mvcc::hash_kv(&part, head, head.revision) {
             Ok(hash) => u64::from(hash),
+            // A snapshot of a range came from where more was compacted.
+            Err(Failure::Overtaken) => return self.see("compaction ahead of what is shown"),
             Err(error) => return self.invariants.break_with(format!("node {id}: {error}")),
         };
         self.trace.number(digest);

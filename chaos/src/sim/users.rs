@@ -125,7 +125,7 @@ impl World {
                 false
             }
             // Who may read since a moment ago must not see what was deleted before.
-            Ok(pass) if pass.number() > shown => {
+            Ok(_) if auth.changed_at() > shown => {
                 self.on_node(id, AGAIN_PAUSE, NodeEvent::Evaluate(operation));
                 false
             }
@@ -200,8 +200,11 @@ impl World {
         };
         if !is_permitted {
             let text = format!(
-                "permission: call {operation} of {:?} at revision {revision} had none: {request}",
-                call.caller.user
+                "permission: call {operation} of {:?} at revision {revision} had none after entries {first} to \
+                 {last}, with {} known when it was made and changes after {:?}: {request}",
+                call.caller.user,
+                call.known,
+                users.states.keys().rev().take(8).collect::<Vec<_>>(),
             );
             self.invariants.break_with(text);
         }

@@ -157,13 +157,16 @@ impl Client {
         context: &Context,
         needs: impl Fn() -> Needs,
     ) -> Result<(Head, Pass), Error> {
-        if !context.gate().is_enabled() {
-            return Ok((context.router.head(), Pass::NOBODY));
-        }
-        let pass = self.check(context, &needs()).await?;
+        let (pass, since) = if context.gate().is_enabled() {
+            let pass = self.check(context, &needs()).await?;
+            (pass, pass.number())
+        } else {
+            (Pass::NOBODY, context.gate().changed_at())
+        };
         let deadline = Instant::now() + SHOWN_WITHIN;
-        // Who may read since a moment ago must not see what was deleted before.
-        while context.router.shown_index() < pass.number() {
+        // Who may read since a moment ago, or whom nobody asks since, must not see what was deleted
+        // before.
+        while context.router.shown_index() < since {
             if Instant::now() >= deadline {
                 return Err(Error::TimeoutWaitAppliedIndex);
             }
