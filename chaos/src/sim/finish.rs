@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_core::{NodeId, mvcc};
+use flotilla_core::{GroupId, NodeId, mvcc};
 
 use super::client::{Must, ROUNDS};
 use super::event::Event;
@@ -240,6 +240,20 @@ impl World {
         streams.find(is_sending).map(|(name, _)| format!("stream {name} is not at its end"))
     }
 
+    /// Whoever is to hold a range no more stays until all others are there: for a node that was lost,
+    /// which nobody has removed from the cluster, that is for good.
+    fn waits_for_the_lost(&self, range: GroupId) -> bool {
+        self.nodes.values().filter_map(|node| node.running.as_ref()).any(|running| {
+            let Some(known) = running.replica.state().ranges().get(range) else { return false };
+            let replica = running.ranges.get(&range);
+            let Some(leader) = replica.filter(|it| it.group().is_leader()) else { return false };
+            let conf = leader.group().conf();
+            let count = conf.voters.len() + conf.learners.len();
+            let is_lost = |node: &NodeId| self.nodes[&node.0].is_out;
+            count > known.replicas.len() && known.replicas.iter().any(is_lost)
+        })
+    }
+
     /// A node holds and shows what it is to hold, and nothing else.
     fn wrong_holder(&self, id: u64) -> Option<String> {
         let running = self.nodes[&id].running.as_ref()?;
@@ -247,6 +261,9 @@ impl World {
             return Some(format!("node {id} still has keys of a range that it does not hold"));
         }
         for (range, known) in running.replica.state().ranges().iter() {
+            if self.waits_for_the_lost(range) {
+                continue;
+            }
             let is_wanted = known.replicas.contains(&NodeId(id));
             let is_here = running.ranges.contains_key(&range);
             let is_shown = running.stage.reach().has(range);
@@ -276,7 +293,7 @@ impl World {
         for id in self.member_ids() {
             let running = self.nodes[&id].running.as_ref()?;
             for (range, replica) in running.ranges.iter().filter(|(_, it)| !it.is_removed()) {
-                if replica.needs_ticks() {
+                if replica.needs_ticks() && !self.waits_for_the_lost(*range) {
                     let text = self.ranges_text();
                     return Some(format!("range {range} of node {id} does not sleep; {text}"));
                 }
