@@ -1,6 +1,8 @@
 //! What the one order costs: folding a record of references into the spine's state, and its bytes in the
 //! spine's log. Run with `cargo bench -p flotilla-core`; prints a table.
 
+#![expect(clippy::disallowed_methods, reason = "a bench measures time; the machines are handed it")]
+
 use std::hint::black_box;
 use std::time::Instant;
 
