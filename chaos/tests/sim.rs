@@ -10,7 +10,7 @@ const RESTLESS_SEEDS: std::ops::RangeInclusive<u64> = 1..=24;
 /// Fresh seeds of each kind that is aimed at something.
 const FOCUSED_SEEDS: std::ops::RangeInclusive<u64> = 1..=16;
 /// Fresh seeds in which permissions come and go.
-const USERS_SEEDS: std::ops::RangeInclusive<u64> = 1..=16;
+const USERS_SEEDS: std::ops::RangeInclusive<u64> = 1..=28;
 /// Seeds within which a planted bug must be found.
 const MUTANT_SEEDS_MAX: u64 = 200;
 

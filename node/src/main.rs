@@ -6,21 +6,25 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use flotilla::config::{self, Outcome};
-use flotilla::{backup, ctl, dev, logging, start, supervise, verify};
+use flotilla::{backup, ctl, dev, logging, recover, start, supervise, verify};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    flotilla::failpoint::start();
     let arguments: Vec<String> =
         std::env::args_os().skip(1).map(|it| it.to_string_lossy().into_owned()).collect();
     match arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         Some(("ctl", rest)) => return ctl::run(rest),
         Some(("verify", rest)) => return verify::run(rest),
         Some(("dump", rest)) => return verify::run_dump(rest),
+        Some(("recover", rest)) => return recover::run(rest),
         Some(("top", rest)) => return ctl::top(rest),
         Some(("dev", rest)) => return dev::run(rest),
         Some(("snapshot", rest)) => return backup::run(rest),
+        Some(("backup", rest)) => return backup::run_series(rest),
         _ => {}
     }
     // Variables that are not text are none of ours.

@@ -22,6 +22,8 @@ use tokio::sync::{Notify, mpsc};
 use crate::auth::Gate;
 use crate::cluster::{Bootstrapped, announce, auto_compact, bootstrap, refuse_lost_log};
 use crate::config::Config;
+use crate::corruption;
+use crate::failpoint::Failpoint;
 use crate::hand_over::hand_over;
 use crate::peer::{self, Peers};
 use crate::placement::{self, Driver, Measurer};
@@ -32,7 +34,7 @@ use crate::router::{Board, Pending, Router};
 use crate::runtime::{Listeners, Workers};
 use crate::store::{self, Store};
 use crate::supervise::fatal;
-use crate::{CLUSTER_VERSION, ETCD_VERSION, metrics, service_manager, tls, wal};
+use crate::{CLUSTER_VERSION, ETCD_VERSION, metrics, recover, service_manager, tls, wal};
 
 /// How long a stopping node waits for its apply thread.
 const APPLY_END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -74,6 +76,9 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         .with_context(|| format!("cannot create {}", config.data_dir.display()))?;
     let ends = tls::Ends::open(&config)?;
 
+    if config.force_new_cluster {
+        recover::at_start(&config.data_dir, &config.wal_dir, config.give_up_lost_ranges)?;
+    }
     let (completions, reports) = mpsc::channel(range::COMPLETIONS_MAX);
     let store = store::open(&store::Options::new(config.data_dir.join("member").join("store")))?;
     refuse_lost_log(&store, &config.wal_dir)?;
@@ -84,6 +89,8 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     }
     let Bootstrapped { node, cluster_id, state, recovered, remote_members } =
         bootstrap(&config, &ends.to_peers, &store, &mut logs, &listeners.peers).await?;
+
+    Failpoint::StartKnown.reached();
 
     let board = Arc::new(Board::new(cluster_id, node.0));
     let pending = Arc::new(Pending::default());
@@ -127,6 +134,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     let started = Instant::now();
     let meters = Arc::new(Meters::new(started));
     let (heartbeats, heard) = mpsc::channel(range::HEARTBEATS_MAX);
+    let has_state = state.position().index > group::Recovered::FIRST.index;
     let is_alone = state.conf().voters == [node.0];
     let spine_config = replica_config(&config, node);
     let chance = Box::new(range::OperatingSystem);
@@ -174,6 +182,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     ended.into_iter().for_each(|range| maker.forget(range));
     for range in &ranges_here {
         maker.restart(*range, &actor)?;
+        Failpoint::StartRangeBegun.reached();
     }
     drop((applier, maker));
     if is_alone {
@@ -186,6 +195,13 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     }
     if has_ranges && !until_shown(&board, &removed).await {
         return Ok(applying);
+    }
+    if config.initial_corrupt_check && has_state {
+        corruption::check_at_start(&router, &ends.to_peers).await?;
+    }
+    if !config.corrupt_check_time.is_zero() {
+        let (router, tls) = (router.clone(), ends.to_peers.clone());
+        actix::spawn(corruption::run(router, tls, config.corrupt_check_time));
     }
     let (measurer, findings) = Measurer::start(store.clone(), config.data_dir.clone())?;
     let parts = placement::Parts {

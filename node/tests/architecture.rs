@@ -21,17 +21,19 @@ const BANNED_IN_CORE: [&str; 11] = [
 
 /// Modules of the node, in the order of a request's way, with the node's modules each may name.
 /// `config`, `metrics`, `supervise` and the crate's constants may be named by all.
-const IMPORTS: [(&str, &[&str]); 19] = [
+const IMPORTS: [(&str, &[&str]); 21] = [
     (
         "start",
         &[
             "api",
             "auth",
             "cluster",
+            "corruption",
             "hand_over",
             "peer",
             "placement",
             "range",
+            "recover",
             "router",
             "runtime",
             "service_manager",
@@ -41,8 +43,10 @@ const IMPORTS: [(&str, &[&str]); 19] = [
             "watch",
         ],
     ),
-    ("backup", &["cluster", "ctl"]),
+    ("backup", &["calendar", "cluster", "ctl"]),
     ("verify", &["cluster", "range", "store", "wal"]),
+    ("corruption", &["peer", "router", "tls"]),
+    ("recover", &["cluster", "range", "store", "wal"]),
     ("placement", &["range", "router", "store"]),
     ("runtime", &["api", "peer", "router", "tls", "watch"]),
     ("api", &["auth", "router", "runtime", "store", "tls", "watch"]),
@@ -61,7 +65,7 @@ const IMPORTS: [(&str, &[&str]); 19] = [
     ("auth", &[]),
 ];
 
-const NAMED_BY_ALL: [&str; 5] = ["config", "logging", "metrics", "supervise", "tests"];
+const NAMED_BY_ALL: [&str; 6] = ["config", "failpoint", "logging", "metrics", "supervise", "tests"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("node is in the workspace").to_owned()
@@ -116,10 +120,8 @@ fn the_core_names_no_clock_thread_file_or_chance() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
-/// Bugs can be planted in the machines for the simulator to find. A build of the server has none,
-/// whatever else is built with it: with the feature on, `flotilla` does not compile.
-#[test]
-fn no_bug_can_be_planted_in_the_server() {
+/// What a build of everything consists of: a line for each library, its name and its features.
+fn libraries_with_features() -> String {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--offline", "--workspace", "-e", "normal", "--prefix", "none"])
         .args(["--format", "{lib}|{f}"])
@@ -127,7 +129,14 @@ fn no_bug_can_be_planted_in_the_server() {
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).expect("cargo prints text");
+    String::from_utf8(output.stdout).expect("cargo prints text")
+}
+
+/// Bugs can be planted in the machines for the simulator to find. A build of the server has none,
+/// whatever else is built with it: with the feature on, `flotilla` does not compile.
+#[test]
+fn no_bug_can_be_planted_in_the_server() {
+    let text = libraries_with_features();
     let core: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("flotilla_core|")).collect();
     assert!(!core.is_empty(), "the core is a part of the workspace");
@@ -140,6 +149,18 @@ fn no_bug_can_be_planted_in_the_server() {
         words.join(" ").contains("const _: () = assert!( !flotilla_core::mutant::IS_COMPILED_IN,"),
         "the server refuses to compile with bugs to plant"
     );
+}
+
+/// Nodes can be stopped at named moments for tests: only where the feature is asked for.
+#[test]
+fn no_server_has_failpoints_unless_it_is_asked_for() {
+    let text = libraries_with_features();
+    assert!(text.lines().any(|line| line.starts_with("flotilla|")), "the node is a part of it");
+    let found: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("fail|") || line.contains("failpoints"))
+        .collect();
+    assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 mod harness;
 
+#[path = "backup/series.rs"]
+mod series;
 #[path = "backup/state.rs"]
 mod state;
 
@@ -176,7 +178,7 @@ async fn a_node_that_lacks_ranges_gives_what_one_with_all_gives() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_etcd_starts_with_a_backup_of_ours() {
     let (Some(etcd), Some(tool)) = (etcd(), etcds_tool()) else {
-        eprintln!("SKIPPED: no etcd with its tools on the PATH");
+        harness::skip("no etcd with its tools on the PATH");
         return;
     };
     let folder = TempDir::new().expect("a folder");
@@ -215,7 +217,7 @@ async fn an_etcd_starts_with_a_backup_of_ours() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_of_an_etcd_is_restored_here() {
     let (Some(etcd), Some(etcdctl)) = (etcd(), etcdctl()) else {
-        eprintln!("SKIPPED: no etcd with etcdctl on the PATH");
+        harness::skip("no etcd with etcdctl on the PATH");
         return;
     };
     let folder = TempDir::new().expect("a folder");

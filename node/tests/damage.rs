@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use flotilla_proto::etcdserverpb::kv_client::KvClient;
 use flotilla_proto::etcdserverpb::{PutRequest, RangeRequest};
-use harness::{Cluster, flotilla, free_port};
+use harness::{Cluster, copy_folder, flotilla, free_port};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
@@ -61,19 +61,6 @@ async fn read_all(url: &str, serializable: bool) -> Result<Rows, Status> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let rows = answer.kvs.iter();
     Ok(rows.map(|kv| (text(&kv.key), (kv.value.to_vec(), kv.mod_revision))).collect())
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for item in fs::read_dir(from).expect("a folder") {
-        let path = item.expect("an item").path();
-        let target = to.join(path.file_name().expect("an item has a name"));
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).expect("a copy");
-        }
-    }
 }
 
 /// All files below a folder, in order.
@@ -127,7 +114,7 @@ impl Patient {
         let acknowledged = fill(&cluster.endpoint(0), "key", keys).await;
         cluster.kill(0);
         let pristine = tempfile::tempdir().expect("a folder");
-        copy(&cluster.nodes[0].data_dir(), pristine.path());
+        copy_folder(&cluster.nodes[0].data_dir(), pristine.path());
         Self { cluster, pristine, acknowledged }
     }
 
@@ -136,7 +123,7 @@ impl Patient {
     async fn start_after(&mut self, what: &str, harm: impl FnOnce(&Path)) -> Outcome {
         let data = self.cluster.nodes[0].data_dir();
         fs::remove_dir_all(&data).expect("the directory of the last start");
-        copy(self.pristine.path(), &data);
+        copy_folder(self.pristine.path(), &data);
         harm(&data);
         let log_start = self.cluster.nodes[0].log().len();
         self.cluster.spawn(0);
@@ -346,7 +333,7 @@ async fn the_directory_of_another_cluster_is_kept_out() {
     let data = ours.nodes[0].data_dir();
     let aside = data.with_extension("aside");
     fs::rename(&data, &aside).expect("our directory steps aside");
-    copy(&theirs.nodes[0].data_dir(), &data);
+    copy_folder(&theirs.nodes[0].data_dir(), &data);
     ours.spawn(0);
     let deadline = Instant::now() + DECIDED_WITHIN;
     loop {

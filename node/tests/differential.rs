@@ -141,7 +141,7 @@ async fn release(url: &str) -> Release {
 fn etcd() -> Option<PathBuf> {
     let found = harness::etcd();
     if found.is_none() {
-        eprintln!("SKIPPED: etcd is not installed, so nothing was compared with it");
+        harness::skip("etcd is not installed, so nothing was compared with it");
     }
     found
 }

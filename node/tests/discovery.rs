@@ -3,7 +3,6 @@
 
 mod harness;
 
-use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -71,8 +70,7 @@ async fn members_meet_at_a_cluster_of_this_program() {
 #[tokio::test]
 async fn members_meet_at_an_etcd() {
     let Some(etcd) = etcd() else {
-        // Not by the macro, whose words cargo keeps to itself when a test passes.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: no etcd is installed, so none was met at");
+        harness::skip("no etcd is installed, so none was met at");
         return;
     };
     meet_at(&etcd).await;

@@ -28,6 +28,29 @@ async fn everyday_calls_on_three_nodes() {
     Box::pin(everyday_calls(3)).await;
 }
 
+/// With an etcd it is so, as a member answers what it has applied itself (P18).
+#[tokio::test]
+async fn who_was_answered_finds_what_he_did_at_the_same_node() {
+    for flags in [vec![], vec!["--initial-split-keys=d,h,m,s,x"]] {
+        let cluster = Cluster::start_with(&harness::flotilla(), 3, &flags);
+        let flags = &flags;
+        let nodes = cluster.endpoints().into_iter().enumerate().map(|(node, url)| async move {
+            let mut client = connect(&[url]).await;
+            for (n, letter) in ('a'..='z').cycle().take(400).enumerate() {
+                let key = format!("{letter}{n} through {node}");
+                let answer = client.put(key.clone(), "v", None).await.expect("it is put");
+                let revision = answer.header().expect("a header").revision();
+                let here = Some(GetOptions::new().with_serializable());
+                let found = client.get(key.clone(), here).await.expect("it is read");
+                let there = found.kvs().first().map(etcd_client::KeyValue::mod_revision);
+                assert_eq!(there, Some(revision), "{key}, with {flags:?}");
+                assert!(found.header().expect("a header").revision() >= revision);
+            }
+        });
+        futures::future::join_all(nodes).await;
+    }
+}
+
 async fn everyday_calls(size: usize) {
     let cluster = Cluster::start(&harness::flotilla(), size);
     let mut client = connect(&cluster.endpoints()).await;

@@ -4,26 +4,18 @@
 mod harness;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flotilla_proto::etcdserverpb::kv_client::KvClient;
 use flotilla_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use flotilla_proto::etcdserverpb::{PutRequest, RangeRequest, StatusRequest, StatusResponse};
+use harness::acknowledged::{reach, read_all, write_until};
 use harness::{Cluster, flotilla};
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 /// Writers that load the cluster at the same time.
 const WRITERS: usize = 8;
-
-async fn channel(url: &str) -> Option<Channel> {
-    Endpoint::from_shared(url.to_owned())
-        .ok()?
-        .connect_timeout(Duration::from_secs(1))
-        .connect()
-        .await
-        .ok()
-}
 
 async fn put(url: &str, key: &str, value: &str, within: Duration) -> Result<i64, Status> {
     let request = PutRequest {
@@ -32,7 +24,7 @@ async fn put(url: &str, key: &str, value: &str, within: Duration) -> Result<i64,
         ..Default::default()
     };
     let attempt = async {
-        let channel = channel(url).await.ok_or_else(|| Status::unavailable("not reachable"))?;
+        let channel = reach(url).await.ok_or_else(|| Status::unavailable("not reachable"))?;
         let answer = KvClient::new(channel).put(request).await?.into_inner();
         Ok(answer.header.expect("an answer has a header").revision)
     };
@@ -42,59 +34,8 @@ async fn put(url: &str, key: &str, value: &str, within: Duration) -> Result<i64,
 }
 
 async fn status(url: &str) -> Option<StatusResponse> {
-    let mut client = MaintenanceClient::new(channel(url).await?);
+    let mut client = MaintenanceClient::new(reach(url).await?);
     Some(client.status(StatusRequest {}).await.ok()?.into_inner())
-}
-
-/// Everything under `/a/`, with the store's revision.
-async fn read_all(url: &str) -> (i64, BTreeMap<String, (String, i64)>) {
-    let request = RangeRequest { key: "/a/".into(), range_end: "/a0".into(), ..Default::default() };
-    let channel = channel(url).await.expect("the node is ready");
-    let mut client = KvClient::new(channel).max_decoding_message_size(usize::MAX);
-    let answer = client.range(request).await.expect("a ready cluster answers").into_inner();
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("the test writes text");
-    let found =
-        answer.kvs.iter().map(|kv| (text(&kv.key), (text(&kv.value), kv.mod_revision))).collect();
-    (answer.header.expect("an answer has a header").revision, found)
-}
-
-/// Writes distinct keys until told to stop; returns (key, revision) of what was acknowledged.
-async fn write_until(
-    urls: Vec<String>,
-    writer: usize,
-    round: usize,
-    mut stop: tokio::sync::watch::Receiver<bool>,
-) -> Vec<(String, i64)> {
-    let mut acknowledged = Vec::new();
-    let mut client = None;
-    for n in 0.. {
-        if *stop.borrow_and_update() {
-            break;
-        }
-        let url = &urls[(writer + n) % urls.len()];
-        if client.is_none() {
-            client = channel(url).await.map(KvClient::new);
-        }
-        let Some(connected) = &mut client else {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            continue;
-        };
-        let key = format!("/a/{round}/{writer}/{n}");
-        let request =
-            PutRequest { key: key.clone().into(), value: key.clone().into(), ..Default::default() };
-        tokio::select! {
-            answer = connected.put(request) => match answer {
-                Ok(answer) => {
-                    let header = answer.into_inner().header.expect("an answer has a header");
-                    acknowledged.push((key, header.revision));
-                }
-                // The outcome is unknown; the key is never used again.
-                Err(_) => client = None,
-            },
-            _ = stop.changed() => break,
-        }
-    }
-    acknowledged
 }
 
 /// Loads, kills these nodes in the middle, restarts them, and compares with what was acknowledged.
@@ -106,7 +47,8 @@ async fn survive(size: usize, rounds: usize, victims: impl Fn(usize) -> Vec<usiz
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
-                tokio::spawn(write_until(cluster.endpoints(), writer, round, stopped.clone()))
+                let (urls, count) = (cluster.endpoints(), Arc::default());
+                tokio::spawn(write_until(urls, writer, round, count, stopped.clone()))
             })
             .collect();
         // Not a multiple of anything, so that the moment differs within flushes and batches.
@@ -197,7 +139,7 @@ async fn a_killed_leader_is_replaced_and_a_lost_quorum_is_admitted() {
     let status = status(&cluster.endpoint(last)).await.expect("status is local");
     assert_eq!(status.leader, 0);
     assert!(status.errors.contains(&"etcdserver: no leader".to_owned()), "{:?}", status.errors);
-    let mut client = KvClient::new(channel(&cluster.endpoint(last)).await.expect("it runs"));
+    let mut client = KvClient::new(reach(&cluster.endpoint(last)).await.expect("it runs"));
     let request = RangeRequest { key: "before".into(), serializable: true, ..Default::default() };
     let answer = client.range(request).await.expect("serializable reads are local").into_inner();
     assert_eq!(answer.count, 1);

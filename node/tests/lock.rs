@@ -148,7 +148,7 @@ async fn locks_follow_their_leases_and_callers() {
 
 fn etcdctl(url: &str, arguments: &[&str]) -> Option<Child> {
     let Some(program) = harness::etcdctl() else {
-        eprintln!("SKIPPED: no etcdctl is installed, so locks were not tried beside it");
+        harness::skip("no etcdctl is installed, so locks were not tried beside it");
         return None;
     };
     let mut command = Command::new(program);

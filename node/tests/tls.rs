@@ -31,7 +31,7 @@ fn text(path: &Path) -> &str {
 fn etcdctl() -> Option<PathBuf> {
     let found = harness::etcdctl();
     if found.is_none() {
-        eprintln!("SKIPPED: no etcdctl is installed, so TLS was not tried with it");
+        harness::skip("no etcdctl is installed, so TLS was not tried with it");
     }
     found
 }

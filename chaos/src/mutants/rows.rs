@@ -40,7 +40,7 @@ pub static ROWS: &[Row] = &[
     // Evaluation.
     machine(Machine::NoLatch, Hunt::Seeds, &[REVISIONS, ANSWERS, ABSENT]),
     machine(Machine::NoDrain, Hunt::Seeds, &[ANSWERS, REVISIONS]),
-    machine(Machine::LocksNotRetaken, Hunt::Seeds, &[ANSWERS, APPLY, HELD]),
+    machine(Machine::LocksNotRetaken, Hunt::Seeds, &[ANSWERS, APPLY, HELD]).late(),
     machine(Machine::SpanUnchecked, Hunt::Restless, &[ANSWERS, APPLY]),
     machine(Machine::StaleFail, Hunt::Seeds, &[STALE]),
     // Reads.
@@ -53,6 +53,7 @@ pub static ROWS: &[Row] = &[
     // What a node shows.
     machine(Machine::ShownEarly, Hunt::Seeds, &[SAME_STATE, REVISIONS, WATCH]),
     machine(Machine::ShareNotAwaited, Hunt::Seeds, &[SAME_STATE, REVISIONS, WATCH]),
+    machine(Machine::AnsweredEarly, Hunt::Seeds, &[says("inside", "and shows")]),
     machine(Machine::LackingShown, Hunt::Seeds, &[SAME_STATE, WATCH]),
     machine(Machine::CutShown, Hunt::Aimed, &[SAME_STATE, ANSWERS, WATCH]).late(),
     machine(Machine::SharesUnsorted, Hunt::Seeds, &[REVISIONS, WATCH]),
@@ -64,6 +65,7 @@ pub static ROWS: &[Row] = &[
     machine(Machine::CompactUnchecked, Hunt::Scenario(scenarios::past_compacted), &[SCENARIO]),
     // Leases.
     machine(Machine::NoLeaseCheck, Hunt::Seeds, &[LEASE]),
+    machine(Machine::LeaseMistaken, Hunt::Seeds, &[LEASE, by("refusals")]).late(),
     machine(Machine::LeaseNotExtended, Hunt::Seeds, &[LEASE]),
     machine(Machine::AttachForgotten, Hunt::AimedFocused(Focus::Leases), &[LEASE, ABSENT]),
     machine(Machine::RevokeNotRetried, Hunt::AimedFocused(Focus::Leases), &[LEASE]),

@@ -3,7 +3,7 @@
 //! One run goes like this: [`prepare`] makes the network, the disks and the nodes; clients
 //! ([`traffic`]) and watchers ([`watcher`]) write down what they see ([`record`]) while lanes of
 //! faults ([`fault`]) are carried out; at the end everything heals and every member must serve
-//! ([`finish`]); the history goes to [`crate::check`], and [`verdict`] adds what was found
+//! ([`finish`]) and leave sound disks ([`verify`]); the history goes to [`crate::check`], and [`verdict`] adds what was found
 //! besides and whether every fault had an effect.
 
 pub mod availability;
@@ -26,6 +26,7 @@ pub mod scenario;
 pub mod target;
 pub mod traffic;
 pub mod verdict;
+pub mod verify;
 pub mod watcher;
 
 use std::fmt;
@@ -52,6 +53,7 @@ use report::Report;
 use run::Run;
 use traffic::{Home, Traffic};
 pub use verdict::{Judgement, Verdict};
+use verify::Disk;
 use watcher::Watcher;
 
 /// How long the nodes may take to serve for the first time.
@@ -90,6 +92,8 @@ pub struct Ended {
     pub folder: PathBuf,
     /// Calls that were made.
     pub operations: usize,
+    /// What is on the disks of the nodes.
+    pub disks: Vec<Disk>,
     /// Faults that were asked for and are not possible here.
     pub impossible: Vec<(fault::Class, String)>,
 }
@@ -106,6 +110,9 @@ impl fmt::Display for Ended {
         }
         if !judgement.summary.is_empty() {
             writeln!(f, "  {}", judgement.summary)?;
+        }
+        for disk in &self.disks {
+            writeln!(f, "  {disk}")?;
         }
         Ok(())
     }
@@ -152,7 +159,7 @@ async fn run_async(options: &Options) -> anyhow::Result<Ended> {
 
     let began = Instant::now();
     let load_from = run.recorder.clock.now();
-    let ground = Arc::new(Ground::new(Arc::clone(&run)));
+    let ground = Arc::new(Ground::new(Arc::clone(&run), options));
     let lanes = fault::draw(&prepared.classes, options.lanes, options.length, &mut chance.fork(1));
     write_schedule(&folder, &lanes)?;
     let troubling: Vec<JoinHandle<()>> = lanes
@@ -182,11 +189,13 @@ async fn run_async(options: &Options) -> anyhow::Result<Ended> {
     let watches = gather_watches(&run, watching).await;
     run.end();
     looking.await?;
+    let disks = verify::verify(&run).await;
 
     let history = take_history(&run, watches, &finish);
     let rules = rules(options, lasted, &finish);
     let judged = check::judge(&history, &rules);
     let mut judgement = verdict::judge(&judged, run.findings(), &ground.done(), &prepared.classes);
+    judgement.doubt(verify::doubts(&disks).into_iter());
     if !options.is_lenient {
         let missing = prepared.impossible.iter();
         judgement
@@ -198,6 +207,7 @@ async fn run_async(options: &Options) -> anyhow::Result<Ended> {
         ground: &ground,
         history: &history,
         judgement: &judgement,
+        disks: &disks,
         impossible: &prepared.impossible,
         notes: &prepared.notes,
         load: (load_from, load_to),
@@ -205,14 +215,13 @@ async fn run_async(options: &Options) -> anyhow::Result<Ended> {
     report.write(&folder)?;
     run.network.write_packets(&folder.join("packets.pcap"))?;
     for node in 0..run.nodes_count() {
-        let mut held = run.node(node).await;
-        held.kill();
+        let held = run.node(node).await;
         if judgement.verdict == Verdict::Fail {
             held.disk.keep(&folder.join(&held.name))?;
         }
     }
     let operations = history.operations.len();
-    Ok(Ended { judgement, folder, operations, impossible: prepared.impossible })
+    Ok(Ended { judgement, folder, operations, disks, impossible: prepared.impossible })
 }
 
 fn make_folder(options: &Options) -> anyhow::Result<PathBuf> {

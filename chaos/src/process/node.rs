@@ -40,6 +40,10 @@ pub struct Node {
     pub is_member: bool,
     /// A fault is under way that may make it leave by itself.
     pub may_leave: bool,
+    /// Variables of its environment beside those of the caller, from the next start on.
+    pub variables: Vec<(String, String)>,
+    /// The program that it is started as, if it is no more that of the run.
+    pub replaced_by: Option<Target>,
     /// How it left by itself, when it was allowed to.
     pub left: Option<ExitStatus>,
     process: Option<Child>,
@@ -59,6 +63,8 @@ impl Node {
             joins: false,
             is_member: false,
             may_leave: false,
+            variables: Vec::new(),
+            replaced_by: None,
             left: None,
             process: None,
         }
@@ -71,14 +77,7 @@ impl Node {
     pub fn start(&mut self, target: &Target) -> anyhow::Result<()> {
         anyhow::ensure!(self.process.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(&self.log)?;
-        let words = target.command_line(&Place {
-            name: &self.name,
-            data: &self.disk.data_dir(),
-            client: &self.client_url,
-            peer: &self.peer_url,
-            cluster: &self.initial_cluster,
-            state: if self.joins { "existing" } else { "new" },
-        });
+        let words = self.words(target);
         let mut command = match &self.namespace {
             // `ip` becomes the program, so the process id is the node's own.
             Some(namespace) => {
@@ -98,11 +97,24 @@ impl Node {
                 command.env_remove(name);
             }
         }
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("start {}", words[0]))?;
         self.process = Some(child);
         self.left = None;
         Ok(())
+    }
+
+    /// The words that start it.
+    pub fn words(&self, target: &Target) -> Vec<String> {
+        self.replaced_by.as_ref().unwrap_or(target).command_line(&Place {
+            name: &self.name,
+            data: &self.disk.data_dir(),
+            client: &self.client_url,
+            peer: &self.peer_url,
+            cluster: &self.initial_cluster,
+            state: if self.joins { "existing" } else { "new" },
+        })
     }
 
     /// Process id, while it runs.

@@ -52,6 +52,10 @@ pub struct Options {
     pub has_strict_names: bool,
     /// Faults that are not possible here do not make the run invalid; they are listed all the same.
     pub is_lenient: bool,
+    /// Moments at which nodes can be stopped, of a target that was built with them.
+    pub failpoints: Vec<String>,
+    /// What nodes are upgraded to.
+    pub upgrade_to: Option<Target>,
     /// Keys at which Flotilla cuts the keyspace from the beginning, separated by commas.
     pub split_keys: String,
     /// The words as they were given, for the line that repeats the run.
@@ -99,7 +103,7 @@ pub const USAGE: &str =
                      [--scenario NAME | --faults A,B,…] [--overlap 1..3] [--clients N] [--keys N]
                      [--watchers N] [--mix usual|churn|puts|leases] [--think-ms N] [--out DIR]
                      [--loopback] [--plain-disk] [--strict-names] [--lenient]
-                     [--split-keys K,…] [--fill KEYS]";
+                     [--split-keys K,…] [--fill KEYS] [--failpoints A,B,…] [--upgrade-to COMMAND]";
 
 impl Options {
     /// Reads the words behind `run`.
@@ -137,6 +141,11 @@ impl Options {
                 "--plain-disk" => options.is_plain_disk = true,
                 "--strict-names" => options.has_strict_names = true,
                 "--split-keys" => options.split_keys = value()?.to_owned(),
+                "--failpoints" => {
+                    let names = value()?.split(',').filter(|name| !name.is_empty());
+                    options.failpoints = names.map(str::to_owned).collect();
+                }
+                "--upgrade-to" => options.upgrade_to = Some(Target::parse(value()?)?),
                 "--lenient" => options.is_lenient = true,
                 _ => bail!("unknown flag {flag}"),
             }
@@ -169,6 +178,8 @@ impl Options {
             is_plain_disk: false,
             has_strict_names: false,
             is_lenient: false,
+            failpoints: Vec::new(),
+            upgrade_to: None,
             split_keys: String::new(),
             words: Vec::new(),
         }

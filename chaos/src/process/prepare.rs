@@ -116,6 +116,12 @@ fn obstacle(
             (!has_faulty_disks).then(|| "there is no file system that forgets".to_owned())
         }
         Needs::ControlGroups => super::fault::missing_control_groups(),
+        Needs::Failpoints => {
+            options.failpoints.is_empty().then(|| "--failpoints names none".to_owned())
+        }
+        Needs::OtherProgram => {
+            options.upgrade_to.is_none().then(|| "--upgrade-to names no program".to_owned())
+        }
         Needs::Ranges => {
             (!options.target.is_flotilla).then(|| "the target has no ranges".to_owned())
         }

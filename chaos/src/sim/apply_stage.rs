@@ -133,14 +133,17 @@ impl World {
             };
             self.hub_step(id, watch::Input::Published(published));
         }
-        let mut remote = Vec::new();
-        let mut answered = Vec::new();
+        let (mut remote, mut answered, mut early) = (Vec::new(), Vec::new(), Vec::new());
         for (to, outcome) in replies {
             if to.node.0 != id {
                 remote.push((to, outcome));
             } else if to.id.origin == self.up(id).origin {
-                answered.push(to.id.n);
-                self.reply_applied(id, to.id.n, outcome);
+                if self.up(id).stage.shows(&outcome) {
+                    answered.push(to.id.n);
+                    self.reply_applied(id, to.id.n, outcome);
+                } else {
+                    early.push((to.id.n, outcome));
+                }
             } else if ranges.is_empty() {
                 self.invariants.break_with(format!(
                     "node {id} answers {to:?}, which no client of this life asked for"
@@ -151,7 +154,7 @@ impl World {
         for (range, position) in ranges {
             self.mail(id, range, range::replica::Input::Applied(position));
         }
-        self.report(id, Report::Applied { spine, reach, remote, answered, begun, ended });
+        self.report(id, Report::Applied { spine, reach, remote, answered, early, begun, ended });
         self.begin_clear_left(id, left);
         if self.chance.one_in(self.plan.store_flush_one_in) {
             self.flush_some(id);
@@ -207,10 +210,10 @@ impl World {
         if !ended.is_empty() {
             self.see("merged range replaced by a snapshot");
         }
-        let (remote, answered) = (Vec::new(), Vec::new());
+        let (remote, answered, early) = (Vec::new(), Vec::new(), Vec::new());
         let reach = Some(self.up(id).stage.reach().clone());
         let (spine, begun) = (None, Vec::new());
-        self.report(id, Report::Applied { spine, reach, remote, answered, begun, ended });
+        self.report(id, Report::Applied { spine, reach, remote, answered, early, begun, ended });
     }
 
     pub(super) fn plan_compaction(&mut self, id: u64) {

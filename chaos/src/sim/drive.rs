@@ -143,14 +143,19 @@ impl World {
                 }
                 self.step(id, Input::Persisted(token));
             }
-            Report::Applied { spine, reach, remote, answered, begun, ended } => {
+            Report::Applied { spine, reach, remote, answered, early, begun, ended } => {
+                let index = spine.map_or(0, |position| position.index);
                 for (to, outcome) in remote {
-                    let answer = spine::encode_answer(to.id, &outcome);
+                    let answer = spine::encode_answer(to.id, &outcome, index);
                     self.gather(id, to.node.0, Parcel::Answer(answer));
                     self.flush_links(id);
                 }
                 if !answered.is_empty() {
                     self.step(id, Input::Answered(answered));
+                }
+                if !early.is_empty() {
+                    self.see("answered when more was shown");
+                    self.step(id, Input::Early(early));
                 }
                 if let Some(position) = spine {
                     self.step(id, Input::Applied(position));
@@ -245,7 +250,12 @@ impl World {
             Effect::Answer(to, ask) => self.answer_question(id, to, &ask),
             Effect::Removed => self.on_removed(id),
             Effect::Status(status) => self.on_status(id, status),
-            Effect::Range(range, input) => self.mail(id, range, input),
+            Effect::Range(range, input) => {
+                if matches!(input, range::replica::Input::CutOff(_)) {
+                    self.see("node cut off from the spine only");
+                }
+                self.mail(id, range, input);
+            }
             Effect::Begin { range, since } => self.begin_empty(id, range, since),
             Effect::Drop(range) => {
                 self.see("merged range left behind");
@@ -380,6 +390,13 @@ impl World {
     }
 
     fn tell_client(&mut self, id: u64, n: u64, outcome: Outcome) {
+        let shown = self.up(id).stage.reach().shown.head.revision;
+        let told = outcome.as_ref().map_or(0, Answer::revision);
+        if told > shown {
+            self.invariants.break_with(format!(
+                "node {id} answers request {n} at revision {told}, and shows {shown}"
+            ));
+        }
         let Some(waiting) = self.up(id).commands.remove(&n) else { return };
         match waiting {
             Waiting::Call(operation) => self.answer_call(id, operation, outcome, None),

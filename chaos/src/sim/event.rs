@@ -80,6 +80,8 @@ pub(super) enum Report {
         reach: Option<Reach>,
         remote: Vec<(Requester, CommandOutcome)>,
         answered: Vec<u64>,
+        /// Those that may not be answered yet.
+        early: Vec<(u64, CommandOutcome)>,
         /// Ranges whose replica begins here.
         begun: Vec<GroupId>,
         ended: Vec<GroupId>,
@@ -136,7 +138,8 @@ pub(super) enum Event {
 struct Planned {
     at: u64,
     nth: u64,
-    event: Event,
+    /// Large, and moved at every step through the heap if it were in it.
+    event: Box<Event>,
 }
 
 impl PartialEq for Planned {
@@ -170,11 +173,11 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn push(&mut self, at: u64, event: Event) {
         self.count += 1;
-        self.heap.push(Planned { at, nth: self.count, event });
+        self.heap.push(Planned { at, nth: self.count, event: Box::new(event) });
     }
 
     /// The next event, with its time and its number.
     pub(super) fn pop(&mut self) -> Option<(u64, u64, Event)> {
-        self.heap.pop().map(|planned| (planned.at, planned.nth, planned.event))
+        self.heap.pop().map(|planned| (planned.at, planned.nth, *planned.event))
     }
 }

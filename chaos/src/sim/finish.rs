@@ -107,17 +107,13 @@ impl World {
         let by_logs =
             ranges.all(|range| has_majority(&range.group().conf().voters.into_iter().collect()));
         let state = self.nodes[&leader].running.as_ref().map(|running| running.replica.state());
-        let votes = |node: &NodeId| {
+        let votes = |node: NodeId| {
             state.and_then(|it| it.members().get(&node.0)).is_some_and(|it| !it.is_learner)
         };
-        let by_table =
-            state.into_iter().flat_map(|state| state.ranges().iter()).all(|(_, range)| {
-                range.holders_meanwhile().iter().all(|holders| {
-                    has_majority(
-                        &holders.iter().filter(|node| votes(node)).map(|node| node.0).collect(),
-                    )
-                })
-            });
+        let by_table = state
+            .into_iter()
+            .flat_map(|state| state.ranges().iter())
+            .all(|(_, range)| range.can_do_without(NodeId(id), votes));
         by_logs && by_table
     }
 

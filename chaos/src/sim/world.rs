@@ -474,10 +474,13 @@ impl World {
         let first = vec![spine::Effect::Cluster(cluster), spine::Effect::Status(status)];
         self.carry_out(id, first);
         if position.index != 0 {
-            let (remote, answered) = (Vec::new(), Vec::new());
+            let (remote, answered, early) = (Vec::new(), Vec::new(), Vec::new());
             let reach = Some(self.up(id).stage.reach().clone());
             let (spine, begun, ended) = (None, Vec::new(), Vec::new());
-            self.report(id, Report::Applied { spine, reach, remote, answered, begun, ended });
+            self.report(
+                id,
+                Report::Applied { spine, reach, remote, answered, early, begun, ended },
+            );
         }
         self.on_node(id, 0, NodeEvent::Timer);
         self.plan_compaction(id);

@@ -125,5 +125,21 @@ commands! {
     SpineVote = 25, internal::SpineVote, internal::SpineVoteAnswer;
 }
 
+impl Answer {
+    /// The revision in its header; 0 if it has none.
+    pub fn revision(&self) -> i64 {
+        let header = match self {
+            Self::Put(answer) => &answer.header,
+            Self::DeleteRange(answer) => &answer.header,
+            Self::Txn(answer) => &answer.header,
+            Self::Compact(answer) => &answer.header,
+            Self::LeaseGrant(answer) => &answer.header,
+            Self::LeaseRevoke(answer) => &answer.header,
+            _ => return 0,
+        };
+        header.as_ref().map_or(0, |header| header.revision)
+    }
+}
+
 /// What became of a request.
 pub type Outcome = Result<Answer, Error>;

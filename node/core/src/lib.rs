@@ -14,6 +14,7 @@ pub mod error;
 pub mod mutant;
 
 pub mod auth;
+pub mod corruption;
 pub mod group;
 pub mod image;
 pub mod lease;
@@ -21,6 +22,7 @@ pub mod load;
 pub mod membership;
 pub mod mvcc;
 pub mod range;
+pub mod recover;
 pub mod remote;
 pub mod snapshot;
 pub mod spine;

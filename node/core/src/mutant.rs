@@ -91,6 +91,10 @@ mutants! {
     ShownEarly = "shown-early";
     /// A node shows a transaction before its ranges have their shares of it (I10).
     ShareNotAwaited = "share-not-awaited";
+    /// A lease that expired is ended though a client has ended it, and granted another with its id.
+    LeaseMistaken = "lease-mistaken";
+    /// A client is answered by a node that does not show yet what it did.
+    AnsweredEarly = "answered-early";
     /// A range is shown before its replica knows that it has everything (I10).
     LackingShown = "lacking-shown";
     /// A range that is cut off one that is not shown is shown at once (I10).

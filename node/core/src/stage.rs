@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::command::{Outcome, RequestId};
+use crate::command::{Answer, Outcome, RequestId};
 use crate::mutant::{self, Mutant};
 use crate::mvcc::layout::Revision;
 use crate::mvcc::{self, Event, Head};
@@ -544,6 +544,12 @@ impl Stage {
         applied.batch = writes.batch;
         applied.replies = writes.replies;
         Ok(applied)
+    }
+
+    /// Whether a client of this node may hear this: what it tells of is shown.
+    pub fn shows(&self, outcome: &Outcome) -> bool {
+        let revision = outcome.as_ref().map_or(0, Answer::revision);
+        revision <= self.reach.shown.head.revision || mutant::is(Mutant::AnsweredEarly)
     }
 
     /// The range has a replica here from now on. Its keys are shown if they were shown before.

@@ -77,7 +77,7 @@ pub(super) async fn txn(
                 is_refused = true;
                 break;
             };
-            gathering.take(told.rows)?;
+            gathering.take(told.rows, told.next)?;
         }
         let reach = context.board().reach();
         if !is_refused && gathering.is_still_here(&reach.owners, |range| reach.has(range)) {

@@ -4,6 +4,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use bytes::Bytes;
+
 use crate::ctl::Target;
 
 pub(super) const USAGE: &str = "\
@@ -13,7 +15,7 @@ usage: flotilla snapshot save FILE [--endpoints URL] [--user NAME:PASSWORD] [--c
        flotilla snapshot restore FILE --data-dir DIR [--wal-dir DIR] [--name NAME]
                               [--initial-cluster NAME=URL,...] [--initial-cluster-token TOKEN]
                               [--initial-advertise-peer-urls URL,...] [--skip-hash-check]
-                              [--bump-revision N] [--mark-compacted=false]
+                              [--bump-revision N] [--mark-compacted=false] [--prefix PREFIX]
   save     writes the state of a cluster into FILE, which etcd's tools read as well
   status   checks FILE, and tells its hash, revision, rows and size
   restore  makes the data directory of one member of a new cluster. FILE is what `save` or etcd's own
@@ -53,6 +55,8 @@ pub(super) struct Request {
     pub(super) bump_revision: u64,
     /// The file has no hash, or it is not asked for.
     pub(super) skips_hash_check: bool,
+    /// Only keys that begin so, without a history. Empty: all keys.
+    pub(super) prefix: Bytes,
     /// Flags of the server.
     pub(super) server: Vec<OsString>,
 }
@@ -104,42 +108,73 @@ fn status(arguments: &[String]) -> Result<Command, String> {
 }
 
 fn restore(arguments: &[String]) -> Result<Command, String> {
-    let (mut bump, mut is_marked) = (None, None);
-    let (mut skips_hash_check, mut has_data_dir) = (false, false);
-    let mut server = Vec::new();
+    let (mut skips_hash_check, mut prefix) = (false, Bytes::new());
+    let mut new = NewMember::default();
     let alone = ["skip-hash-check", "mark-compacted"];
-    let file = each(arguments, &alone, &mut |flag, value| {
-        let wrong = || format!("invalid value {value:?} for --{flag}");
+    let file = each(arguments, &alone, &mut |flag, value| match flag {
+        "skip-hash-check" => {
+            skips_hash_check = value.parse().map_err(|_| wrong(flag, value))?;
+            Ok(())
+        }
+        "prefix" => {
+            prefix = Bytes::copy_from_slice(value.as_bytes());
+            Ok(())
+        }
+        _ => new.set(flag, value),
+    })?;
+    let (bump_revision, server) = new.finish()?;
+    Ok(Command::Restore(file, Request { bump_revision, skips_hash_check, prefix, server }))
+}
+
+/// What every restore is told of the member that it makes.
+#[derive(Debug, Default)]
+pub(super) struct NewMember {
+    bump: Option<u64>,
+    is_marked: Option<bool>,
+    server: Vec<OsString>,
+    has_data_dir: bool,
+}
+
+impl NewMember {
+    /// Takes the value of a flag.
+    pub(super) fn set(&mut self, flag: &str, value: &str) -> Result<(), String> {
         match flag {
-            "bump-revision" => bump = Some(value.parse::<u64>().map_err(|_| wrong())?),
-            "mark-compacted" => is_marked = Some(value.parse::<bool>().map_err(|_| wrong())?),
-            "skip-hash-check" => skips_hash_check = value.parse().map_err(|_| wrong())?,
+            "bump-revision" => self.bump = Some(value.parse().map_err(|_| wrong(flag, value))?),
+            "mark-compacted" => {
+                self.is_marked = Some(value.parse().map_err(|_| wrong(flag, value))?);
+            }
             _ if SERVER_FLAGS.contains(&flag) => {
-                has_data_dir |= flag == "data-dir";
-                server.push(format!("--{flag}={value}").into());
+                self.has_data_dir |= flag == "data-dir";
+                self.server.push(format!("--{flag}={value}").into());
             }
             _ => return Err(unknown(flag)),
         }
         Ok(())
-    })?;
-    if !has_data_dir {
-        return Err("--data-dir is missing".to_owned());
     }
-    let bump_revision = match (bump, is_marked) {
-        (None, None | Some(true)) => BUMP_DEFAULT,
-        (None, Some(false)) | (Some(0), None | Some(false)) => 0,
-        (Some(bump), None | Some(true)) if (1..=BUMP_MAX).contains(&bump) => bump,
-        (Some(0), Some(true)) => {
-            return Err("--mark-compacted needs a --bump-revision above 0".to_owned());
+
+    /// By how much the revision is raised, and flags of the server.
+    pub(super) fn finish(self) -> Result<(u64, Vec<OsString>), String> {
+        if !self.has_data_dir {
+            return Err("--data-dir is missing".to_owned());
         }
-        (Some(_), Some(false)) => return Err("--bump-revision needs --mark-compacted".to_owned()),
-        (Some(_), _) => return Err(format!("--bump-revision is above {BUMP_MAX}")),
-    };
-    Ok(Command::Restore(file, Request { bump_revision, skips_hash_check, server }))
+        let bump = match (self.bump, self.is_marked) {
+            (None, None | Some(true)) => BUMP_DEFAULT,
+            (None, Some(false)) | (Some(0), None | Some(false)) => 0,
+            (Some(bump), None | Some(true)) if (1..=BUMP_MAX).contains(&bump) => bump,
+            (Some(0), Some(true)) => {
+                return Err("--mark-compacted needs a --bump-revision above 0".to_owned());
+            }
+            (Some(_), Some(false)) => {
+                return Err("--bump-revision needs --mark-compacted".to_owned());
+            }
+            (Some(_), _) => return Err(format!("--bump-revision is above {BUMP_MAX}")),
+        };
+        Ok((bump, self.server))
+    }
 }
 
 /// Hands out the flags, and gives back the one argument that is none. `alone` need no value.
-fn each(
+pub(super) fn each(
     arguments: &[String],
     alone: &[&str],
     take: &mut dyn FnMut(&str, &str) -> Result<(), String>,
@@ -166,7 +201,11 @@ fn each(
     file.ok_or_else(|| "which file?".to_owned())
 }
 
-fn unknown(flag: &str) -> String {
+pub(super) fn wrong(flag: &str, value: &str) -> String {
+    format!("invalid value {value:?} for --{flag}")
+}
+
+pub(super) fn unknown(flag: &str) -> String {
     format!("unknown flag --{flag}")
 }
 

@@ -16,11 +16,20 @@ const ALIGNMENT_BYTES: u64 = 512;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 1 << 20;
 
-/// The bytes of the database in a file.
+/// The bytes of a file that are its content: of a snapshot, those before its hash.
 #[derive(Debug)]
 pub(super) struct Database {
     file: File,
     bytes: u64,
+}
+
+impl Database {
+    /// All bytes of a file.
+    pub(super) fn whole(path: &Path) -> anyhow::Result<Self> {
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { file, bytes })
+    }
 }
 
 impl bolt::Bytes for Database {

@@ -24,7 +24,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(50);
 pub(super) fn save(target: &Target, path: &Path) -> anyhow::Result<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let part = PathBuf::from(format!("{}.part", path.display()));
-    let result = runtime.block_on(receive(target, &part)).and_then(|()| {
+    let made = File::create(&part).with_context(|| format!("cannot write {}", part.display()));
+    let result = made.and_then(|file| runtime.block_on(receive(target, file))).and_then(|()| {
         file::open(&part, Hash::Required).context("what was received is not whole")?;
         fs::rename(&part, path).with_context(|| format!("cannot write {}", path.display()))?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -38,7 +39,8 @@ pub(super) fn save(target: &Target, path: &Path) -> anyhow::Result<String> {
     result
 }
 
-async fn receive(target: &Target, part: &Path) -> anyhow::Result<()> {
+/// Writes what a node sends, and makes it durable.
+pub(super) async fn receive(target: &Target, file: File) -> anyhow::Result<()> {
     let dialer = target.dialer().await?;
     let channel = dialer.streaming(target.url()).await?;
     let mut client = MaintenanceClient::with_interceptor(channel, dialer.token());
@@ -52,7 +54,6 @@ async fn receive(target: &Target, part: &Path) -> anyhow::Result<()> {
             begun => break begun.map_err(ctl::describe)?,
         }
     };
-    let file = File::create(part).with_context(|| format!("cannot write {}", part.display()))?;
     let mut file = BufWriter::new(file);
     while let Some(message) = next {
         file.write_all(&message.blob)?;

@@ -80,7 +80,7 @@ fn table(cells: &[String; 4]) -> String {
 }
 
 /// In units of a thousand, with a digit behind the point below ten of them.
-fn human(bytes: u64) -> String {
+pub(super) fn human(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 10 {
         return format!("{bytes} B");

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use flotilla_core::NodeId;
-use flotilla_core::image::{self, Change, Facts, bolt, schema};
+use flotilla_core::image::{self, Change, Facts, Source};
 use flotilla_core::membership::identity;
 use flotilla_core::mvcc::{self, Loader};
 use flotilla_core::spine::State;
@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use super::bootstrap::{self, Founder};
 use crate::config::Config;
+use crate::failpoint::Failpoint;
 use crate::store::{self, Store};
 use crate::wal;
 
@@ -79,7 +80,7 @@ pub struct Restored {
 /// See `Error`.
 pub fn restore(
     config: &Config,
-    backup: &bolt::Reader<impl bolt::Bytes>,
+    backup: &impl Source,
     digest: &[u8],
     bump: i64,
 ) -> Result<Restored, Error> {
@@ -98,6 +99,7 @@ pub fn restore(
     let store = store::open(&store::Options::new(store_dir))?;
     let restored = fill(&store, backup, config, &founder, digest, bump)?;
     store.close()?;
+    Failpoint::RestoreFilled.reached();
     // An empty log: it is the one of a founder that went down as soon as it had begun.
     let wal_dir = match config.wal_dir.strip_prefix(&config.data_dir) {
         Ok(within) => data_dir.join(within),
@@ -116,15 +118,15 @@ pub fn restore(
 /// Writes everything into an empty store.
 fn fill(
     store: &Store,
-    backup: &bolt::Reader<impl bolt::Bytes>,
+    backup: &impl Source,
     config: &Config,
     founder: &Founder,
     digest: &[u8],
     bump: i64,
 ) -> Result<Restored, Error> {
-    let Facts { leases, auth, alarms, compact_revision, .. } = schema::facts(backup)?;
+    let Facts { leases, auth, alarms, compact_revision, .. } = backup.facts()?;
     let last = load(store, backup, &leases.keys().copied().collect())?;
-    let found = last.max(compact_revision).max(1);
+    let found = last.max(compact_revision).max(backup.revision_min());
     let too_high = || Error::RevisionTooHigh(bump, found);
     let revision = found.checked_add(bump).filter(|it| *it < i64::MAX / 2).ok_or_else(too_high)?;
     let compact_revision = if bump > 0 { revision } else { compact_revision };
@@ -146,17 +148,13 @@ fn fill(
 }
 
 /// Writes the history. Gives the revision of the last change; 0 if there is none.
-fn load(
-    store: &Store,
-    backup: &bolt::Reader<impl bolt::Bytes>,
-    leases: &BTreeSet<i64>,
-) -> Result<i64, Error> {
+fn load(store: &Store, backup: &impl Source, leases: &BTreeSet<i64>) -> Result<i64, Error> {
     let mut last = 0;
     let mut loader = Loader::new(store, leases);
     let mut batch = Batch::default();
     let (mut bytes, mut changes) = (0, 0);
     let mut result = Ok(());
-    schema::visit_changes(backup, &mut |change: Change<'_>| {
+    backup.visit_changes(&mut |change: Change<'_>| {
         last = change.revision.main;
         if !change.kv.is_empty() {
             bytes += change.kv.len();
@@ -166,6 +164,7 @@ fn load(
         if result.is_ok() && (bytes >= BATCH_BYTES || changes >= BATCH_CHANGES) {
             (bytes, changes) = (0, 0);
             result = store.apply(&std::mem::take(&mut batch)).map_err(bootstrap::Error::from);
+            Failpoint::RestoreBatch.reached();
             loader = Loader::new(store, leases);
         }
         if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -199,6 +198,7 @@ fn beside(target: &Path) -> Result<TempDir, Error> {
 fn give_name(draft: TempDir, target: &Path) -> Result<(), Error> {
     let at = |error| Error::Io(target.to_owned(), error);
     sync_all(draft.path()).map_err(at)?;
+    Failpoint::RestoreBeforeName.reached();
     // An empty directory is replaced.
     fs::rename(draft.path(), target).map_err(at)?;
     // It has another name by now.

@@ -155,12 +155,13 @@ pub(super) static FLAGS: &[Flag] = &[
         "5s",
         "peer connections are watched by heartbeats instead",
     ),
-    no_meaning(
+    used(
         Category::FeatureGates,
         "feature-gates",
         Gates,
         "",
-        "the gates of etcd switch parts that this node does not have or has always on",
+        "InitialCorruptCheck compares a node with the others before it serves; no other changes \
+         anything",
     ),
     clustering(
         "initial-advertise-peer-urls",
@@ -374,19 +375,19 @@ pub(super) static FLAGS: &[Flag] = &[
     no_meaning(Category::Tracing, "distributed-tracing-service-name", Text, "etcd", NO_TRACES),
     no_meaning(Category::Tracing, "distributed-tracing-instance-id", Text, "", NO_TRACES),
     no_meaning(Category::Tracing, "distributed-tracing-sampling-rate", Int, "0", NO_TRACES),
-    no_meaning(
+    used(
         Category::Tuning,
         "corrupt-check-time",
         Duration,
         "0s",
-        "members are not compared periodically; ask for HashKV",
+        "how often the leader compares what the members hold; 0 means never",
     ),
     no_meaning(
         Category::Tuning,
         "compact-hash-check-time",
         Duration,
         "1m0s",
-        "members are not compared periodically; ask for HashKV",
+        "members are not compared at a compaction; see --corrupt-check-time",
     ),
     used(
         Category::Tuning,
@@ -430,12 +431,12 @@ pub(super) static FLAGS: &[Flag] = &[
         "5000",
         "entries kept in the log for slow followers",
     ),
-    not_served(
+    used(
         Category::Unsafe,
         "force-new-cluster",
         Bool,
         "false",
-        "rewriting the membership to this node alone is not served",
+        "after the quorum was lost for good: a cluster of this node alone, with what it has",
     ),
     used(Category::Unsafe, "unsafe-no-fsync", Bool, "false", "do not flush; a crash loses data"),
     used(
@@ -446,6 +447,13 @@ pub(super) static FLAGS: &[Flag] = &[
         "YAML or JSON file; all other flags and variables are then ignored",
     ),
     used(Category::Other, "version", Bool, "false", "print the version and exit"),
+    used(
+        Category::Flotilla,
+        "give-up-lost-ranges",
+        Bool,
+        "false",
+        "with --force-new-cluster: ranges of which nothing is here begin anew, without a key",
+    ),
     used(
         Category::Flotilla,
         "initial-split-keys",

@@ -1,5 +1,6 @@
 //! etcd's feature gates: the names it knows and the rules between them, so that a list of gates
-//! that etcd refuses is refused here too. No gate changes what this node does.
+//! that etcd refuses is refused here too. One of them changes what this node does:
+//! `InitialCorruptCheck`.
 
 use std::collections::BTreeMap;
 

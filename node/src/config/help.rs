@@ -30,6 +30,9 @@ Usage:
   flotilla verify DATA-DIR
     Check the data directory of a node that is down; flotilla dump shows its log.
 
+  flotilla recover DATA-DIR
+    After the quorum was lost for good: make a cluster of one node that is down.
+
   flotilla --config-file FILE
     Start a node with the configuration in a YAML or JSON file. All other flags and
     environment variables are then ignored.

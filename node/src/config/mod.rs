@@ -8,7 +8,7 @@ mod command_line;
 mod environment;
 mod file;
 mod gates;
-mod number;
+pub(crate) mod number;
 mod settings;
 mod value;
 
@@ -176,6 +176,14 @@ pub struct Config {
     pub socket_reuse_port: bool,
     pub socket_reuse_address: bool,
 
+    /// The node is compared with the others before it serves.
+    pub initial_corrupt_check: bool,
+    /// How often the leader compares what the members hold; zero: never.
+    pub corrupt_check_time: Duration,
+    /// The cluster has lost its quorum for good: this node is to go on alone with what it has.
+    pub force_new_cluster: bool,
+    /// Ranges of which it has nothing begin anew then, without a key. Not a flag of etcd.
+    pub give_up_lost_ranges: bool,
     /// Flushes are skipped: a crash of the machine loses acknowledged writes.
     pub unsafe_no_fsync: bool,
     /// Keys, rising, at which the keyspace is cut into ranges when the cluster is founded. Not a flag

@@ -14,7 +14,7 @@ pub enum NumberError {
 
 /// Why a text is no duration, holding the text. The texts are Go's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum DurationError {
+pub(crate) enum DurationError {
     Invalid(String),
     MissingUnit(String),
     UnknownUnit(String, String),
@@ -64,7 +64,7 @@ pub(super) fn parse_signed(text: &str) -> Result<i64, NumberError> {
 
 /// Reads a signed sequence of decimal numbers with units, such as `1h30m`, `1.5s` or `-100ms`,
 /// into nanoseconds. A bare `0` needs no unit. Source: Go's `time.ParseDuration`.
-pub(super) fn parse_duration(text: &str) -> Result<i64, DurationError> {
+pub(crate) fn parse_duration(text: &str) -> Result<i64, DurationError> {
     let invalid = || DurationError::Invalid(text.to_owned());
     let (is_negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),

@@ -12,7 +12,7 @@ use super::discovery;
 use super::error::Error;
 use super::notice::Notice;
 use super::number;
-use super::settings::Settings;
+use super::settings::{INITIAL_CHECK, Settings};
 use super::tls;
 use super::{
     AllowList, AutoCompaction, Config, Endpoint, GrpcKeepAlive, InitialClusterState, LogFormat,
@@ -161,6 +161,10 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
         unsafe_no_fsync,
         initial_split_keys: initial_split_keys(settings),
         range_replicas: range_replicas(settings)?,
+        initial_corrupt_check: settings.gate(INITIAL_CHECK),
+        corrupt_check_time: positive(settings, "corrupt-check-time", "--corrupt-check-time")?,
+        force_new_cluster: settings.bool("force-new-cluster"),
+        give_up_lost_ranges: settings.bool("give-up-lost-ranges"),
         zone: zone(settings)?,
         placement_interval: positive(settings, "placement-interval", "--placement-interval")?,
         dead_after: dead_after(settings)?,

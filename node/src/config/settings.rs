@@ -9,6 +9,9 @@ use super::flags::{self, FLAGS, Flag, State};
 use super::notice::Notice;
 use super::value::Value;
 
+/// The gate that changes something.
+pub(super) const INITIAL_CHECK: &str = "InitialCorruptCheck";
+
 /// Given values. A name or a type that the table does not have is a slip in this module, which
 /// the lookups answer with a panic and the test of the defaults finds.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +54,10 @@ impl Settings {
         for flag in FLAGS.iter().filter(|flag| self.is_given(flag.name)) {
             let setting = self.spelling(flag);
             match flag.state {
+                State::Used if flag.name == "feature-gates" && self.has_gate_without_meaning() => {
+                    let why = "of the gates only InitialCorruptCheck changes anything";
+                    notices.push(Notice::NoMeaning { setting, why });
+                }
                 State::NoMeaning(why) => notices.push(Notice::NoMeaning { setting, why }),
                 State::Ignored => notices.push(Notice::Ignored { setting }),
                 State::Used | State::NotServed(_) => {}
@@ -103,6 +110,22 @@ impl Settings {
             Value::Urls(urls) => urls,
             other => mistyped(name, &other),
         }
+    }
+
+    /// Whether a gate that is off unless named is on.
+    pub(super) fn gate(&self, name: &str) -> bool {
+        match self.value("feature-gates") {
+            Value::Gates(gates) => {
+                let of_group = || gates.get("AllAlpha").copied().unwrap_or(false);
+                gates.get(name).copied().unwrap_or_else(of_group)
+            }
+            other => mistyped("feature-gates", &other),
+        }
+    }
+
+    fn has_gate_without_meaning(&self) -> bool {
+        let given = self.given.get("feature-gates");
+        matches!(given, Some(Value::Gates(gates)) if gates.keys().any(|it| it != INITIAL_CHECK))
     }
 
     pub(super) fn texts(&self, name: &str) -> Vec<String> {

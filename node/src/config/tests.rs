@@ -641,21 +641,29 @@ fn values_of_a_file_are_checked_like_flags() {
 
 #[test]
 fn what_would_be_less_than_asked_for_is_refused() {
-    let asked = ["--discovery-insecure-skip-tls-verify", "--force-new-cluster"];
-    for arg in asked {
-        let flag = arg.split('=').next().expect("a flag");
-        let text = error(&[arg]);
-        assert!(text.starts_with(&format!("{flag} is refused rather than ignored: ")), "{text}");
-    }
-    let outcome = parse_with(&[], &[("ETCD_FORCE_NEW_CLUSTER", "true")]);
-    assert!(refused(outcome).0.starts_with("--force-new-cluster is refused"));
+    let flag = "--discovery-insecure-skip-tls-verify";
+    let text = error(&[flag]);
+    assert!(text.starts_with(&format!("{flag} is refused rather than ignored: ")), "{text}");
+    let outcome = parse_with(&[], &[("ETCD_DISCOVERY_INSECURE_SKIP_TLS_VERIFY", "true")]);
+    assert!(refused(outcome).0.starts_with(&format!("{flag} is refused")));
     let files = [
-        ("force-new-cluster: true", "force-new-cluster"),
+        ("discovery-insecure-skip-tls-verify: true", "discovery-insecure-skip-tls-verify"),
         ("discovery-config: {endpoints: [a]}", "discovery-config"),
     ];
     for (text, key) in files {
         assert!(file_error(text).starts_with(&format!("{key} is refused")), "{text}");
     }
+}
+
+#[test]
+fn a_new_cluster_is_forced_by_flag_variable_and_file() {
+    assert!(!config(&[]).force_new_cluster);
+    assert!(config(&["--force-new-cluster"]).force_new_cluster);
+    let outcome = parse_with(&[], &[("ETCD_FORCE_NEW_CLUSTER", "true")]);
+    assert!(run(outcome).0.force_new_cluster);
+    assert!(run(parse_file("force-new-cluster: true")).0.force_new_cluster);
+    let config = config(&["--force-new-cluster", "--give-up-lost-ranges"]);
+    assert!(config.force_new_cluster && config.give_up_lost_ranges);
 }
 
 // ---- TLS ----
@@ -803,6 +811,15 @@ fn flags_without_meaning_are_reported_once_each() {
     assert_eq!(notices(&args), expected);
     let gates = notices(&["--feature-gates=FastLeaseKeepAlive=false"]);
     assert!(gates[0].starts_with("--feature-gates has no effect"), "{gates:?}");
+    let (check, notices) = run(parse_with(&["--feature-gates=InitialCorruptCheck=true"], &[]));
+    assert!(check.initial_corrupt_check && texts(notices).is_empty());
+    assert!(!config(&["--feature-gates=CompactHashCheck=true"]).initial_corrupt_check);
+    assert!(config(&["--feature-gates=AllAlpha=true"]).initial_corrupt_check);
+    let every = config(&["--corrupt-check-time=1h"]).corrupt_check_time;
+    assert_eq!(
+        (every, config(&[]).corrupt_check_time.is_zero()),
+        (Duration::from_secs(3600), true)
+    );
 }
 
 #[test]

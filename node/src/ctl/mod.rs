@@ -13,7 +13,7 @@ use flotilla_proto::internal::{
 
 use dial::{Client, Dialer};
 
-pub(crate) use dial::Target;
+pub(crate) use dial::{Target, Token};
 pub use top::run as top;
 
 const USAGE: &str = "\

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::tls::Connector;
 
 /// How long a connection and its first answer may take.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Unacknowledged bytes older than this break a connection, so that a peer which vanished is
 /// noticed though it never said so.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
@@ -83,6 +83,7 @@ pub(super) async fn get(
     url: &str,
     path: &str,
     header: &str,
+    within: Duration,
 ) -> io::Result<(String, Bytes)> {
     let attempt = async {
         let stream = TokioIo::new(connect(tls, url).await?);
@@ -103,5 +104,5 @@ pub(super) async fn get(
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
         Ok((value, body))
     };
-    timeout(DIAL_TIMEOUT, attempt).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    timeout(within, attempt).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }

@@ -22,7 +22,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 
-use super::{Event, SNAPSHOT, STREAM, dial, frame, hello, members, snapshot};
+use super::{Event, SNAPSHOT, STREAM, dial, frame, hash, hello, members, snapshot};
 use crate::metrics::peers::FromPeer;
 use crate::router::Board;
 use crate::store::Store;
@@ -97,6 +97,7 @@ pub async fn serve(
         .route(&format!("/{STREAM}"), post(on_stream))
         .route(&format!("/{SNAPSHOT}"), post(on_snapshot))
         .route("/members", get(members::list))
+        .route("/members/hashkv", get(hash::answer))
         .route("/version", get(members::version))
         .with_state(port);
     loop {

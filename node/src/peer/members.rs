@@ -12,7 +12,7 @@ use super::dial;
 use super::listen::Port;
 use crate::tls::Connector;
 
-const CLUSTER_HEADER: &str = "x-etcd-cluster-id";
+pub(super) const CLUSTER_HEADER: &str = "x-etcd-cluster-id";
 
 #[derive(Serialize, Deserialize)]
 struct MemberJson {
@@ -41,7 +41,8 @@ pub struct RemoteMembers {
 /// # Errors
 /// It cannot be reached or does not answer as a member does.
 pub async fn fetch(tls: &Connector, url: &str) -> io::Result<RemoteMembers> {
-    let (cluster, body) = dial::get(tls, url, "/members", CLUSTER_HEADER).await?;
+    let (cluster, body) =
+        dial::get(tls, url, "/members", CLUSTER_HEADER, dial::DIAL_TIMEOUT).await?;
     let cluster_id = u64::from_str_radix(&cluster, 16).map_err(io::Error::other)?;
     let members: Vec<MemberJson> = serde_json::from_slice(&body).map_err(io::Error::other)?;
     let members = members

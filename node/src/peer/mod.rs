@@ -1,13 +1,15 @@
 //! Node to node: one stream to each peer carries the messages of all groups in frames, batched and
 //! bounded; snapshots travel beside it on connections of their own.
 //!
-//! A connection begins as HTTP/1.1 on the peer URL, beside `/members` and `/version`, and is then
+//! A connection begins as HTTP/1.1 on the peer URL, beside `/members`, `/members/hashkv` and `/version`,
+//! and is then
 //! upgraded to frames. Loss of messages is allowed, wrong order and damage are not.
 
 mod dial;
 mod frame;
 #[cfg(test)]
 mod fuzz;
+mod hash;
 mod link;
 mod listen;
 mod members;
@@ -24,6 +26,7 @@ use flotilla_core::{GroupId, NodeId};
 use tokio::sync::mpsc;
 
 pub use frame::FRAME_BYTES_MAX;
+pub use hash::{checksum, fetch_checksum};
 pub use listen::{Listener, Socket, serve, turn_away};
 pub use members::{RemoteMembers, fetch};
 

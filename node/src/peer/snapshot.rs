@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::listen::Port;
 use super::{Event, SNAPSHOT, dial, frame, hello, listen};
+use crate::failpoint::Failpoint;
 use crate::metrics::peers::{SnapshotMeter, SnapshotWay};
 use crate::metrics::upstream;
 use crate::router::Board;
@@ -82,6 +83,7 @@ pub(super) async fn send(
                     // Everything is sent and acknowledged.
                     None => return Ok(sent_bytes),
                 };
+                Failpoint::SnapshotChunkSent.reached();
                 sent_bytes += bytes as u64;
                 let due = sent_bytes.saturating_mul(1_000_000) / SNAPSHOT_BYTES_PER_SECOND_MAX;
                 sleep_until(began + Duration::from_micros(due)).await;
@@ -182,10 +184,12 @@ async fn receive_all<S: dial::Stream>(port: &Port, stream: S) -> io::Result<()> 
             .collect();
         let staging = staged.0.take().expect("put back below");
         staged.0 = Some(blocking(move || staging.append(&rows).map(|()| staging)).await?);
+        Failpoint::SnapshotChunkWritten.reached();
         if receiver.is_complete() {
             let staging = staged.0.take().expect("put back above");
             let finishing = Instant::now();
             let sealed = blocking(move || staging.finish(group)).await?;
+            Failpoint::SnapshotSealed.reached();
             metrics::histogram!(upstream::SNAPSHOT_FSYNC_SECONDS).record(finishing.elapsed());
             metrics::histogram!(upstream::SNAPSHOT_SAVE_SECONDS).record(began.elapsed());
             meter.arrived();

@@ -21,6 +21,7 @@ use flotilla_core::{GroupId, NodeId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Completion, Mail, Ranges, deliver};
+use crate::failpoint::Failpoint;
 use crate::metrics::upstream;
 use crate::router::{Board, Pending};
 use crate::store::{Sealed, Store};
@@ -166,8 +167,16 @@ impl Applier {
             txns_count,
         } = self.stage.run(&self.store, works).unwrap_or_else(|error| fatal(&error.to_string()));
         let evaluated = Instant::now();
+        Failpoint::ApplyBeforeBatch.reached();
         if let Err(error) = self.store.apply(&batch) {
             fatal(&format!("the store cannot be written: {error}"));
+        }
+        Failpoint::ApplyAfterBatch.reached();
+        if !begun.is_empty() {
+            Failpoint::SplitWritten.reached();
+        }
+        if !ended.is_empty() {
+            Failpoint::MergeWritten.reached();
         }
         upstream::committed(evaluated.elapsed(), put_bytes, txns_count);
         self.announce();
@@ -179,25 +188,24 @@ impl Applier {
         }
         let has_left = !left.is_empty();
         self.clear_later(left);
-        let (mut remote, mut answered) = (Vec::new(), Vec::new());
+        let (mut remote, mut answered, mut early) = (Vec::new(), Vec::new(), Vec::new());
         for (to, outcome) in replies {
-            if to.node == self.node {
+            if to.node != self.node {
+                remote.push((to, outcome));
+            } else if self.stage.shows(&outcome) {
                 answered.push(to.id.n);
                 self.pending.answer(to.id.n, outcome);
             } else {
-                remote.push((to, outcome));
+                early.push((to.id.n, outcome));
             }
         }
+        Failpoint::ApplyAfterAnswers.reached();
         for (range, position) in &ranges {
             if let Some(actor) = self.ranges.get(*range) {
                 deliver(&actor, Mail(Input::Applied(*position)));
             }
         }
-        if ranges.is_empty() {
-            // The spine's machine knows who waits for its own entries.
-            answered.clear();
-        }
-        self.report(Completion::Applied { spine, reach, remote, answered, begun, ended });
+        self.report(Completion::Applied { spine, reach, remote, answered, early, begun, ended });
         if has_left {
             self.wait_until_known();
         }
@@ -221,12 +229,14 @@ impl Applier {
         reach.lacking.extend(reach.owners.ranges());
         self.report_reach(reach);
         self.wait_until_known();
+        Failpoint::InstallBegun.reached();
         let began = Instant::now();
         let installing = ::metrics::gauge!(upstream::SNAPSHOT_INSTALLING);
         installing.set(1.0);
         if let Err(error) = self.store.install(group, sealed) {
             fatal(&format!("the received snapshot cannot be installed: {error}"));
         }
+        Failpoint::InstallDone.reached();
         installing.set(0.0);
         let taken = match group {
             GroupId::SPINE => self.stage.take_over(&self.store).map(|()| Vec::new()),
@@ -245,12 +255,12 @@ impl Applier {
             (_, Some(actor)) => deliver(&actor, Mail(Input::SnapshotInstalled)),
             (_, None) => {}
         }
-        let (remote, answered) = (Vec::new(), Vec::new());
         self.report(Completion::Applied {
             spine: None,
             reach: Some(self.stage.reach().clone()),
-            remote,
-            answered,
+            remote: Vec::new(),
+            answered: Vec::new(),
+            early: Vec::new(),
             begun: Vec::new(),
             ended,
         });
@@ -277,6 +287,11 @@ impl Applier {
             && let Err(error) = self.store.apply(&slice.batch)
         {
             fatal(&format!("the store cannot be written: {error}"));
+        }
+        if slice.is_finished {
+            Failpoint::CompactionEnd.reached();
+        } else {
+            Failpoint::CompactionSlice.reached();
         }
         let is_removal = |write: &&Write| matches!(write, Write::Delete(Column::Revision, ..));
         let removed_count = slice.batch.writes.iter().filter(is_removal).count();
@@ -309,6 +324,7 @@ impl Applier {
         if let Err(error) = self.store.apply(&batch) {
             fatal(&format!("the store cannot be written: {error}"));
         }
+        Failpoint::LeaveSlice.reached();
         true
     }
 
@@ -326,6 +342,7 @@ impl Applier {
             reach: Some(reach),
             remote: Vec::new(),
             answered: Vec::new(),
+            early: Vec::new(),
             begun: Vec::new(),
             ended: Vec::new(),
         });

@@ -7,6 +7,7 @@ use flotilla_core::stage::Work;
 use flotilla_core::{GroupId, NodeId, group, remote};
 
 use super::{ApplyMessage, Completion, EndRange, Mail, SpineActor, deliver};
+use crate::failpoint::Failpoint;
 use crate::metrics::upstream;
 use crate::supervise::fatal;
 
@@ -97,6 +98,9 @@ impl SpineActor {
     /// Something for the machine of a range. What a peer says may be lost, and a client may be
     /// refused.
     pub(super) fn mail(&mut self, range: GroupId, input: Input) {
+        if matches!(input, Input::Decided(..)) {
+            Failpoint::TxnDecided.reached();
+        }
         let Some(actor) = self.parts.ranges.get(range) else {
             // The machine gives requests to replicas that have said something and have not ended.
             if let Input::Submit(to, _) = input {

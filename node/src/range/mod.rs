@@ -47,6 +47,7 @@ pub use replica::{
 };
 
 use crate::auth::Gate;
+use crate::failpoint::Failpoint;
 use crate::metrics::upstream;
 use crate::peer::{self, Peers};
 use crate::router::{Board, Pending, Request};
@@ -86,6 +87,8 @@ pub enum Completion {
         remote: Vec<(Requester, Outcome)>,
         /// Clients of this node that were answered.
         answered: Vec<u64>,
+        /// Those that are to be answered once more is shown.
+        early: Vec<(u64, Outcome)>,
         /// Ranges whose replica on this node begins.
         begun: Vec<GroupId>,
         /// Ranges whose replica on this node has ended: another has their keys.
@@ -260,14 +263,18 @@ impl SpineActor {
                 self.parts.outbox.send_appends();
                 self.step(Input::Persisted(token));
             }
-            Completion::Applied { spine, reach, remote, answered, begun, ended } => {
+            Completion::Applied { spine, reach, remote, answered, early, begun, ended } => {
                 self.parts.outbox.send_tasks();
+                let index = spine.map_or(0, |position| position.index);
                 for (to, outcome) in remote {
-                    let answer = spine::encode_answer(to.id, &outcome);
+                    let answer = spine::encode_answer(to.id, &outcome, index);
                     self.parts.peers.send_one(to.node, spine::Parcel::Answer(answer));
                 }
                 if !answered.is_empty() {
                     self.step(Input::Answered(answered));
+                }
+                if !early.is_empty() {
+                    self.step(Input::Early(early));
                 }
                 if let Some(position) = spine {
                     self.step(Input::Applied(position));
@@ -295,7 +302,10 @@ impl SpineActor {
     /// A range was split off. Where its parent is led, it is led at once.
     fn begin_range(&mut self, range: GroupId, ctx: &Context<Self>) {
         match self.parts.maker.restart(range, &ctx.address()) {
-            Ok(true) => tracing::info!(%range, "a replica of a range begins"),
+            Ok(true) => {
+                tracing::info!(%range, "a replica of a range begins");
+                Failpoint::SplitBegun.reached();
+            }
             // It has ended meanwhile, as a snapshot of another range has its keys.
             Ok(false) => return,
             Err(error) => fatal(&error.to_string()),
@@ -412,7 +422,11 @@ impl SpineActor {
             if self.ticks_count.is_multiple_of(TICKS_PER_TELLING) {
                 tracing::debug!(load = self.parts.replica.load_text(), "spine");
             }
+            let expired_before = self.parts.replica.lease_counts().expired;
             self.step(Input::Tick);
+            if self.parts.replica.lease_counts().expired > expired_before {
+                Failpoint::LeaseExpired.reached();
+            }
             self.parts.ranges.tick();
         }
     }
@@ -587,6 +601,9 @@ impl Handler<Said> for SpineActor {
         }
         for tell in said.tells {
             self.is_table_stale |= matches!(tell, Tell::Role(_));
+            if matches!(tell, Tell::Prepared(..)) {
+                Failpoint::TxnPrepared.reached();
+            }
             self.step(Input::Range(said.range, tell));
         }
         self.is_gathering = false;

@@ -8,7 +8,8 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-use super::{Error, crash_point};
+use super::Error;
+use crate::failpoint::Failpoint;
 
 /// The newest format this program reads, and the one it writes.
 pub const FORMAT: u32 = 1;
@@ -44,9 +45,9 @@ impl Head {
         let mut file = File::create(&next).map_err(Error::io(&next))?;
         file.write_all(self.to_text().as_bytes()).map_err(Error::io(&next))?;
         file.sync_all().map_err(Error::io(&next))?;
-        crash_point("head written");
+        Failpoint::StoreHeadWritten.reached();
         fs::rename(&next, &path).map_err(Error::io(&path))?;
-        crash_point("head renamed");
+        Failpoint::StoreHeadRenamed.reached();
         sync_dir(dir)
     }
 

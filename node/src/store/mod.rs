@@ -33,6 +33,8 @@ use head::Head;
 use shared::UnderWay;
 use tuning::Tuning;
 
+use crate::failpoint::Failpoint;
+
 pub use error::Error;
 pub use estimate::{Contents, Estimate};
 pub use head::FORMAT;
@@ -109,7 +111,7 @@ pub fn open(options: &Options) -> Result<Store, Error> {
     let generations = database::generations(path)?;
     let database = if head.generation == 0 {
         let database = Database::create(&dir, 1, &tuning)?;
-        crash_point("created");
+        Failpoint::StoreCreated.reached();
         database.flush()?;
         head = Head { generation: 1, flushed: database.sequence() };
         head.write(path)?;
@@ -145,7 +147,7 @@ fn finish(dir: &Dir, database: &Database, head: &mut Head, tuning: &Tuning) -> R
         None => None,
     };
     shared::carry_out(database, under_way, received.as_ref(), usize::MAX)?;
-    crash_point("finished");
+    Failpoint::StartExchangeDone.reached();
     database.flush()?;
     head.flushed = database.sequence();
     head.write(&dir.path)
@@ -175,6 +177,7 @@ impl Store {
             return Ok(());
         }
         database.flush().map_err(|error| self.stop(error))?;
+        Failpoint::StoreFlushed.reached();
         let mut head = locked(&self.shared.head);
         // Another flush may have come first, or the generation may have been replaced.
         if head.generation == database.generation && head.flushed < flushed {
@@ -203,7 +206,7 @@ impl Store {
         writer.next_generation += 1;
         drop(writer);
         let database = Database::create(&self.shared.dir, generation, &self.shared.tuning)?;
-        crash_point("staged");
+        Failpoint::SnapshotBegun.reached();
         Ok(Staging::new(database, self.clone()))
     }
 
@@ -216,9 +219,9 @@ impl Store {
         let _writer = self.writer()?;
         let (old, new) = (self.current(), sealed.database);
         copy_local_rows(&old, &new).map_err(|error| self.stop(error))?;
-        crash_point("local rows copied");
+        Failpoint::ReplaceRowsCopied.reached();
         new.flush().map_err(|error| self.stop(error))?;
-        crash_point("flushed");
+        Failpoint::ReplaceFlushed.reached();
 
         let mut head = locked(&self.shared.head);
         let next = Head { generation: new.generation, flushed: new.sequence() };
@@ -366,20 +369,30 @@ impl View for Store {
 fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join(LOCK_FILE);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(Error::io(&path))?;
+    hold(file.map_err(Error::io(&path))?, dir)
+}
+
+/// Locks the file that stands for a directory.
+fn hold(file: File, dir: &Path) -> Result<File, Error> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::InUse { dir: dir.to_path_buf() }),
-        Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
+        Err(TryLockError::Error(error)) => Err(Error::io(&dir.join(LOCK_FILE))(error)),
     }
+}
+
+/// A directory without a HEAD has no data.
+fn check_empty(dir: &Path) -> Result<(), Error> {
+    if database::generations(dir)?.is_empty() {
+        return Ok(());
+    }
+    let detail = "it is missing, but there is data it should refer to";
+    Err(Error::damaged(&dir.join(head::FILE), detail))
 }
 
 /// Marks a directory as a store that is being made.
 fn begin(dir: &Path) -> Result<Head, Error> {
-    if !database::generations(dir)?.is_empty() {
-        let detail = "it is missing, but there is data it should refer to";
-        return Err(Error::damaged(&dir.join(head::FILE), detail));
-    }
+    check_empty(dir)?;
     let head = Head::default();
     head.write(dir)?;
     Ok(head)
@@ -401,10 +414,3 @@ fn copy_local_rows(from: &Database, to: &Database) -> Result<(), Error> {
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-#[cfg(test)]
-use tests::crash::point as crash_point;
-
-/// Where the tests have the process killed.
-#[cfg(not(test))]
-const fn crash_point(_name: &str) {}

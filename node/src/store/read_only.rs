@@ -1,17 +1,15 @@
 //! A store that is read and not changed, not even where a start would tidy up. It is locked meanwhile,
 //! as for any other use.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use flotilla_core::GroupId;
-use flotilla_core::view::{Column, View, ViewError, Visit};
+use flotilla_core::view::View;
 
-use super::database::{self, Database, Dir};
+use super::database::{Database, Dir};
 use super::head::Head;
 use super::shared::UnderWay;
 use super::tuning::Tuning;
@@ -37,9 +35,8 @@ pub enum Opened {
 pub fn open_read_only(path: &Path) -> Result<Opened, Error> {
     let lock = Arc::new(lock(path)?);
     let head = Head::read(path)?;
-    if head.is_none() && !database::generations(path)?.is_empty() {
-        let detail = "it is missing, but there is data it should refer to";
-        return Err(Error::damaged(&path.join(super::head::FILE), detail));
+    if head.is_none() {
+        super::check_empty(path)?;
     }
     let Some(head) = head.filter(|head| head.generation > 0) else {
         return Ok(Opened::Nothing(lock));
@@ -51,6 +48,11 @@ pub fn open_read_only(path: &Path) -> Result<Opened, Error> {
 }
 
 impl ReadOnly {
+    /// Its rows.
+    pub fn view(&self) -> &dyn View {
+        &self.database
+    }
+
     /// Reads all data and checks every checksum, also behind files that are damaged.
     pub fn check_blocks(&self) -> Vec<Error> {
         self.database.check_blocks()
@@ -74,32 +76,6 @@ impl ReadOnly {
     }
 }
 
-impl View for ReadOnly {
-    fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
-        self.database.get(column, key)
-    }
-
-    fn scan(
-        &self,
-        column: Column,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-        visit: Visit<'_>,
-    ) -> Result<(), ViewError> {
-        self.database.scan(column, from, to, visit)
-    }
-
-    fn scan_back(
-        &self,
-        column: Column,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-        visit: Visit<'_>,
-    ) -> Result<(), ViewError> {
-        self.database.scan_back(column, from, to, visit)
-    }
-}
-
 /// Locks what a node locks, and makes no file for it.
 fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join(LOCK_FILE);
@@ -108,10 +84,5 @@ fn lock(dir: &Path) -> Result<File, Error> {
         Err(error) if error.kind() == ErrorKind::NotFound => File::open(dir),
         opened => opened,
     };
-    let file = file.map_err(Error::io(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse { dir: dir.to_path_buf() }),
-        Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
-    }
+    super::hold(file.map_err(Error::io(&path))?, dir)
 }

@@ -14,7 +14,8 @@ use flotilla_core::view::{Batch, Column, View};
 
 use super::database::Database;
 use super::tables::Tables;
-use super::{Error, Sealed, Store, crash_point};
+use super::{Error, Sealed, Store};
+use crate::failpoint::Failpoint;
 
 /// The row of what is under way.
 const UNDER_WAY: [u8; 2] = [NODE_LOCAL, b'w'];
@@ -71,9 +72,9 @@ impl Store {
         };
         done.map_err(|error| self.stop(error))?;
         drop(writer);
-        crash_point("install written");
+        Failpoint::InstallWritten.reached();
         self.flush()?;
-        crash_point("install flushed");
+        Failpoint::InstallFlushed.reached();
         received.retire();
         Ok(())
     }
@@ -95,13 +96,13 @@ impl Store {
                 under_way.write(&mut batch);
             }
             database.write(&batch)?;
-            crash_point("one of many");
+            Failpoint::ExchangeBatch.reached();
         }
         database.flush()?;
         tables.put_into(&database)?;
         install.was_copied();
         let mut last = install.next(&*database, received)?;
-        crash_point("all but the last");
+        Failpoint::ExchangeBeforeLast.reached();
         last.delete(Column::Meta, UNDER_WAY.to_vec());
         database.write(&last)
     }
@@ -116,7 +117,8 @@ impl Store {
         let done = carry_out(&self.current(), under_way, None, usize::MAX);
         done.map_err(|error| self.stop(error))?;
         drop(writer);
-        crash_point("clear written");
+        #[cfg(test)]
+        crate::failpoint::act::kill_at("clear written");
         self.flush()
     }
 }
@@ -168,7 +170,7 @@ pub(super) fn carry_out(
             (Work::Install(_), None) => unreachable!("rows were received for an install"),
         };
         if is_last {
-            crash_point("all but the last");
+            Failpoint::ExchangeBeforeLast.reached();
             batch.delete(Column::Meta, UNDER_WAY.to_vec());
         } else if n == 0 {
             under_way.write(&mut batch);
@@ -177,7 +179,7 @@ pub(super) fn carry_out(
         if is_last {
             return Ok(true);
         }
-        crash_point("one of many");
+        Failpoint::ExchangeBatch.reached();
     }
     Ok(false)
 }

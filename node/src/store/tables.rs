@@ -15,6 +15,7 @@ use super::Error;
 use super::database::Database;
 use super::head::sync_dir;
 use super::tuning::Tuning;
+use crate::failpoint::Failpoint;
 
 /// A file is ended after so many bytes, before its last block.
 const TABLE_BYTES: u64 = if cfg!(test) { 16 << 10 } else { 64 << 20 };
@@ -61,7 +62,7 @@ impl Tables {
             if !paths.is_empty() {
                 database.ingest(column, &options, paths)?;
             }
-            super::crash_point("one of the tables");
+            Failpoint::InstallBetweenFiles.reached();
         }
         Ok(())
     }

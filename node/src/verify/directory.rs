@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use flotilla_core::group::Recovered;
 use flotilla_core::spine::State;
-use flotilla_core::view::{Column, View};
+use flotilla_core::view::Column;
 use flotilla_core::{GroupId, verify};
 
 use super::Paths;
@@ -105,7 +105,7 @@ impl Directory {
         }
         let logs = groups.and_then(|groups| understood(groups, summary));
         if identity {
-            summary.set_report(verify::verify(store.as_ref(), logs.as_ref()));
+            summary.set_report(verify::verify(store.view(), logs.as_ref()));
         } else {
             check_empty(store, summary);
         }
@@ -141,7 +141,7 @@ fn check_identity(
     summary: &mut Summary,
 ) -> bool {
     let spine_log = groups.map(|groups| groups.contains_key(&GroupId::SPINE));
-    let identity = match cluster::identity(store) {
+    let identity = match cluster::identity(store.view()) {
         Ok(identity) => identity,
         Err(error) => {
             summary.find(Damage::Identity, error);
@@ -158,7 +158,7 @@ fn check_identity(
         summary.find(Damage::LogMissing, "the store names a member, but the log is missing");
     }
     // That the state cannot be read is found later.
-    if let Ok(Some(state)) = State::load(store) {
+    if let Ok(Some(state)) = State::load(store.view()) {
         if state.cluster_id() != cluster_id {
             let other = state.cluster_id();
             summary.find(
@@ -181,7 +181,7 @@ fn check_identity(
 fn check_empty(store: &ReadOnly, summary: &mut Summary) {
     for column in Column::ALL {
         let mut is_empty = true;
-        let scanned = store.scan(
+        let scanned = store.view().scan(
             column,
             std::ops::Bound::Unbounded,
             std::ops::Bound::Unbounded,

@@ -179,6 +179,9 @@ fn record(record: &Record) -> String {
             let nodes: Vec<String> = it.nodes.iter().map(|id| format!("{id:x}")).collect();
             format!("range {} is to be held by {}", it.range, nodes.join(", "))
         }
+        Some(Body::Recovery(it)) => {
+            format!("recovery: {:x} is alone; {} ranges begin anew", it.node, it.abandoned.len())
+        }
         Some(Body::ReplicasWanted(it)) => format!("{} replicas of each range are wanted", it.count),
         // Hashes and tokens are nobody's business.
         Some(Body::AuthChange(_)) => "change of users or roles".to_owned(),

@@ -12,8 +12,9 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use super::error::Error;
 use super::format::FrameKind;
 use super::gauges::Gauges;
-use super::operation::{Append, Done, Flush, Report};
+use super::operation::{Append, Done, Flush, Operation, Report};
 use super::writer::Writer;
+use crate::failpoint::{Failpoint, IS_COMPILED_IN};
 
 pub(super) enum Message {
     /// With its size as recorded, in bytes.
@@ -135,7 +136,18 @@ impl Flusher {
     }
 
     fn flush(&mut self, kind: FrameKind) -> Result<(), Error> {
+        let has_vote = IS_COMPILED_IN && self.batch.iter().any(is_vote);
+        if has_vote {
+            Failpoint::VoteBeforeWrite.reached();
+        } else if kind == FrameKind::Data {
+            Failpoint::WalBeforeWrite.reached();
+        }
         let flush = self.writer.write(kind, &self.batch, self.batch_bytes)?;
+        if has_vote {
+            Failpoint::VoteAfterFlush.reached();
+        } else if kind == FrameKind::Data {
+            Failpoint::WalAfterFlush.reached();
+        }
         self.report(Some(flush));
         self.batch.clear();
         self.batch_bytes = 0;
@@ -169,4 +181,9 @@ impl Flusher {
         self.reported = self.batch.len();
         (self.on_done)(Report { done, flush });
     }
+}
+
+/// A term or a vote that must be durable, without entries.
+fn is_vote(append: &Append) -> bool {
+    append.is_flush_needed && matches!(append.operations[..], [Operation::HardState(_)])
 }

@@ -35,6 +35,7 @@ pub use operation::{Append, Done, Entry, Flush, GroupLog, HardState, Operation, 
 pub use options::Options;
 pub use recovery::{Recovered, TornTail};
 
+use crate::failpoint::Failpoint;
 use crate::io::{Disk, RealDisk};
 use flusher::{Flusher, Message};
 use format::{FrameKind, SegmentHeader};
@@ -174,6 +175,7 @@ fn open_writer(
         } else {
             recovery::recover(&directory, &listing.segments)?
         };
+    Failpoint::StartLogRead.reached();
     let spares = tidy(&directory, &options, &listing.spares, prepared)?;
     let mut writer = Writer {
         directory,

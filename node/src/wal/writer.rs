@@ -16,6 +16,7 @@ use super::operation::{Append, Flush};
 use super::options::Options;
 use super::record;
 use super::segment::{Active, Directory};
+use crate::failpoint::Failpoint;
 
 /// The first life of a segment's file is different: its blocks are reserved but never written, and
 /// the file system notes each first write in its own journal, which doubles the time of a flush. So
@@ -91,6 +92,7 @@ impl Writer {
             self.directory.delete(oldest.sequence)?;
         }
         self.segments.pop_front();
+        Failpoint::WalSegmentFreed.reached();
         Ok(true)
     }
 
@@ -175,6 +177,7 @@ impl Writer {
             Some(spare) => self.directory.recycle(spare, header)?,
             None => self.directory.create(header)?,
         };
+        Failpoint::WalSegmentMade.reached();
         self.encode(FrameKind::Seal, &[], &[])?;
         self.write_buffer()?;
         self.segments.push_back(Segment { sequence: header.sequence, bytes: header.bytes });
@@ -226,6 +229,7 @@ impl Writer {
         let Active { file, offset, .. } = &self.active;
         file.write_all_at(&self.buffer, *offset).map_err(|error| self.failed("write", error))?;
         let wrote = Instant::now();
+        Failpoint::WalBeforeFlush.reached();
         if !self.options.flush_delay.is_zero() {
             std::thread::sleep(self.options.flush_delay);
         }

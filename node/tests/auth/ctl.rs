@@ -179,7 +179,7 @@ fn without_time(line: &str) -> String {
 #[test]
 fn etcdctl_prints_the_same_beside_an_etcd() {
     let (Some(etcd), Some(etcdctl)) = (harness::etcd(), harness::etcdctl()) else {
-        eprintln!("SKIPPED: etcd and etcdctl are not installed, so nothing was compared with them");
+        harness::skip("etcd and etcdctl are not installed, so nothing was compared with them");
         return;
     };
     let ours = Cluster::start_with(&harness::flotilla(), 1, &["--bcrypt-cost=4"]);

@@ -23,7 +23,7 @@ const KNOWN_WITHIN: Duration = Duration::from_secs(10);
 
 /// A user of a store.
 pub(crate) struct Client {
-    channel: Channel,
+    pub(crate) channel: Channel,
     token: Option<String>,
 }
 

@@ -8,9 +8,10 @@
     reason = "each test binary uses its own part of the harness"
 )]
 
+pub mod acknowledged;
 pub mod traffic;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -62,6 +63,12 @@ pub fn etcdctl() -> Option<PathBuf> {
 pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// Says why a test is not made. Not by the macro, whose words cargo keeps to itself when a test passes;
+/// `.ci/test` repeats it at the end.
+pub fn skip(why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 /// A port of the loopback that was free a moment ago. No port is given twice by one process.
@@ -331,6 +338,14 @@ impl Cluster {
         status.unwrap_or_else(|| panic!("{} ignores SIGTERM", self.nodes[index].name))
     }
 
+    /// How a node left by itself, if it has. It then counts as stopped.
+    pub fn poll_exit(&mut self, index: usize) -> Option<ExitStatus> {
+        let node = &mut self.nodes[index];
+        let status = node.process.as_mut()?.try_wait().expect("a child can be waited for")?;
+        node.process = None;
+        Some(status)
+    }
+
     /// Waits until a node leaves by itself. None if it still runs after `within`.
     pub fn wait_exit(&mut self, index: usize, within: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + within;
@@ -386,4 +401,18 @@ pub fn http_get(port: u16, path: &str) -> Option<(u16, String)> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
     Some((status, body.to_owned()))
+}
+
+/// Copies a folder with everything in it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for item in fs::read_dir(from).expect("a folder") {
+        let path = item.expect("an item").path();
+        let target = to.join(path.file_name().expect("an item has a name"));
+        if path.is_dir() {
+            copy_folder(&path, &target);
+        } else {
+            fs::copy(&path, &target).expect("a copy");
+        }
+    }
 }

@@ -18,6 +18,10 @@ pub enum Class {
     PauseLeader,
     /// SIGTERM and a new start, node after node.
     Rolling,
+    /// The same with another program.
+    Upgrade,
+    /// One node stops at a moment of its own that has a name.
+    Failpoint,
     /// A member is removed, its disk wiped, and it joins as a new one.
     Replace,
     /// Two nodes join, and are removed again.
@@ -79,17 +83,23 @@ pub enum Needs {
     SpareNodes,
     /// A target with ranges.
     Ranges,
+    /// Names of failpoints.
+    Failpoints,
+    /// Another program.
+    OtherProgram,
 }
 
 impl Class {
     /// All classes, with their names.
-    pub const ALL: [(Class, &'static str); 27] = [
+    pub const ALL: [(Class, &'static str); 29] = [
         (Class::Kill, "kill"),
         (Class::KillLeader, "kill-leader"),
         (Class::KillAll, "kill-all"),
         (Class::Pause, "pause"),
         (Class::PauseLeader, "pause-leader"),
         (Class::Rolling, "rolling-restart"),
+        (Class::Upgrade, "rolling-upgrade"),
+        (Class::Failpoint, "failpoint"),
         (Class::Replace, "replace-member"),
         (Class::Grow, "grow-and-shrink"),
         (Class::Life, "life"),
@@ -123,6 +133,8 @@ impl Class {
             | Class::PauseLeader
             | Class::Rolling
             | Class::Overload => Needs::Nothing,
+            Class::Upgrade => Needs::OtherProgram,
+            Class::Failpoint => Needs::Failpoints,
             Class::Replace => Needs::ThreeMembers,
             Class::Grow => Needs::SpareNodes,
             Class::PowerCut

@@ -10,7 +10,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::history::Stamp;
 use crate::process::fault::{Class, Effect};
+use crate::process::options::Options;
 use crate::process::run::Run;
+use crate::process::target::Target;
 use crate::sim::chance::Chance;
 
 /// How long a node that was started again is waited for before the lane goes on.
@@ -24,6 +26,10 @@ const POLL_EVERY: Duration = Duration::from_millis(50);
 pub struct Ground {
     /// The run.
     pub run: Arc<Run>,
+    /// Names of moments at which nodes can be stopped.
+    pub failpoints: Vec<String>,
+    /// What nodes are upgraded to.
+    pub upgrade_to: Option<Target>,
     seats: Arc<Semaphore>,
     seats_count: u32,
     taken: Arc<Mutex<BTreeSet<usize>>>,
@@ -76,11 +82,13 @@ impl Drop for Hold {
 
 impl Ground {
     /// Ground with as many seats as nodes can fail at once without an end to the service.
-    pub fn new(run: Arc<Run>) -> Self {
+    pub fn new(run: Arc<Run>, options: &Options) -> Self {
         let minority = run.members().len().saturating_sub(1) / 2;
         let seats_count = u32::try_from(minority.max(1)).expect("few nodes");
         Self {
             run,
+            failpoints: options.failpoints.clone(),
+            upgrade_to: options.upgrade_to.clone(),
             seats: Arc::new(Semaphore::new(seats_count as usize)),
             seats_count,
             taken: Arc::default(),

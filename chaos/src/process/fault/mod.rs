@@ -4,6 +4,7 @@
 mod admin;
 mod class;
 mod disk;
+mod failpoint;
 mod ground;
 mod kill;
 mod life;
@@ -64,7 +65,9 @@ async fn carry_out(
         Class::Kill | Class::KillLeader => kill::one(ground, planned, who, chance).await,
         Class::KillAll => kill::all(ground, planned, who).await,
         Class::Pause | Class::PauseLeader => pause::carry_out(ground, planned, who, chance).await,
-        Class::Rolling => rolling::carry_out(ground, who).await,
+        Class::Rolling => rolling::restart(ground, who).await,
+        Class::Upgrade => rolling::upgrade(ground, planned, who).await,
+        Class::Failpoint => failpoint::carry_out(ground, planned, who, chance).await,
         Class::Replace => membership::replace(ground, planned, who, chance).await,
         Class::Grow => membership::grow(ground, planned, who).await,
         Class::Life => life::carry_out(ground, who, chance).await,

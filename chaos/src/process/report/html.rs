@@ -46,6 +46,7 @@ pub(super) fn page(report: &Report<'_>, data: &Data) -> String {
     availability(&mut out, data);
     faults(&mut out, data);
     counts(&mut out, data);
+    list(&mut out, "What is on the disks", &data.disks);
     let remarks: Vec<String> =
         data.remarks.iter().map(|it| format!("{}: {}", it.about, it.text)).collect();
     list(&mut out, "Remarks", &remarks);

@@ -17,6 +17,7 @@ pub(super) struct Data {
     pub(super) nodes: usize,
     pub(super) network: String,
     pub(super) judgement: Judgement,
+    pub(super) disks: Vec<String>,
     pub(super) impossible: Vec<Line>,
     pub(super) notes: Vec<String>,
     pub(super) counts: Counts,
@@ -113,6 +114,7 @@ impl Data {
             nodes: report.options.nodes_count,
             network: report.run.network.to_string(),
             judgement: report.judgement.clone(),
+            disks: report.disks.iter().map(ToString::to_string).collect(),
             impossible: report
                 .impossible
                 .iter()

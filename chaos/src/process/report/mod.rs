@@ -16,6 +16,7 @@ use crate::process::fault::{Class, Ground};
 use crate::process::options::Options;
 use crate::process::run::Run;
 use crate::process::verdict::Judgement;
+use crate::process::verify::Disk;
 
 /// Everything a report is made of.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,8 @@ pub struct Report<'a> {
     pub history: &'a History,
     /// The verdict.
     pub judgement: &'a Judgement,
+    /// What is on the disks of the nodes.
+    pub disks: &'a [Disk],
     /// Faults that were asked for and are not possible.
     pub impossible: &'a [(Class, String)],
     /// What else is known of the surroundings.

@@ -3,6 +3,7 @@
 
 mod commands;
 mod image;
+mod increment;
 mod messages;
 mod rows;
 mod snapshots;
@@ -11,6 +12,6 @@ mod state;
 use flotilla_fuzz::Messages;
 
 /// The messages of all .proto files.
-fn messages() -> Messages {
+pub(crate) fn messages() -> Messages {
     Messages::new(crate::proto::DESCRIPTOR_SET)
 }

@@ -412,7 +412,8 @@ impl Group {
 
     /// A leader's demand that had to wait is met; if it leads no more, it is ignored.
     fn meet_demand(&mut self, out: &mut Vec<Effect>) {
-        if self.knows_to_vote()
+        if self.demand.is_some()
+            && self.knows_to_vote()
             && let Some(demand) = self.demand.take()
         {
             self.on_message(demand, out);

@@ -255,7 +255,7 @@ pub fn facts(reader: &Reader<impl bolt::Bytes>) -> Result<Facts, Error> {
         let lease = StoredLease::decode(value).ok()?;
         let is_sound = key == lease.id.to_be_bytes() && lease.id != 0 && lease.ttl > 0;
         let (ttl, remaining_ttl) = (lease.ttl, lease.remaining_ttl.clamp(0, lease.ttl));
-        leases.insert(lease.id, Lease { ttl, remaining_ttl, ranges: BTreeSet::new() });
+        leases.insert(lease.id, Lease { ttl, remaining_ttl, ..Lease::default() });
         is_sound.then_some(())
     })?;
     let mut alarms = BTreeSet::new();
@@ -291,6 +291,19 @@ pub fn visit_changes(
         return Err(Damage("it is not the database of an etcd".to_owned()).into());
     }
     is_found
+}
+
+/// The revision of the state: that of the last change, or the compact revision if that is later.
+///
+/// # Errors
+/// The file cannot be read, is damaged, or is no etcd's.
+pub fn revision(reader: &Reader<impl bolt::Bytes>) -> Result<i64, Error> {
+    let mut last = facts(reader)?.compact_revision.max(1);
+    visit_changes(reader, &mut |change| {
+        last = last.max(change.revision.main);
+        ControlFlow::Continue(())
+    })?;
+    Ok(last)
 }
 
 fn read_change<'a>(key: &[u8], kv: &'a [u8]) -> Result<Change<'a>, String> {

@@ -17,7 +17,7 @@ use crate::spine::state::Lease;
 type Row = ((i64, i64, bool), Vec<u8>);
 
 fn some_facts() -> Facts {
-    let lease = |ttl, remaining_ttl| Lease { ttl, remaining_ttl, ranges: BTreeSet::new() };
+    let lease = |ttl, remaining_ttl| Lease { ttl, remaining_ttl, ..Lease::default() };
     let mut auth = Auth::restored(true, 9);
     let role = authpb::Role { name: "r".into(), ..Default::default() };
     auth.decode_role(&role.encode_to_vec()).unwrap();

@@ -106,14 +106,8 @@ pub fn check_remove(
         return Ok(());
     }
     // Those who stay drop it from its ranges, which must not take its own vote: it stops.
-    let votes = |node: &&NodeId| state.members().get(&node.0).is_some_and(|it| !it.is_learner);
-    let is_needed = state.ranges().iter().any(|(_, range)| {
-        // While the members change, some may still go by those before.
-        range.holders_meanwhile().iter().any(|holders| {
-            let voters_count = holders.iter().filter(votes).count();
-            holders.contains(&removed) && voters_count - 1 < quorum(voters_count)
-        })
-    });
+    let votes = |node: NodeId| state.members().get(&node.0).is_some_and(|it| !it.is_learner);
+    let is_needed = state.ranges().iter().any(|(_, range)| !range.can_do_without(removed, votes));
     if is_needed {
         return Err(Error::RangesNeedMember);
     }

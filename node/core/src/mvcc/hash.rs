@@ -83,6 +83,37 @@ pub fn hash_kv(view: &dyn View, head: Head, revision: i64) -> Result<u32, Failur
     Ok(crc)
 }
 
+/// What two members that hold the same state agree on. The rows that are read are others than those of
+/// the history, so both are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checksum {
+    /// As `hash_kv`.
+    pub history: u32,
+    /// Of all that a read of every key at the revision would give.
+    pub live: u32,
+}
+
+/// The checksum of a whole store at a revision, which is not 0.
+///
+/// # Errors
+/// As `hash_kv`.
+pub fn checksum(view: &dyn View, head: Head, revision: i64) -> Result<Checksum, Failure> {
+    let history = hash_kv(view, head, revision)?;
+    let mut live = 0;
+    history::visit_live(view, &Span::all(), revision, usize::MAX, &mut |kv| {
+        for number in [kv.create_revision, kv.mod_revision, kv.version, kv.lease] {
+            live = crc32c::crc32c_append(live, &number.to_be_bytes());
+        }
+        for bytes in [&kv.key, &kv.value] {
+            live = crc32c::crc32c_append(live, &(bytes.len() as u64).to_be_bytes());
+            live = crc32c::crc32c_append(live, bytes);
+        }
+        ControlFlow::Continue(())
+    })?;
+    history::ensure_not_overtaken(view, head.compact_revision)?;
+    Ok(Checksum { history, live })
+}
+
 /// The revision that is asked for; `None` if no event is.
 ///
 /// # Errors

@@ -4,11 +4,13 @@
 //! Nothing is keyed by range, so splitting the keyspace moves no row. A row that cannot be
 //! understood is a damaged store: decoding fails with `ViewError`, never with a guess.
 
+use std::borrow::Cow;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::proto::mvccpb::KeyValue;
-use crate::view::ViewError;
+use crate::view::{Column, ViewError};
 
 /// The row of column `Meta` that holds the compaction's cursor.
 pub const COMPACTION_ROW: &[u8] = b"mvcc.compaction";
@@ -367,4 +369,25 @@ impl CompactionCursor {
 /// The store holds bytes that nobody wrote.
 pub(crate) fn damaged(what: &str) -> ViewError {
     ViewError(what.to_owned())
+}
+
+/// The key that a row is of; `None` for those of column `Meta`, which are of none.
+///
+/// # Errors
+/// The row cannot be understood.
+pub fn key_of<'a>(
+    column: Column,
+    row: &'a [u8],
+    value: &'a [u8],
+) -> Result<Option<Cow<'a, [u8]>>, ViewError> {
+    Ok(Some(match column {
+        Column::Meta => return Ok(None),
+        Column::Key => Cow::Borrowed(row),
+        Column::History => Cow::Owned(decode_history_key(row)?.0.into()),
+        Column::LeaseKey => Cow::Borrowed(decode_lease_key(row)?.1),
+        Column::Revision => {
+            let head = RecordHead::decode(value)?;
+            Cow::Borrowed(KeyValueFields::decode(&value[head.encoded_len()..])?.key)
+        }
+    }))
 }

@@ -51,7 +51,7 @@ pub use evaluate::{
 };
 pub use event::Event;
 pub use footprint::{Footprint, Mode, footprint};
-pub use hash::{HashKv, hash_kv, hashed_revision};
+pub use hash::{Checksum, HashKv, checksum, hash_kv, hashed_revision};
 pub use kept::{Below, KeptPage, kept_page};
 pub use lease_keys::{lease_keys, lease_keys_at, lease_row, lease_row_key, leases_within};
 pub use load::{Loader, note_compacted};

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::Error;
-use crate::proto::internal::{Run, Void, void::Reason};
+use crate::proto::internal::{Run, void::Reason};
 use crate::range::run;
 
 /// Writes ahead of what is applied whose numbers are remembered; further ones are asked for again
@@ -36,7 +36,8 @@ pub fn error_of(reason: Reason) -> Error {
         Reason::Compacted => Error::Compacted,
         Reason::NoUser => Error::UserEmpty,
         Reason::AuthChanged => Error::AuthOldRevision,
-        Reason::LeaseNotFound | Reason::None => Error::LeaseNotFound,
+        // Nobody waits for one that was lost.
+        Reason::LeaseNotFound | Reason::Lost | Reason::None => Error::LeaseNotFound,
     }
 }
 
@@ -124,20 +125,7 @@ impl Numbering {
         let mut runs: Vec<Run> = Vec::new();
         for seq in noted.max(self.base) + 1..=self.applied {
             let Some(verdict) = self.verdict(seq) else { break };
-            let revision = match verdict {
-                Verdict::Void(_) => 0,
-                Verdict::Numbered(revision) => revision,
-            };
-            if !runs.last().is_some_and(|last| run::is_continued_by(last, revision)) {
-                runs.push(Run { first: seq, ..Run::default() });
-            }
-            let run = runs.last_mut().expect("pushed above");
-            run.count += 1;
-            match verdict {
-                Verdict::Void(reason) => run.voids.push(Void { seq, reason: reason.into() }),
-                Verdict::Numbered(revision) if run.revision == 0 => run.revision = revision,
-                Verdict::Numbered(_) => {}
-            }
+            run::add(&mut runs, seq, verdict);
         }
         runs
     }
@@ -154,6 +142,7 @@ impl Numbering {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::internal::Void;
 
     fn run(first: u64, count: u64, revision: i64, voids: &[u64]) -> Run {
         let void = |seq: &u64| Void { seq: *seq, reason: Reason::LeaseNotFound.into() };

@@ -30,7 +30,8 @@ impl Attached {
         let (range, span) = owners.first_piece(self.rest.as_ref()?);
         let (key, range_end) = span.into_request();
         let span = AskedSpan { key, range_end, revision: self.shown.head.revision };
-        Some((range, AskedRows { spans: vec![span], lease: self.lease.0 }))
+        let asked = AskedRows { span: Some(span), lease: self.lease.0, ..AskedRows::default() };
+        Some((range, asked))
     }
 
     /// Takes what `next` asked for (`remote::attached`).
@@ -41,7 +42,7 @@ impl Attached {
         for row in rows {
             self.keys.push(mvcc::lease_row_key(&row.key)?);
         }
-        let asked = asked.spans.first().map(|it| (it.key.clone(), it.range_end.clone()));
+        let asked = asked.span.as_ref().map(|it| (it.key.clone(), it.range_end.clone()));
         let end = asked.and_then(|(key, range_end)| Span::from_request(key, range_end).end);
         let rest = self.rest.take();
         self.rest = rest.zip(end).and_then(|(rest, start)| {

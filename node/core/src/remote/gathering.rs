@@ -26,6 +26,8 @@ pub struct Gathering {
     local: Vec<AskedSpan>,
     rows: Vec<SnapshotRow>,
     bytes: usize,
+    /// Nothing is made of values.
+    keys_only: bool,
     /// Of the keys only what is attached to a lease, which has none but in these ranges.
     attached: Option<(i64, BTreeSet<u64>)>,
 }
@@ -37,7 +39,8 @@ impl Gathering {
             Job::Change(Command::Txn(request)) => Self::new(request),
             Job::Change(Command::Put(put)) => Self::of_span(&put.key, &Bytes::new()),
             Job::Change(Command::DeleteRange(delete)) => {
-                Self::of_span(&delete.key, &delete.range_end)
+                let gathering = Self::of_span(&delete.key, &delete.range_end);
+                Self { keys_only: !delete.prev_kv, ..gathering }
             }
             Job::LeaseEnd { id, ranges, .. } => {
                 let (key, range_end) = Span::possible().into_request();
@@ -94,18 +97,23 @@ impl Gathering {
             let lease = attached.map_or(0, |(lease, _)| *lease);
             let asked = asked_span(piece, asked.revision);
             self.wanted.push_front(asked.clone());
-            return Some((range, AskedRows { spans: vec![asked], lease }));
+            let (span, keys_only) = (Some(asked), self.keys_only);
+            return Some((range, AskedRows { span, lease, keys_only, bytes_max: 0 }));
         }
         None
     }
 
-    /// Takes what `next` asked for.
+    /// Takes what `next` asked for: the rows of all keys below `next`, or of all if that is empty.
     ///
     /// # Errors
     /// It is too much for one request.
-    pub fn take(&mut self, rows: Vec<SnapshotRow>) -> Result<(), Error> {
+    pub fn take(&mut self, rows: Vec<SnapshotRow>, next: Bytes) -> Result<(), Error> {
         let Some(asked) = self.wanted.pop_front() else { return Ok(()) };
-        let span = span_of(&asked);
+        let mut span = span_of(&asked);
+        if !next.is_empty() && span.contains(&next) {
+            let rest = Span { start: next.clone(), end: span.end.replace(next) };
+            self.wanted.push_front(asked_span(rest, asked.revision));
+        }
         self.wanted.extend(self.local.extract_if(.., |local| span_of(local).overlaps(&span)));
         self.foreign.push(span);
         self.bytes += rows.iter().map(|row| row.key.len() + row.value.len()).sum::<usize>();
@@ -202,8 +210,8 @@ mod tests {
             let mut revisions = Vec::new();
             let is_here = |_| (calls.replace(calls.get() + 1) == 0) == was_here;
             while let Some((_, rows)) = gathering.next(&owners, is_here) {
-                revisions.extend(rows.spans.iter().map(|asked| asked.revision));
-                gathering.take(Vec::new()).expect("nothing is little");
+                revisions.extend(rows.span.iter().map(|asked| asked.revision));
+                gathering.take(Vec::new(), Bytes::new()).expect("nothing is little");
             }
             revisions.sort_unstable();
             assert_eq!(revisions, [0, 3], "was it here at first? {was_here}");
@@ -217,12 +225,12 @@ mod tests {
         owners.split(Bytes::from_static(b"\0"), GroupId(1));
         owners.split(Bytes::from_static(b"m"), GroupId(2));
         let ranges = BTreeSet::from([1, 2]);
-        let job = Job::LeaseEnd { id: 7, expired_in_term: 0, ranges };
+        let job = Job::LeaseEnd { id: 7, expired_in_term: 0, granted_at: 0, ranges };
         let mut gathering = Gathering::of_job(&job);
         let mut asked = Vec::new();
         while let Some((range, _)) = gathering.next(&owners, |_| false) {
             asked.push(range.0);
-            gathering.take(Vec::new()).expect("nothing is little");
+            gathering.take(Vec::new(), Bytes::new()).expect("nothing is little");
         }
         assert_eq!(asked, [1, 2]);
     }

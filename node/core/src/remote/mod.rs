@@ -26,10 +26,12 @@ pub use overlay::Overlay;
 pub use owners::Owners;
 pub use reading::Reading;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use prost::Message;
 
 use crate::Error;
 use crate::mutant::{self, Mutant};
+use crate::mvcc::layout::{self, Record};
 use crate::mvcc::{self, Failure, Head, Page};
 use crate::proto::Span;
 use crate::proto::etcdserverpb as pb;
@@ -41,8 +43,10 @@ use recorder::Recorder;
 
 /// Bytes of keys and values in one answer, exceeded by at most one key.
 pub const ANSWER_BYTES_MAX: usize = 1 << 20;
-/// Bytes of the rows fetched from one range for one request.
-pub const ROWS_BYTES_MAX: usize = 16 << 20;
+/// Bytes of the rows fetched for one request.
+pub const ROWS_BYTES_MAX: usize = 64 << 20;
+/// Bytes of the keys in one range that are attached to one lease, where another node asks for them.
+const ATTACHED_BYTES_MAX: usize = 16 << 20;
 
 /// The keys that a question is about; `None` if it is about none.
 pub fn spans(ask: &Ask) -> Vec<Span> {
@@ -54,7 +58,7 @@ pub fn spans(ask: &Ask) -> Vec<Span> {
             let span = |it: &crate::proto::internal::AskedSpan| {
                 Span::from_request(it.key.clone(), it.range_end.clone())
             };
-            rows.spans.iter().map(span).collect()
+            rows.span.iter().map(span).collect()
         }
         Some(What::Changes(asked)) => vec![changes::span_of(asked)],
         Some(What::Members(_)) | None => Vec::new(),
@@ -74,7 +78,7 @@ pub fn answer(view: &dyn View, ask: &Ask) -> Result<Told, ViewError> {
             Told { answer: Some(page.answer), next, ..told.clone() }
         }),
         Some(What::Rows(asked)) => {
-            rows(view, head, asked).map(|rows| Told { rows, ..told.clone() })
+            rows(view, head, asked).map(|(rows, next)| Told { rows, next, ..told.clone() })
         }
         Some(What::Members(_)) => {
             // Of members that are not settled nobody can say that they will stay.
@@ -141,29 +145,59 @@ pub fn page(view: &dyn View, head: Head, read: &pb::RangeRequest) -> Result<Page
     mvcc::read_page(view, head, read, None, ANSWER_BYTES_MAX)
 }
 
-fn rows(view: &dyn View, head: Head, asked: &AskedRows) -> Result<Vec<SnapshotRow>, Failure> {
-    let recorder = Recorder::new(view);
+/// A page of the rows that it takes to read the span, and the first key that is not in it; empty
+/// when there is none.
+fn rows(
+    view: &dyn View,
+    head: Head,
+    asked: &AskedRows,
+) -> Result<(Vec<SnapshotRow>, Bytes), Failure> {
     if asked.lease != 0 {
-        return attached(view, asked);
+        return Ok((attached(view, asked)?, Bytes::new()));
     }
-    for span in &asked.spans {
-        let request = pb::RangeRequest {
-            key: span.key.clone(),
-            range_end: span.range_end.clone(),
-            revision: span.revision,
-            ..pb::RangeRequest::default()
-        };
-        match mvcc::read(&recorder, head, &request) {
-            // What the request makes of a revision that cannot be read is found when it is evaluated.
-            Ok(_) | Err(Failure::Client(_)) => {}
-            Err(error) => return Err(error),
+    let bytes_max = match asked.bytes_max {
+        0 => ANSWER_BYTES_MAX,
+        wanted => ANSWER_BYTES_MAX.min(wanted as usize),
+    };
+    let span = asked.span.clone().unwrap_or_default();
+    let request = pb::RangeRequest {
+        key: span.key,
+        range_end: span.range_end,
+        revision: span.revision,
+        keys_only: asked.keys_only,
+        ..pb::RangeRequest::default()
+    };
+    let recorder = Recorder::new(view);
+    let next = match mvcc::read_page(&recorder, head, &request, None, bytes_max) {
+        Ok(page) => page.next.map(|cursor| cursor.start().clone()).unwrap_or_default(),
+        // What the request makes of a revision that cannot be read is found when it is evaluated.
+        Err(Failure::Client(_)) => Bytes::new(),
+        Err(error) => return Err(error),
+    };
+    let mut rows = Vec::new();
+    for (column, key, value) in recorder.into_rows() {
+        // To know where the next page begins its first key was looked at. It is read anew with that
+        // page, wherever it is by then.
+        let of = layout::key_of(column, &key, &value)?;
+        if !next.is_empty() && of.is_some_and(|of| *of >= *next) {
+            continue;
         }
-        if recorder.bytes() > ROWS_BYTES_MAX {
-            return Err(Error::RequestTooLarge.into());
-        }
+        let is_record = matches!(column, Column::Key | Column::Revision);
+        let value = if asked.keys_only && is_record { without_value(value)? } else { value };
+        rows.push(SnapshotRow { column: column as u32, key, value });
     }
-    let row = |(column, key, value)| SnapshotRow { column: column as u32, key, value };
-    Ok(recorder.into_rows().map(row).collect())
+    Ok((rows, next))
+}
+
+/// The record of a key whose value nobody looks at.
+fn without_value(record: Bytes) -> Result<Bytes, ViewError> {
+    let Record { head, kv } = Record::decode(record)?;
+    let mut kv = layout::decode_key_value(kv)?;
+    kv.value = Bytes::new();
+    let mut record = BytesMut::with_capacity(head.encoded_len() + kv.encoded_len());
+    head.encode(&mut record);
+    kv.encode(&mut record).expect("there is room");
+    Ok(record.freeze())
 }
 
 /// The rows that say which keys are attached to a lease: now, or at the revision that a span names.
@@ -172,19 +206,18 @@ fn rows(view: &dyn View, head: Head, asked: &AskedRows) -> Result<Vec<SnapshotRo
 /// As `mvcc::read`.
 pub fn attached(view: &dyn View, asked: &AskedRows) -> Result<Vec<SnapshotRow>, Failure> {
     let lease = LeaseId(asked.lease);
+    let within = asked.span.clone().unwrap_or_default();
+    let span = Span::from_request(within.key, within.range_end);
+    let keys = match within.revision {
+        0 => mvcc::lease_keys(view, lease)?,
+        revision => mvcc::lease_keys_at(view, lease, &span, revision)?,
+    };
     let mut rows = Vec::new();
     let mut bytes = 0;
-    for asked in &asked.spans {
-        let span = Span::from_request(asked.key.clone(), asked.range_end.clone());
-        let keys = match asked.revision {
-            0 => mvcc::lease_keys(view, lease)?,
-            revision => mvcc::lease_keys_at(view, lease, &span, revision)?,
-        };
-        for key in keys.into_iter().filter(|key| span.contains(key)) {
-            bytes += key.len();
-            let (column, key) = (Column::LeaseKey as u32, mvcc::lease_row(lease, &key));
-            rows.push(SnapshotRow { column, key, value: Bytes::new() });
-        }
+    for key in keys.into_iter().filter(|key| span.contains(key)) {
+        bytes += key.len();
+        let (column, key) = (Column::LeaseKey as u32, mvcc::lease_row(lease, &key));
+        rows.push(SnapshotRow { column, key, value: Bytes::new() });
     }
-    if bytes > ROWS_BYTES_MAX { Err(Error::RequestTooLarge.into()) } else { Ok(rows) }
+    if bytes > ATTACHED_BYTES_MAX { Err(Error::RequestTooLarge.into()) } else { Ok(rows) }
 }

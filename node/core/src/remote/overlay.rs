@@ -6,7 +6,7 @@ use std::ops::{Bound, ControlFlow};
 use bytes::{Bytes, BytesMut};
 
 use crate::memory::MemoryView;
-use crate::mvcc::layout::{self, KeyValueFields, RecordHead};
+use crate::mvcc::layout::{self, RecordHead};
 use crate::proto::Span;
 use crate::proto::internal::SnapshotRow;
 use crate::view::{Batch, Column, View, ViewError, Visit};
@@ -60,17 +60,8 @@ impl<'a> Overlay<'a> {
     }
 
     fn is_foreign(&self, column: Column, key: &[u8], value: &[u8]) -> Result<bool, ViewError> {
-        let is_in = |key: &[u8]| self.foreign.iter().any(|span| span.contains(key));
-        Ok(match column {
-            Column::Meta => false,
-            Column::Key => is_in(key),
-            Column::History => is_in(&layout::decode_history_key(key)?.0),
-            Column::LeaseKey => is_in(layout::decode_lease_key(key)?.1),
-            Column::Revision => {
-                let head = RecordHead::decode(value)?;
-                is_in(KeyValueFields::decode(&value[head.encoded_len()..])?.key)
-            }
-        })
+        let key = layout::key_of(column, key, value)?;
+        Ok(key.is_some_and(|key| self.foreign.iter().any(|span| span.contains(&key))))
     }
 
     /// The rows from elsewhere between the bounds, in order.
@@ -183,10 +174,12 @@ impl View for Overlay<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::Command;
     use crate::mvcc::{self, Applier, Head};
     use crate::proto::etcdserverpb as pb;
     use crate::proto::internal::{Ask, AskedRows, AskedSpan, Effect, ask::What};
-    use crate::remote;
+    use crate::remote::{self, Gathering, Owners};
+    use crate::txn::Job;
 
     const KEY: &[u8] = b"k";
 
@@ -201,8 +194,8 @@ mod tests {
 
     fn fetch(view: &MemoryView, head: i64, revision: i64) -> Vec<SnapshotRow> {
         let key = Bytes::from_static(KEY);
-        let spans = vec![AskedSpan { key, range_end: Bytes::new(), revision }];
-        let what = Some(What::Rows(AskedRows { spans, lease: 0 }));
+        let span = Some(AskedSpan { key, range_end: Bytes::new(), revision });
+        let what = Some(What::Rows(AskedRows { span, ..AskedRows::default() }));
         let ask = Ask { revision: head, compact_revision: -1, what, ..Ask::default() };
         remote::answer(view, &ask).expect("memory").rows
     }
@@ -231,6 +224,56 @@ mod tests {
                 let there = mvcc::read(&far, head, &request).expect("it can be read");
                 assert_eq!(here, there, "at {asked}, fetched at {first} and then at {second}");
             }
+        }
+    }
+
+    /// The values of what is deleted without being shown are not fetched, and it takes many pages.
+    #[test]
+    fn keys_are_deleted_without_their_values() {
+        let mut far = MemoryView::new();
+        let keys: Vec<Bytes> = (0..20).map(|n| Bytes::from(format!("key {n:02}"))).collect();
+        for (revision, key) in (2..).zip(keys.iter().cycle().take(30)) {
+            let value = Bytes::from(vec![b'v'; 1 << 10]);
+            let put = Effect { key: key.clone(), value, ..Effect::default() };
+            let mut batch = Batch::default();
+            Applier::new(&far)
+                .apply(revision, &[put], false, &mut batch, &mut Vec::new())
+                .expect("memory");
+            far.apply(&batch);
+        }
+        let head = Head { revision: 31, compact_revision: -1 };
+        for prev_kv in [false, true] {
+            let range_end = Bytes::from_static(b"\0");
+            let key = Bytes::from_static(b"key");
+            let delete = pb::DeleteRangeRequest { key, range_end, prev_kv };
+            let command = Command::DeleteRange(delete);
+            let mut gathering = Gathering::of_job(&Job::Change(command.clone()));
+            let (mut asked_count, mut bytes) = (0, 0);
+            while let Some((_, mut rows)) = gathering.next(&Owners::default(), |_| false) {
+                rows.bytes_max = 40;
+                let what = Some(What::Rows(rows));
+                let (revision, compact_revision) = (head.revision, head.compact_revision);
+                let ask = Ask { revision, compact_revision, what, ..Ask::default() };
+                let told = remote::answer(&far, &ask).expect("memory");
+                asked_count += 1;
+                let is_beyond = |row: &SnapshotRow| {
+                    let column = Column::from_number(row.column).expect("it is one");
+                    let key = layout::key_of(column, &row.key, &row.value).expect("it is sound");
+                    !told.next.is_empty() && key.is_some_and(|key| *key >= *told.next)
+                };
+                assert!(!told.rows.iter().any(is_beyond), "a page holds no key of the next");
+                bytes += told.rows.iter().map(|row| row.key.len() + row.value.len()).sum::<usize>();
+                gathering.take(told.rows, told.next).expect("it is little");
+            }
+            assert!(asked_count > 5, "{asked_count} pages");
+            assert_eq!(bytes > 20 << 10, prev_kv, "{bytes} bytes");
+
+            let local = MemoryView::new();
+            let over = gathering.over(&local).expect("memory");
+            let [here, there] = [&over as &dyn View, &far].map(|view| {
+                mvcc::evaluate_newest(view, head, &mvcc::FoldDecides, &command).expect("memory")
+            });
+            assert_eq!(here, there, "prev_kv: {prev_kv}");
         }
     }
 }

@@ -11,23 +11,7 @@ use crate::view::{Column, View, ViewError, Visit};
 /// Of keys only: what else is read belongs to no range.
 pub(super) struct Recorder<'a> {
     view: &'a dyn View,
-    seen: RefCell<Seen>,
-}
-
-#[derive(Default)]
-struct Seen {
-    rows: BTreeMap<(Column, Bytes), Bytes>,
-    bytes: usize,
-}
-
-impl Seen {
-    fn add(&mut self, column: Column, key: &[u8], value: &[u8]) {
-        if column != Column::Meta {
-            self.bytes += key.len() + value.len();
-            let row = (column, Bytes::copy_from_slice(key));
-            self.rows.insert(row, Bytes::copy_from_slice(value));
-        }
-    }
+    seen: RefCell<BTreeMap<(Column, Bytes), Bytes>>,
 }
 
 impl<'a> Recorder<'a> {
@@ -35,14 +19,15 @@ impl<'a> Recorder<'a> {
         Self { view, seen: RefCell::default() }
     }
 
-    /// Bytes shown so far; a row that was shown twice counts twice.
-    pub(super) fn bytes(&self) -> usize {
-        self.seen.borrow().bytes
+    fn add(&self, column: Column, key: &[u8], value: &[u8]) {
+        if column != Column::Meta {
+            let row = (column, Bytes::copy_from_slice(key));
+            self.seen.borrow_mut().insert(row, Bytes::copy_from_slice(value));
+        }
     }
 
     pub(super) fn into_rows(self) -> impl Iterator<Item = (Column, Bytes, Bytes)> {
-        let rows = self.seen.into_inner().rows;
-        rows.into_iter().map(|((column, key), value)| (column, key, value))
+        self.seen.into_inner().into_iter().map(|((column, key), value)| (column, key, value))
     }
 }
 
@@ -50,7 +35,7 @@ impl View for Recorder<'_> {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
         let value = self.view.get(column, key)?;
         if let Some(value) = &value {
-            self.seen.borrow_mut().add(column, key, value);
+            self.add(column, key, value);
         }
         Ok(value)
     }
@@ -63,7 +48,7 @@ impl View for Recorder<'_> {
         visit: Visit<'_>,
     ) -> Result<(), ViewError> {
         self.view.scan(column, from, to, &mut |key, value| {
-            self.seen.borrow_mut().add(column, key, value);
+            self.add(column, key, value);
             visit(key, value)
         })
     }
@@ -76,7 +61,7 @@ impl View for Recorder<'_> {
         visit: Visit<'_>,
     ) -> Result<(), ViewError> {
         self.view.scan_back(column, from, to, &mut |key, value| {
-            self.seen.borrow_mut().add(column, key, value);
+            self.add(column, key, value);
             visit(key, value)
         })
     }

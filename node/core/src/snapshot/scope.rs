@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::NODE_LOCAL;
 use crate::GroupId;
-use crate::mvcc::layout::{self, COMPACTION_ROW, KeyValueFields, RecordHead, Revision};
+use crate::mvcc::layout::{self, COMPACTION_ROW, RecordHead, Revision};
 use crate::proto::Span;
 use crate::proto::internal::SnapshotMark;
 use crate::range::stored::{self, Stored};
@@ -108,14 +108,10 @@ impl Scope {
         match column {
             Column::Meta => Ok(self.holds_meta(key)),
             _ if self.is_whole() => Ok(true),
-            Column::Key => Ok(self.owns(key)),
-            Column::History => Ok(self.owns(&layout::decode_history_key(key)?.0)),
-            Column::LeaseKey => Ok(self.owns(layout::decode_lease_key(key)?.1)),
-            Column::Revision => {
-                let head = RecordHead::decode(value)?;
-                let of = KeyValueFields::decode(&value[head.encoded_len()..])?.key;
-                Ok(head.revision == Revision::decode(key)? && self.owns(of))
+            Column::Revision if RecordHead::decode(value)?.revision != Revision::decode(key)? => {
+                Ok(false)
             }
+            _ => Ok(layout::key_of(column, key, value)?.is_some_and(|key| self.owns(&key))),
         }
     }
 

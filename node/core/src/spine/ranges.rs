@@ -141,6 +141,16 @@ impl Ranges {
         range.set_replicas(replicas);
     }
 
+    /// One node holds a range and is known to: nobody else is there to say otherwise.
+    pub fn hold_alone(&mut self, id: GroupId, node: NodeId) {
+        let range = self.by_id.get_mut(&id.0).expect("the caller has looked that it is there");
+        range.changes += 1;
+        range.settled = range.changes;
+        range.replicas = vec![node];
+        range.former.clear();
+        range.since.clear();
+    }
+
     /// By id.
     pub fn get(&self, id: GroupId) -> Option<&Range> {
         self.by_id.get(&id.0)
@@ -371,14 +381,29 @@ impl Range {
         self.since.get(&node).is_some_and(|since| *since > self.settled)
     }
 
-    /// Who may hold it by now: those of the beginning of the change, all who come and go with it, and
-    /// those of its end. All the same if nothing changes.
-    pub fn holders_meanwhile(&self) -> [BTreeSet<NodeId>; 3] {
-        let after: BTreeSet<NodeId> = self.replicas.iter().copied().collect();
-        let all_of_them = after.iter().chain(&self.former).copied();
-        let before = all_of_them.filter(|node| !self.is_new(*node)).collect();
-        let all = after.union(&self.former).copied().collect();
-        [before, all, after]
+    /// Whether those who vote for it by now, whoever that is, have a majority without this node. Its
+    /// members change one after the other: first those who are new come, then those who are not wanted
+    /// any more go. Of several changes under way the ends of all but the last are forgotten, and nothing
+    /// is sure.
+    pub fn can_do_without(&self, node: NodeId, votes: impl Fn(NodeId) -> bool) -> bool {
+        let after = self.replicas.iter().copied();
+        let all: BTreeSet<NodeId> = after.clone().chain(self.former.iter().copied()).collect();
+        if !all.contains(&node) || !votes(node) {
+            return true;
+        }
+        let before = all.iter().copied().filter(|other| !self.is_new(*other));
+        // Nobody is to come or go: a member was removed from the cluster, and may have its vote still.
+        let is_one_gone = !self.is_settled()
+            && self.former.is_empty()
+            && !self.replicas.iter().any(|other| self.is_new(*other));
+        let has_majority = |holders: BTreeSet<NodeId>| {
+            let count = holders.into_iter().filter(|holder| votes(*holder)).count();
+            2 * (count - 1) > count + usize::from(is_one_gone)
+        };
+        // With the fewest others.
+        self.changes <= self.settled + 1
+            && has_majority(before.chain([node]).collect())
+            && has_majority(after.chain([node]).collect())
     }
 
     fn settle(&mut self, changes: u64) {

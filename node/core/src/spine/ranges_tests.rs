@@ -162,3 +162,44 @@ fn what_is_stored_is_what_was_there() {
     assert_eq!(loaded.decode(GroupId(4), &again), None, "its keys have an owner");
     assert_eq!(loaded.decode(GroupId(4), b"\xff"), None);
 }
+
+/// Range 1, held by these, after changes of who is to hold it that are not settled.
+fn held(first: &[u64], changes: &[&[u64]]) -> Range {
+    let mut ranges = Ranges::default();
+    let nodes = |ids: &[u64]| ids.iter().copied().map(NodeId).collect();
+    ranges.insert(GroupId(9), Range::new(span("x", "y"), nodes(first)));
+    for ids in changes {
+        ranges.set_replicas(GroupId(9), nodes(ids));
+    }
+    ranges.get(GroupId(9)).expect("it was put in").clone()
+}
+
+#[test]
+fn a_member_goes_only_where_a_majority_is_left_whoever_votes_by_now() {
+    let can = |range: &Range, id| range.can_do_without(NodeId(id), |_| true);
+    assert!(can(&held(&[1, 2, 3], &[]), 3) && !can(&held(&[1, 2], &[]), 2));
+    assert!(can(&held(&[1, 2], &[]), 3), "it is not held there");
+    assert!(held(&[1, 2], &[]).can_do_without(NodeId(2), |id| id.0 == 1), "it has no vote");
+    // First by 1, 2, 3 and 4, then without 3.
+    let moving = held(&[1, 2, 3], &[&[1, 2, 4]]);
+    assert!([1, 2, 3, 4].into_iter().all(|id| can(&moving, id)));
+    // By 1, 3 and 4 in between, but by 1 and 4 in the end.
+    let moving = held(&[1, 3], &[&[1, 4]]);
+    assert!(![1, 3, 4].into_iter().any(|id| can(&moving, id)));
+    // 4 was taken back, and may be one of two still.
+    assert!(!can(&held(&[1, 3], &[&[1, 4], &[1]]), 4));
+    // By 1 and 4 in between, before 5 was to come.
+    assert!(!can(&held(&[1, 3], &[&[1, 4], &[1, 4, 5]]), 4));
+}
+
+#[test]
+fn a_member_goes_only_when_the_one_that_went_before_has_no_vote() {
+    let can_two_go = |count: u64| {
+        let mut ranges = Ranges::default();
+        let nodes = (1..=count).map(NodeId).collect();
+        ranges.insert(GroupId(9), Range::new(span("x", "y"), nodes));
+        ranges.set_member(NodeId(1), false, 3);
+        ranges.get(GroupId(9)).expect("it was put in").can_do_without(NodeId(2), |_| true)
+    };
+    assert_eq!([3, 4, 5].map(can_two_go), [false, false, true]);
+}

@@ -107,6 +107,16 @@ pub struct Lease {
     pub remaining_ttl: i64,
     /// Ranges other than 0 in which a key was ever attached to it.
     pub ranges: BTreeSet<u64>,
+    /// Index of the entry that granted it; 0 if the cluster began with it.
+    pub granted_at: u64,
+}
+
+impl Lease {
+    /// Whether this is another than the one that was found to have expired, with the same id.
+    fn is_another(&self, expired_in_term: u64, granted_at: u64) -> bool {
+        let is_told = expired_in_term != 0 && granted_at != 0;
+        is_told && granted_at != self.granted_at && !mutant::is(Mutant::LeaseMistaken)
+    }
 }
 
 /// What the fold makes of one record.
@@ -145,7 +155,7 @@ impl Window {
     fn admit(&mut self, n: u64, index: u64) -> bool {
         self.seen.resize(Self::WORDS, 0);
         self.index = index;
-        if n + WINDOW_REQUESTS_MAX <= self.top {
+        if n.saturating_add(WINDOW_REQUESTS_MAX) <= self.top {
             return false;
         }
         if n > self.top {
@@ -167,7 +177,7 @@ impl Window {
 
     /// Whether this was admitted, or is too old to tell.
     fn has_seen(&self, n: u64) -> bool {
-        n + WINDOW_REQUESTS_MAX <= self.top || (n <= self.top && self.is_set(n))
+        n.saturating_add(WINDOW_REQUESTS_MAX) <= self.top || (n <= self.top && self.is_set(n))
     }
 
     fn is_set(&self, n: u64) -> bool {
@@ -305,8 +315,8 @@ impl State {
             row::LEASE => {
                 let stored = internal::StoredLease::decode(value).ok()?;
                 let (ttl, remaining_ttl) = (stored.ttl, stored.remaining_ttl);
-                let lease =
-                    Lease { ttl, remaining_ttl, ranges: stored.ranges.into_iter().collect() };
+                let ranges = stored.ranges.into_iter().collect();
+                let lease = Lease { ttl, remaining_ttl, ranges, granted_at: stored.granted_at };
                 self.leases.insert(id()?.cast_signed(), lease);
             }
             row::MEMBER => {
@@ -555,6 +565,7 @@ impl State {
             Body::Decision(decision) => self.fold_decision(decision, batch),
             Body::DecisionOutcome(outcome) => self.fold_outcome(outcome, batch),
             Body::Replicas(replicas) => self.fold_replicas(replicas, batch),
+            Body::Recovery(recovery) => self.fold_recovery(recovery, batch),
             Body::ReplicasWanted(wanted) => {
                 self.replicas_wanted = wanted.count as usize;
                 self.write_replicas_wanted(batch);
@@ -726,7 +737,8 @@ impl State {
         if let Some(end) = &commit.lease_end {
             let lease = self.leases.get(&end.id);
             let is_late = end.expired_in_term != 0 && end.expired_in_term != term;
-            let Some(lease) = lease.filter(|_| !is_late) else {
+            let is_meant = |lease: &&Lease| !lease.is_another(end.expired_in_term, end.granted_at);
+            let Some(lease) = lease.filter(|lease| !is_late && is_meant(lease)) else {
                 return Verdict::Rejected(Error::LeaseNotFound);
             };
             let is_elsewhere = lease.ranges.iter().any(|range| !commit.ranges.contains(range));
@@ -874,6 +886,24 @@ impl State {
         Verdict::Done
     }
 
+    /// One member is left, and holds every range. What was decided of ranges that begin anew has no
+    /// place there any more.
+    fn fold_recovery(&mut self, recovery: &internal::Recovery, batch: &mut Batch) -> Verdict {
+        let all: Vec<GroupId> = self.ranges.iter().map(|(range, _)| range).collect();
+        for range in all {
+            self.ranges.hold_alone(range, NodeId(recovery.node));
+            self.write_range(range, batch);
+        }
+        for range in recovery.abandoned.iter().copied().map(GroupId) {
+            let open: Vec<RequestId> = self.txns.open(range).map(|(id, _)| id).collect();
+            for id in open {
+                self.txns.resolved(range, id);
+                self.write_txn(id, batch);
+            }
+        }
+        Verdict::Done
+    }
+
     fn write_replicas_wanted(&self, batch: &mut Batch) {
         let count = u32::try_from(self.replicas_wanted).unwrap_or(u32::MAX);
         let value = Bytes::copy_from_slice(&count.to_be_bytes());
@@ -920,7 +950,8 @@ impl State {
         if self.leases.contains_key(&grant.id) {
             return Verdict::Rejected(Error::LeaseExist);
         }
-        let lease = Lease { ttl: grant.ttl, ..Lease::default() };
+        let granted_at = self.position.index;
+        let lease = Lease { ttl: grant.ttl, granted_at, ..Lease::default() };
         write_lease(batch, grant.id, &lease);
         self.leases.insert(grant.id, lease);
         Verdict::Done
@@ -937,6 +968,9 @@ impl State {
         }
         match self.leases.get(&revoke.id) {
             None => return Verdict::Rejected(Error::LeaseNotFound),
+            Some(lease) if lease.is_another(revoke.expired_in_term, revoke.granted_at) => {
+                return Verdict::Rejected(Error::LeaseNotFound);
+            }
             // A key was attached elsewhere since the record was made.
             Some(_) if mutant::is(Mutant::RevokeNotRetried) => {}
             Some(lease) if !lease.ranges.is_empty() => return Verdict::Ended,
@@ -1276,6 +1310,7 @@ fn write_lease(batch: &mut Batch, id: i64, lease: &Lease) {
         ttl: lease.ttl,
         remaining_ttl: lease.remaining_ttl,
         ranges: lease.ranges.iter().copied().collect(),
+        granted_at: lease.granted_at,
     };
     batch.put(Column::Meta, numbered(row::LEASE, id.cast_unsigned()), stored.encode_to_vec());
 }

@@ -100,6 +100,29 @@ fn an_expiry_counts_only_in_the_term_of_the_leader_that_saw_it() {
     assert_eq!(fixture.fold(revoke(5, &[], 1)), Verdict::Done);
 }
 
+/// While the end of the one that expired was on its way a client ended it, and granted another.
+#[test]
+fn an_expiry_ends_no_other_lease_of_the_same_id() {
+    let mut fixture = Fixture::new();
+    fixture.fold(grant(5));
+    let granted_at = fixture.state.leases()[&5].granted_at;
+    assert_eq!(granted_at, fixture.state.position().index);
+    fixture.fold(revoke(5, &[], 0));
+    fixture.fold(grant(5));
+    let late =
+        internal::LeaseRevoke { id: 5, expired_in_term: 1, granted_at, ..Default::default() };
+    let verdict = fixture.fold(Body::LeaseRevoke(late));
+    assert_eq!(verdict, Verdict::Rejected(Error::LeaseNotFound));
+    let lease_end = Some(internal::LeaseEnd { id: 5, expired_in_term: 1, granted_at });
+    let late = internal::TxnCommit { lease_end, ..Default::default() };
+    let verdict = fixture.fold(Body::TxnCommit(late));
+    assert_eq!(verdict, Verdict::Rejected(Error::LeaseNotFound));
+    assert!(fixture.state.leases().contains_key(&5));
+    let granted_at = fixture.state.leases()[&5].granted_at;
+    let end = internal::LeaseRevoke { id: 5, expired_in_term: 1, granted_at, ..Default::default() };
+    assert_eq!(fixture.fold(Body::LeaseRevoke(end)), Verdict::Done);
+}
+
 #[test]
 fn a_request_is_folded_once_however_often_it_is_logged() {
     let mut fixture = Fixture::new();

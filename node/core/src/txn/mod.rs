@@ -39,6 +39,8 @@ pub enum Job {
         id: i64,
         /// See `internal::LeaseRevoke`.
         expired_in_term: u64,
+        /// See `internal::LeaseRevoke`.
+        granted_at: u64,
         /// The ranges other than 0 in which it may have keys.
         ranges: BTreeSet<u64>,
     },
@@ -279,14 +281,17 @@ impl Coordinator {
                     }
                 }
             }
-            Job::LeaseEnd { id, expired_in_term, .. } => {
+            Job::LeaseEnd { id, expired_in_term, granted_at, .. } => {
                 let effects = cut::lease_end(*id, mvcc::lease_keys(view, LeaseId(*id))?);
                 // A key may have been attached elsewhere before the locks were held.
                 let Some(shares) = self.shares(view, effects, ranges)? else {
                     return self.give_up(out);
                 };
-                let (id, expired_in_term) = (*id, *expired_in_term);
-                let lease_end = Some(internal::LeaseEnd { id, expired_in_term });
+                let lease_end = Some(internal::LeaseEnd {
+                    id: *id,
+                    expired_in_term: *expired_in_term,
+                    granted_at: *granted_at,
+                });
                 (TxnCommit { shares, lease_end, ..TxnCommit::default() }, None)
             }
             Job::Split { range, key, is_here } => {

@@ -203,7 +203,7 @@ fn a_lease_ends_with_its_keys_in_every_range() {
     let effects = ["x", "a", "c"].map(put);
     Applier::new(&view).apply(2, &effects, false, &mut batch, &mut Vec::new()).expect("memory");
     view.apply(&batch);
-    let job = Job::LeaseEnd { id: 8, expired_in_term: 3, ranges: [1, 2].into() };
+    let job = Job::LeaseEnd { id: 8, expired_in_term: 3, granted_at: 9, ranges: [1, 2].into() };
     let id = RequestId { origin: 3, n: 4 };
     let mut attempt = Attempt { coordinator: Coordinator::new(id, job, &ranges()), view, now: 0 };
     let lock = Lock { lease: 8, is_write: true, ..Lock::default() };
@@ -225,7 +225,8 @@ fn a_lease_ends_with_its_keys_in_every_range() {
     let key = |key: &'static str| Bytes::from_static(key.as_bytes());
     assert_eq!(shares, [(0, key("a"), 0), (1, key("c"), 1), (2, key("x"), 2)]);
     assert_eq!(commit.spine_term, 7, "range 0 is locked by the leader of a term");
-    assert_eq!(commit.lease_end, Some(internal::LeaseEnd { id: 8, expired_in_term: 3 }));
+    let end = internal::LeaseEnd { id: 8, expired_in_term: 3, granted_at: 9 };
+    assert_eq!(commit.lease_end, Some(end));
     assert_eq!(commit.ranges, [0, 1, 2]);
     let out = attempt.step(Input::Committed(6, 6));
     assert!(matches!(&out[..], [Effect::Reply(Ok(Answer::LeaseRevoke(_)))]), "{out:?}");

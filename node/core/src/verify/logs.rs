@@ -154,7 +154,11 @@ fn kind_of(error: &group::Error) -> Kind {
 /// Every request up to where the state stands was seen by it (I13).
 fn check_requests(log: &Recovered, state: &State, report: &mut Report) {
     let applied = log.applied.index;
-    for (index, content) in commands::<SpineEntry>(log).take_while(|(at, _)| *at <= applied) {
+    // A state that came with a snapshot may be of another log than the entries here that nobody knew to be
+    // committed.
+    let is_of_this_log = log.entries.iter().any(|entry| entry.position() == log.applied);
+    let upto = if is_of_this_log { applied } else { applied.min(log.hard_state.commit) };
+    for (index, content) in commands::<SpineEntry>(log).take_while(|(at, _)| *at <= upto) {
         for record in content.records {
             let id = RequestId { origin: record.origin, n: record.n };
             if record.body.is_some() && state.has_seen(id) == Some(false) {

@@ -14,7 +14,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::GroupId;
 use crate::group::Recovered;
@@ -54,8 +54,6 @@ struct Known {
     cursor: CompactionCursor,
     /// The newest revision that the spine's state and log can have given, if its log is known.
     given: Option<i64>,
-    /// Ranges with entries in the log.
-    with_log: BTreeSet<GroupId>,
     /// By range: the highest revision that its own log names, if all of its log is there.
     named: BTreeMap<GroupId, i64>,
 }
@@ -74,14 +72,12 @@ impl Known {
         let left = stored::left(view)?.into_iter().map(|(_, span)| span).collect();
         let held = Held::new(state.as_ref(), &stored, left);
         let cursor = CompactionCursor::load(view)?;
-        let with_log = logs.into_iter().flatten().filter(|(_, log)| !log.entries.is_empty());
-        let with_log = with_log.map(|(range, _)| *range).collect();
         let named = logs.map(|logs| logs::named(&stored, logs)).unwrap_or_default();
         let spine_log =
             logs.and_then(|logs| logs.get(&GroupId::SPINE)).cloned().unwrap_or_default();
         let known = state.as_ref().filter(|_| logs.is_some());
         let given = known.map(|state| logs::given(state, &spine_log));
-        Ok(Self { state, stored, held, cursor, given, with_log, named })
+        Ok(Self { state, stored, held, cursor, given, named })
     }
 
     /// The highest revision that a row of a group may have; `None` if it cannot be told.

@@ -300,14 +300,11 @@ impl Rows<'_> {
             Holder::Absent(GroupId::SPINE) => {
                 wrong(Kind::Owner, "there is no state of the spine that it belongs to")
             }
-            Holder::Absent(range) if self.known.with_log.contains(&range) => {
-                let text =
-                    format!("its key belongs to range {range}, which has a log here and no state");
-                wrong(Kind::Owner, text)
-            }
             // The state of a range replaces those of others that it has taken over, and is cut off
             // where the next one begins that was cut off it since: what was the others' is of use to
-            // nobody there until that comes, too, and replaces it.
+            // nobody there until that comes, too, and replaces it. Likewise what a replica had that was
+            // merged away when nobody here took it over. That there is a log says nothing: of a range
+            // that has left, it ends when the store is durable.
             Holder::Absent(range) => {
                 *self.orphans.borrow_mut().entry(range).or_default() += 1;
                 Ok(None)

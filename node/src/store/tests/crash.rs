@@ -9,22 +9,12 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::*;
+use crate::failpoint::act::KILL_AT;
 
 /// What a child process is to do; without it the tests that children run do nothing.
 const ROLE: &str = "FLOTILLA_STORE_TEST_DIR";
-/// Where the child kills itself.
-const CRASH_AT: &str = "FLOTILLA_STORE_TEST_CRASH_AT";
 /// How long a child may take to its first flush on a machine that has other things to do.
 const START_MAX: Duration = Duration::from_secs(60);
-
-/// Kills the process when the test asked for a crash at this point.
-pub(in crate::store) fn point(name: &str) {
-    if std::env::var(CRASH_AT).is_ok_and(|wanted| wanted == name) {
-        let this = rustix::process::getpid();
-        rustix::process::kill_process(this, rustix::process::Signal::KILL).unwrap();
-        std::thread::sleep(Duration::from_secs(60));
-    }
-}
 
 /// The directory that a child is to work in.
 pub(super) fn child_dir() -> Option<std::path::PathBuf> {
@@ -36,7 +26,7 @@ pub(super) fn child(test: &str, dir: &Path, crash_at: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(ROLE, dir)
-        .env(CRASH_AT, crash_at)
+        .env(KILL_AT, crash_at)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
@@ -172,7 +162,7 @@ fn child_opens() {
 
 #[test]
 fn a_store_killed_while_it_is_made_is_made_by_the_next_start() {
-    for crash in ["head written", "head renamed", "created"] {
+    for crash in ["store-head-written", "store-head-renamed", "store-created"] {
         let dir = tempfile::tempdir().unwrap();
         crash_at("store::tests::crash::child_opens", dir.path(), crash);
         let store = open_small(dir.path());

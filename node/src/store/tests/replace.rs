@@ -3,8 +3,9 @@
 use flotilla_proto::internal::SnapshotRow;
 
 use super::super::{Error, LOCAL_PREFIX, Sealed, database};
-use super::crash::{child_dir, crash_at, point};
+use super::crash::{child_dir, crash_at};
 use super::*;
+use crate::failpoint::act::kill_at;
 
 const SNAPSHOT_ROWS: u32 = 3000;
 
@@ -66,7 +67,7 @@ fn receive(store: &Store) -> Sealed {
     let staging = store.stage().unwrap();
     for chunk in rows.chunks(700) {
         staging.append(chunk).unwrap();
-        point("appended");
+        kill_at("appended");
     }
     staging.finish(flotilla_core::GroupId::SPINE).unwrap()
 }
@@ -77,21 +78,21 @@ fn child_receives() {
     let Some(dir) = child_dir() else { return };
     let store = open_small(&dir);
     let sealed = receive(&store);
-    point("sealed");
+    kill_at("sealed");
     store.replace(sealed).unwrap();
-    point("replaced");
+    kill_at("replaced");
 }
 
 #[test]
 fn a_crash_leaves_the_old_rows_or_the_new() {
     let steps = [
-        ("staged", false),
+        ("snapshot-begun", false),
         ("appended", false),
         ("sealed", false),
-        ("local rows copied", false),
-        ("flushed", false),
-        ("head written", false),
-        ("head renamed", true),
+        ("replace-rows-copied", false),
+        ("replace-flushed", false),
+        ("store-head-written", false),
+        ("store-head-renamed", true),
         ("replaced", true),
     ];
     for (step, is_replaced) in steps {

@@ -243,13 +243,13 @@ fn child_starts_again() {
 #[test]
 fn a_crash_leaves_the_old_rows_or_the_new_of_a_group() {
     let steps = [
-        "one of many",
-        "one of the tables",
-        "all but the last",
-        "install written",
-        "install flushed",
+        "exchange-batch",
+        "install-between-files",
+        "exchange-before-last",
+        "install-written",
+        "install-flushed",
     ];
-    for (step, is_whole) in steps.iter().map(|step| (step, *step == "install flushed")) {
+    for (step, is_whole) in steps.iter().map(|step| (step, *step == "install-flushed")) {
         let dir = tempfile::tempdir().unwrap();
         drop(filled(dir.path(), &before()));
         crash_at("store::tests::shared::child_installs", dir.path(), step);
@@ -259,7 +259,7 @@ fn a_crash_leaves_the_old_rows_or_the_new_of_a_group() {
         check(&store, &if is_new { installed(RANGE) } else { before() }, step);
         assert_eq!(database::generations(dir.path()).unwrap(), [1], "killed when {step}");
     }
-    for step in ["one of many", "all but the last", "clear written"] {
+    for step in ["exchange-batch", "exchange-before-last", "clear written"] {
         let dir = tempfile::tempdir().unwrap();
         drop(filled(dir.path(), &before()));
         crash_at("store::tests::shared::child_clears", dir.path(), step);
@@ -271,7 +271,9 @@ fn a_crash_leaves_the_old_rows_or_the_new_of_a_group() {
 
 #[test]
 fn a_start_that_ends_what_was_under_way_may_crash_too() {
-    for step in ["one of many", "finished", "head written", "head renamed"] {
+    for step in
+        ["exchange-batch", "start-exchange-done", "store-head-written", "store-head-renamed"]
+    {
         let dir = tempfile::tempdir().unwrap();
         let store = filled(dir.path(), &before());
         let sealed = receive(&store, RANGE);

@@ -250,7 +250,9 @@ impl Elsewhere {
     ) -> Result<pb::TxnResponse, Failure> {
         let is_here = |range| !self.lacking.contains(&range);
         let mut gathering = Gathering::new(request);
-        while let Some((range, rows)) = gathering.next(&self.owners, is_here) {
+        while let Some((range, mut rows)) = gathering.next(&self.owners, is_here) {
+            // From a page for each key to one for all.
+            rows.bytes_max = [1, 60, 0][self.asked % 3];
             self.asked += 1;
             let ask = Ask {
                 range: range.0,
@@ -260,7 +262,8 @@ impl Elsewhere {
                 ..Ask::default()
             };
             let told = remote::answer(&self.other, &ask).map_err(Failure::View)?;
-            gathering.take(remote::outcome(told)?.rows)?;
+            let told = remote::outcome(told)?;
+            gathering.take(told.rows, told.next)?;
         }
         assert!(gathering.is_still_here(&self.owners, is_here));
         let overlay: Overlay<'_> = gathering.over(&self.local)?;
@@ -274,20 +277,7 @@ fn mixed(once: &MemoryView, now: &MemoryView, is_of_once: impl Fn(&[u8]) -> bool
     for column in Column::ALL {
         for (view, is_once) in [(once, true), (now, false)] {
             for (row, value) in view.rows(column) {
-                let key = match column {
-                    Column::Meta => None,
-                    Column::Key => Some(row.clone()),
-                    Column::History => Some(layout::decode_history_key(row).unwrap().0),
-                    Column::LeaseKey => {
-                        let key = layout::decode_lease_key(row).unwrap().1;
-                        Some(Bytes::copy_from_slice(key))
-                    }
-                    Column::Revision => {
-                        let head = layout::RecordHead::decode(value).unwrap();
-                        let kv = value.slice(head.encoded_len()..);
-                        Some(layout::decode_key_value(kv).unwrap().key)
-                    }
-                };
+                let key = layout::key_of(column, row, value).unwrap();
                 if key.map_or(!is_once, |key| is_of_once(&key) == is_once) {
                     batch.put(column, row.clone(), value.clone());
                 }

@@ -166,6 +166,28 @@ impl Replica {
         Ok(())
     }
 
+    /// Nothing is handed over where nothing waits: whoever leads a range that nobody uses may go on.
+    pub(super) fn on_cut_off(
+        &mut self,
+        others: &BTreeSet<NodeId>,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
+        if self.group.transferee().is_some() || self.is_idle() {
+            return Ok(());
+        }
+        let progress = self.group.progress();
+        let ready = progress.iter().filter(|it| {
+            others.contains(&it.node)
+                && it.is_recently_active
+                && !it.is_learner
+                && !it.is_snapshotting
+        });
+        match ready.max_by_key(|it| it.matched).map(|it| it.node) {
+            Some(to) => self.hand_over(to, view),
+            None => Ok(()),
+        }
+    }
+
     /// A ticket has come: what was told before is as new as can be, until the leadership ends.
     pub(super) fn on_members_ticket(&mut self, is_good: bool) {
         self.holders.freshness = if is_good { Freshness::Good } else { Freshness::Unknown };

@@ -145,6 +145,9 @@ pub enum Input {
     Alive(BTreeSet<NodeId>),
     /// Hand the leadership to this node.
     Transfer(NodeId),
+    /// This node hears nothing of the spine's leader, but these others do: what is under way here has
+    /// an end only if one of them leads.
+    CutOff(BTreeSet<NodeId>),
     /// Do not wait for the election timeout.
     Campaign,
     /// Change who holds a replica; only a leader does. Followed by `Replicas` once it takes effect,
@@ -490,6 +493,7 @@ impl Replica {
             }
             Input::Unreachable(peer) => self.drive(group::Input::Unreachable(peer)),
             Input::Transfer(to) => self.hand_over(to, view)?,
+            Input::CutOff(others) => self.on_cut_off(&others, view)?,
             Input::Alive(alive) => self.drive(group::Input::Alive(alive)),
             Input::Campaign => self.drive(group::Input::Campaign),
             Input::ChangeReplicas(change) => self.on_change_replicas(change),

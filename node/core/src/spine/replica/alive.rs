@@ -1,6 +1,7 @@
 //! Which peers are there: their connection stands and something was heard of them lately. Groups
 //! that sleep rely on it, so every node makes itself heard once in a heartbeat interval, by one beat
-//! for all of its groups.
+//! for all of its groups. A beat also says whether its sender hears from the spine's leader: whoever
+//! does not has his ranges led by others who do, as what he commits there is numbered by nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +12,10 @@ use crate::{GroupId, NodeId};
 /// What takes longer the more ranges there are is done once in so many ticks.
 const TICKS_PER_LOOK: usize = 25;
 
+/// Election timeouts without a word of the spine's leader after which ranges are handed over: by then
+/// there is another one, if there can be.
+const CUT_OFF_TIMEOUTS: usize = 2;
+
 /// What this node knows of its peers.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
@@ -18,6 +23,10 @@ pub(super) struct Peers {
     /// Ticks since something was heard of each.
     silent_ticks: BTreeMap<NodeId, usize>,
     alive: BTreeSet<NodeId>,
+    /// Those that lead the spine or hear from who does, as their last beats say.
+    following: BTreeSet<NodeId>,
+    /// Ticks since this node did.
+    cut_off_ticks: usize,
 }
 
 impl Replica {
@@ -30,13 +39,49 @@ impl Replica {
             *silent_ticks += 1;
         }
         self.look_for_peers();
+        let follows_spine = self.follows_spine();
+        self.hand_over_if_cut_off(follows_spine);
         self.peers.ticks_count += 1;
         let is_due = self.peers.ticks_count.is_multiple_of(self.config.group.heartbeat_ticks);
         // Where there is one group only, it never sleeps.
         if is_due && !self.state.ranges().is_empty() {
             for peer in self.connected.keys() {
-                self.out.push(Effect::Send(*peer, Parcel::Beat));
+                self.out.push(Effect::Send(*peer, Parcel::Beat { follows_spine }));
             }
+        }
+    }
+
+    pub(super) fn hear_beat(&mut self, peer: NodeId, follows_spine: bool) {
+        if follows_spine {
+            self.peers.following.insert(peer);
+        } else {
+            self.peers.following.remove(&peer);
+        }
+    }
+
+    /// Whether this node leads the spine or hears from who does.
+    fn follows_spine(&self) -> bool {
+        let leader = self.status.leader;
+        self.status.is_leader || leader.is_some_and(|leader| self.peers.alive.contains(&leader))
+    }
+
+    /// Without a leader of the spine nobody hears from one, and nothing is handed over.
+    fn hand_over_if_cut_off(&mut self, follows_spine: bool) {
+        if follows_spine {
+            self.peers.cut_off_ticks = 0;
+            return;
+        }
+        self.peers.cut_off_ticks += 1;
+        let timeout = self.config.group.election_ticks;
+        let (timeouts, since) =
+            (self.peers.cut_off_ticks / timeout, self.peers.cut_off_ticks % timeout);
+        if timeouts < CUT_OFF_TIMEOUTS || since != 0 {
+            return;
+        }
+        let others: BTreeSet<NodeId> =
+            self.peers.alive.intersection(&self.peers.following).copied().collect();
+        if !others.is_empty() {
+            self.tell_all(|| Input::CutOff(others.clone()));
         }
     }
 

@@ -238,6 +238,9 @@ impl Replica {
         if let Body::Replicas(replicas) = &body {
             self.tell_members_of(GroupId(replicas.range));
         }
+        if matches!(body, Body::Recovery(_)) {
+            self.tell_members();
+        }
         if let Verdict::AuthNews(news) = &verdict {
             folded.news.push(news.clone());
         }
@@ -393,9 +396,8 @@ impl Replica {
         if to.node == self.node() {
             // A proposal of the node itself has a number too, and nobody who waits.
             let is_client = to.id.origin == self.config.origin;
-            if !is_client || self.open.remove(&to.id.n).is_none() {
-                return None;
-            }
+            let open = self.open.get_mut(&to.id.n).filter(|open| is_client && !open.is_decided)?;
+            open.is_decided = true;
         }
         Some(Reply { to, content, revision: self.position().revision })
     }

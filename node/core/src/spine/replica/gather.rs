@@ -61,7 +61,7 @@ impl Replica {
             return;
         }
         let taken = match remote::outcome(told) {
-            Ok(told) => gather.gathering.take(told.rows).map_err(Failure::Client),
+            Ok(told) => gather.gathering.take(told.rows, told.next).map_err(Failure::Client),
             Err(failure) => Err(failure),
         };
         match taken {

@@ -10,6 +10,7 @@ mod alive;
 mod ask;
 mod commit;
 mod gather;
+mod held;
 mod lease;
 mod member;
 mod ranges;
@@ -52,6 +53,7 @@ pub use lease::LeaseCounts;
 
 use ask::Asks;
 use gather::Gathers;
+use held::Held;
 use request::Open;
 use ticket::Tickets;
 use write::{Proposed, Waiting};
@@ -140,6 +142,8 @@ pub enum Input {
     QuestionUnwanted(u64),
     /// These requests of clients of this node were answered when they were applied.
     Answered(Vec<u64>),
+    /// These were applied, and tell of a revision that the node does not show yet.
+    Early(Vec<(u64, Outcome)>),
     /// The replica of another range on this node has something to say.
     Range(GroupId, Tell),
     /// The store is durable up to this spine index.
@@ -261,7 +265,10 @@ pub enum Parcel {
     /// To a node that has no part in a range any more.
     Left(RangeLeft),
     /// The sender is there.
-    Beat,
+    Beat {
+        /// It leads the spine or hears from who does.
+        follows_spine: bool,
+    },
 }
 
 impl Parcel {
@@ -279,7 +286,10 @@ impl Parcel {
             Self::Ask(ask) => frame.asks.push(ask),
             Self::Told(told) => frame.told.push(told),
             Self::Left(left) => frame.left.push(left),
-            Self::Beat => frame.is_beat = true,
+            Self::Beat { follows_spine } => {
+                frame.is_beat = true;
+                frame.follows_spine = follows_spine;
+            }
         }
     }
 }
@@ -354,6 +364,7 @@ pub struct Replica {
     records_bytes: usize,
 
     open: BTreeMap<u64, Open>,
+    held: Held,
     deadlines: VecDeque<(Time, u64)>,
     parked: VecDeque<(Requester, Command)>,
     tickets: Tickets,
@@ -431,6 +442,7 @@ impl Replica {
             records: Vec::new(),
             records_bytes: 0,
             open: BTreeMap::new(),
+            held: Held::default(),
             deadlines: VecDeque::new(),
             parked: VecDeque::new(),
             tickets: Tickets::default(),
@@ -483,6 +495,11 @@ impl Replica {
             Input::Answered(numbers) => {
                 for n in numbers {
                     self.open.remove(&n);
+                }
+            }
+            Input::Early(answers) => {
+                for (n, outcome) in answers {
+                    self.answer_when_shown(n, 0, outcome);
                 }
             }
             Input::Range(range, tell) => self.on_tell(range, tell),
@@ -608,6 +625,9 @@ impl Replica {
         view: &dyn View,
     ) -> Result<(), ViewError> {
         self.hear(from);
+        if frame.is_beat {
+            self.hear_beat(from, frame.follows_spine);
+        }
         for message in frame.raft {
             if message.group == GroupId::SPINE.0 {
                 self.drive(group::Input::Message(message));
@@ -654,6 +674,7 @@ impl Replica {
         self.reach = reach;
         self.tickets.look_again();
         self.answer_kept();
+        self.answer_held();
     }
 
     /// Ends a step: carries out what the handling of consensus put off, proposes what was gathered
@@ -714,11 +735,12 @@ impl Replica {
     fn reply(&mut self, to: Requester, outcome: Outcome) {
         if to.node == self.node() {
             let is_client = to.id.origin == self.config.origin;
-            if is_client && self.open.remove(&to.id.n).is_some() {
-                self.out.push(Effect::Reply(to.id.n, outcome));
+            let is_open = self.open.get(&to.id.n).is_some_and(|open| !open.is_decided);
+            if is_client && is_open {
+                self.answer_when_shown(to.id.n, 0, outcome);
             }
         } else {
-            let answer = encode_answer(to.id, &outcome);
+            let answer = encode_answer(to.id, &outcome, 0);
             self.out.push(Effect::Send(to.node, Parcel::Answer(answer)));
         }
     }
@@ -779,8 +801,9 @@ impl Replica {
 }
 
 /// An outcome on its way to the node whose client waits for it.
-pub fn encode_answer(id: RequestId, outcome: &Outcome) -> ForwardAnswer {
-    let mut answer = ForwardAnswer { origin: id.origin, n: id.n, ..ForwardAnswer::default() };
+pub fn encode_answer(id: RequestId, outcome: &Outcome, index: u64) -> ForwardAnswer {
+    let RequestId { origin, n } = id;
+    let mut answer = ForwardAnswer { origin, n, index, ..ForwardAnswer::default() };
     match outcome {
         Ok(content) => {
             answer.kind = content.kind();

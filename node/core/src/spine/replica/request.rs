@@ -18,6 +18,8 @@ pub(super) struct Open {
     pub(super) pass: Pass,
     /// If it was sent to another node.
     forwarded: Option<Forwarded>,
+    /// What becomes of it is known: its answer waits for the store.
+    pub(super) is_decided: bool,
 }
 
 /// A request that another node is asked to carry out. It is kept whole, as it may be handed back, or
@@ -50,7 +52,9 @@ impl Replica {
             self.out.push(Effect::Reply(n, Err(Error::TooManyRequests)));
             return Ok(());
         }
-        let was_open = self.open.insert(n, Open { started: self.now, pass, forwarded: None });
+        let was_open = self
+            .open
+            .insert(n, Open { started: self.now, pass, forwarded: None, is_decided: false });
         assert!(was_open.is_none(), "a request number is used once");
         let to = self.requester(n);
         self.deadlines.push_back((self.now + self.config.request_timeout, n));
@@ -309,7 +313,9 @@ impl Replica {
         } else {
             Answer::decode(answer.kind, answer.body).ok_or(Error::UnknownMethod)
         };
-        self.reply(to, outcome);
+        if !open.is_decided {
+            self.answer_when_shown(answer.n, answer.index, outcome);
+        }
     }
 
     /// Forwards that were handed out but never left the node may safely be sent again.
@@ -357,6 +363,7 @@ impl Replica {
     }
 
     pub(super) fn expire_requests(&mut self) {
+        let open_count = self.open.len();
         while let Some((deadline, n)) = self.deadlines.front().copied() {
             if deadline > self.now {
                 break;
@@ -364,9 +371,11 @@ impl Replica {
             self.deadlines.pop_front();
             if let Some(open) = self.open.get(&n) {
                 let error = self.timeout_error(open.started);
-                let to = self.requester(n);
-                self.reply(to, Err(error));
+                self.answer_now(n, Err(error));
             }
+        }
+        if self.open.len() < open_count {
+            self.forget_held();
         }
         let (me, open) = (self.config.node, &self.open);
         self.parked.retain(|(to, _)| to.node != me || open.contains_key(&to.id.n));

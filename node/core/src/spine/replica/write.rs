@@ -31,7 +31,7 @@ pub(super) enum Work {
     /// A compaction.
     Compact { revision: i64 },
     /// A lease ends. The keys are those it had when the latches were asked for.
-    Revoke { lease: i64, expired_in_term: u64 },
+    Revoke { lease: i64, expired_in_term: u64, granted_at: u64 },
     /// Locks of a transaction over several ranges.
     Prepare { id: RequestId, locks: Vec<Lock> },
 }
@@ -89,9 +89,10 @@ impl Replica {
     ) -> Result<(), ViewError> {
         let expired_in_term = if to.is_none() { self.status.term } else { 0 };
         let known = self.state.leases().get(&lease);
+        let granted_at = known.map_or(0, |known| known.granted_at);
         if let Some(known) = known.filter(|known| !known.ranges.is_empty()) {
             let ranges = known.ranges.clone();
-            self.begin_txn(to, Job::LeaseEnd { id: lease, expired_in_term, ranges });
+            self.begin_txn(to, Job::LeaseEnd { id: lease, expired_in_term, granted_at, ranges });
             return Ok(());
         }
         // Nobody can attach a key while the lease is latched. A key attached before the latches
@@ -99,7 +100,7 @@ impl Replica {
         let keys = mvcc::lease_keys(view, LeaseId(lease))?;
         let mut points = vec![(Point::Lease(lease), Mode::Write)];
         points.extend(keys.into_iter().map(|key| (Point::Key(key), Mode::Write)));
-        let work = Work::Revoke { lease, expired_in_term };
+        let work = Work::Revoke { lease, expired_in_term, granted_at };
         self.latch(Footprint { points, spans: Vec::new() }, Waiting { to, work }, view)
     }
 
@@ -178,8 +179,14 @@ impl Replica {
                 let content = Content::Done(Answer::Compact(Default::default()));
                 self.propose(waiting.to, Some(guard), body, Some(content), view)
             }
-            Work::Revoke { lease, expired_in_term } => {
-                self.evaluate_revoke(guard, waiting.to, lease, expired_in_term, latched, view)
+            Work::Revoke { lease, expired_in_term, granted_at } => {
+                let revoke = internal::LeaseRevoke {
+                    id: lease,
+                    expired_in_term,
+                    granted_at,
+                    ..internal::LeaseRevoke::default()
+                };
+                self.evaluate_revoke(guard, waiting.to, revoke, latched, view)
             }
             Work::Prepare { id, locks } => self.on_prepare_latched(guard, id, locks, view),
         }
@@ -221,11 +228,11 @@ impl Replica {
         &mut self,
         guard: Guard,
         to: Option<Requester>,
-        lease: i64,
-        expired_in_term: u64,
+        mut revoke: internal::LeaseRevoke,
         latched: &[(Point, Mode)],
         view: &dyn View,
     ) -> Result<(), ViewError> {
+        let lease = revoke.id;
         if !self.state.leases().contains_key(&lease) {
             self.unlatch(vec![guard], view)?;
             if let Some(to) = to {
@@ -247,10 +254,9 @@ impl Replica {
             self.unlatch(vec![guard], view)?;
             return self.begin_revoke(to, lease, view);
         }
-        let is_all_keys = keys.len() > mvcc::NAMED_KEYS_MAX;
-        let keys = if is_all_keys { Vec::new() } else { keys };
-        let pass = to.map_or(Pass::NODE, |to| to.pass).number();
-        let revoke = internal::LeaseRevoke { id: lease, keys, expired_in_term, is_all_keys, pass };
+        revoke.is_all_keys = keys.len() > mvcc::NAMED_KEYS_MAX;
+        revoke.keys = if revoke.is_all_keys { Vec::new() } else { keys };
+        revoke.pass = to.map_or(Pass::NODE, |to| to.pass).number();
         let body = Body::LeaseRevoke(revoke);
         let content = Content::Done(Answer::LeaseRevoke(Default::default()));
         self.propose(to, Some(guard), body, Some(content), view)

@@ -57,6 +57,8 @@ struct Trio {
     numbered: u64,
     /// What is sent to it is lost.
     is_deaf: Option<u64>,
+    /// The spine hears nothing of it, nor it of the spine.
+    is_cut_off: Option<u64>,
     answers: BTreeMap<u64, Outcome>,
     handed_back: Vec<u64>,
 }
@@ -71,6 +73,7 @@ impl Trio {
             now: Time(0),
             numbered: 0,
             is_deaf: None,
+            is_cut_off: None,
             answers: BTreeMap::new(),
             handed_back: Vec::new(),
         };
@@ -123,7 +126,7 @@ impl Trio {
             Effect::Apply(task) => {
                 self.nodes.get_mut(&id).expect("it exists").tasks.push_back(task);
             }
-            Effect::Report(reference) => self.number(&reference),
+            Effect::Report(reference) if self.is_cut_off != Some(id) => self.number(&reference),
             Effect::WantTicket(n) => {
                 let revision = 1 + self.numbered.cast_signed();
                 let head = Head { revision, compact_revision: -1 };
@@ -147,7 +150,7 @@ impl Trio {
             ..Run::default()
         };
         self.numbered = reference.upto;
-        for id in [1, 2, 3] {
+        for id in [1, 2, 3].into_iter().filter(|id| self.is_cut_off != Some(*id)) {
             self.inputs.push_back((id, Input::Numbered(vec![run.clone()])));
         }
     }
@@ -278,4 +281,25 @@ fn thousands_that_wait_for_one_key_are_answered_one_after_the_other() {
     let is_first = |answer: &&Outcome| matches!(answer, Ok(Answer::Txn(it)) if it.succeeded);
     assert_eq!(trio.answers.values().filter(is_first).count(), 1);
     assert!(trio.answers.values().all(Result::is_ok));
+}
+
+/// A leader that is cut off from the spine hears of no number.
+#[test]
+fn a_leader_that_is_cut_off_from_the_spine_hands_over_when_something_waits() {
+    let mut trio = Trio::new();
+    trio.tick(10);
+    trio.is_cut_off = Some(1);
+    let others = |ids: &[u64]| Input::CutOff(ids.iter().copied().map(NodeId).collect());
+    trio.inputs.push_back((1, others(&[2, 3])));
+    trio.tick(3);
+    assert!(trio.leads(1), "nobody waits for anything");
+    trio.submit(1, Command::Put(put("k")));
+    trio.tick(3);
+    assert_eq!(trio.answers.len(), 0, "its followers report it, and it does not hear the number");
+    trio.inputs.push_back((1, others(&[])));
+    trio.tick(3);
+    assert!(trio.leads(1), "nobody could do better");
+    trio.inputs.push_back((1, others(&[3])));
+    trio.tick(3);
+    assert!(trio.leads(3));
 }

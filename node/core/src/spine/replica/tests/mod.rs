@@ -1,6 +1,8 @@
 //! Machines of a small cluster, driven by hand: what the simulator would meet too seldom.
 
-use std::collections::{BTreeMap, VecDeque};
+mod fuzz;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::auth::Pass;
 use crate::command::{Answer, Command, Outcome};
@@ -9,7 +11,9 @@ use crate::membership::Policy;
 use crate::memory::MemoryView;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::internal::{ConfState, Member, PeerFrame};
-use crate::spine::apply::Task;
+use crate::range;
+use crate::remote;
+use crate::spine::apply::{Requester, Task};
 use crate::spine::replica::{Config, Effect, Input, Limits, Parcel, Replica};
 use crate::spine::state::State;
 use crate::stage::{Applied, Stage, Work};
@@ -44,6 +48,10 @@ struct Cluster {
     loses_answers: bool,
     /// What is sent to it is lost.
     is_deaf: Option<u64>,
+    /// Neither of the two hears of the other.
+    is_cut: Option<[u64; 2]>,
+    /// Who told its ranges that it is cut off from the spine, and who they heard is not.
+    cut_off: BTreeMap<u64, BTreeSet<NodeId>>,
 }
 
 impl Cluster {
@@ -66,6 +74,8 @@ impl Cluster {
             now: Time(0),
             loses_answers: false,
             is_deaf: None,
+            is_cut: None,
+            cut_off: BTreeMap::new(),
         };
         for id in ids {
             let config = Config {
@@ -136,7 +146,11 @@ impl Cluster {
                 if !(self.loses_answers && matches!(parcel, Parcel::Answer(_))) {
                     parcel.gather(&mut frame);
                 }
-                if self.is_deaf != Some(to) {
+                let is_cut =
+                    self.is_cut.is_some_and(|pair| pair.contains(&id) && pair.contains(&to));
+                // A member may have been added that is nowhere.
+                let is_there = self.nodes.contains_key(&to);
+                if is_there && self.is_deaf != Some(to) && !is_cut {
                     self.inputs.push_back((to, Input::Frame(NodeId(id), frame)));
                 }
             }
@@ -144,6 +158,14 @@ impl Cluster {
                 self.nodes.get_mut(&id).expect("it exists").tasks.push_back(task);
             }
             Effect::Reply(n, outcome) => self.answer(id, n, outcome),
+            Effect::Answer(to, ask) => {
+                let told =
+                    remote::answer(&self.nodes[&id].store, &ask).expect("memory can be read");
+                self.carry_out(id, Effect::Send(to, Parcel::Told(told)));
+            }
+            Effect::Range(_, range::replica::Input::CutOff(others)) => {
+                self.cut_off.insert(id, others);
+            }
             _ => {}
         }
     }
@@ -155,13 +177,16 @@ impl Cluster {
         let Applied { batch, spine, replies, reach, .. } = applied;
         node.store.apply(&batch);
         let position = spine.expect("the spine has moved");
+        let is_own = |(to, _): &&(Requester, Outcome)| to.node == NodeId(id);
+        let answered = replies.iter().filter(is_own).map(|(to, _)| to.id.n).collect();
+        self.inputs.push_back((id, Input::Answered(answered)));
         self.inputs.push_back((id, Input::Applied(position)));
         self.inputs.extend(reach.map(|reach| (id, Input::Reach(reach))));
         for (to, outcome) in replies {
             if to.node == NodeId(id) {
                 self.answer(id, to.id.n, outcome);
             } else {
-                let answer = super::encode_answer(to.id, &outcome);
+                let answer = super::encode_answer(to.id, &outcome, position.index);
                 self.carry_out(id, Effect::Send(to.node, Parcel::Answer(answer)));
             }
         }
@@ -177,6 +202,50 @@ impl Cluster {
         self.inputs.push_back((id, Input::Submit(n, Pass::NOBODY, command)));
         self.settle();
     }
+
+    fn tick(&mut self, count: usize) {
+        for _ in 0..count {
+            self.now = self.now + Length::from_ms(TICK_MS);
+            let ids: Vec<u64> = self.nodes.keys().copied().collect();
+            self.inputs.extend(ids.into_iter().map(|id| (id, Input::Tick)));
+            self.settle();
+        }
+    }
+}
+
+/// What tells of a revision that is never shown is not kept for longer than its client waits.
+#[test]
+fn an_answer_that_is_held_is_forgotten_with_its_request() {
+    let mut cluster = Cluster::new(&[1, 2, 3]);
+    cluster.is_deaf = Some(1);
+    cluster.submit(2, 1, put("k"));
+    let header = Some(pb::ResponseHeader { revision: 99, ..Default::default() });
+    let early = Ok(Answer::Put(pb::PutResponse { header, ..Default::default() }));
+    cluster.inputs.push_back((2, Input::Early(vec![(1, early)])));
+    cluster.settle();
+    let held = |cluster: &Cluster| format!("{:?}", cluster.nodes[&2].replica.held);
+    assert!(held(&cluster).contains("99") && cluster.nodes[&2].answers.is_empty());
+    cluster.tick(80);
+    assert!(matches!(cluster.nodes[&2].answers.get(&1), Some(Err(_))));
+    assert!(!held(&cluster).contains("99"), "{}", held(&cluster));
+}
+
+/// Of three nodes one is cut off from the spine's leader alone, and later from nobody.
+#[test]
+fn who_is_cut_off_from_the_spine_learns_who_is_not() {
+    let mut state = State::bootstrap(7, Cluster::members(&[1, 2, 3]));
+    state.pre_split(&["m".into()], &[NodeId(1), NodeId(2), NodeId(3)]);
+    let mut cluster = Cluster::of(&[1, 2, 3], state);
+    cluster.tick(40);
+    assert_eq!(cluster.cut_off, BTreeMap::new());
+    cluster.is_cut = Some([1, 2]);
+    cluster.tick(40);
+    assert_eq!(cluster.cut_off, BTreeMap::from([(2, BTreeSet::from([NodeId(3)]))]));
+    cluster.is_cut = None;
+    cluster.tick(5);
+    cluster.cut_off.clear();
+    cluster.tick(40);
+    assert_eq!(cluster.cut_off, BTreeMap::new());
 }
 
 #[test]

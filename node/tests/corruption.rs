@@ -1,0 +1,108 @@
+//! A member whose store was changed behind its back, with checksums that are right: who compares it with
+//! the others finds it.
+
+mod harness;
+
+use std::time::{Duration, Instant};
+
+use flotilla::store::{self, Options, Store};
+use flotilla_core::proto::etcdserverpb::alarm_request::AlarmAction;
+use flotilla_core::proto::etcdserverpb::kv_client::KvClient;
+use flotilla_core::proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use flotilla_core::proto::etcdserverpb::{AlarmRequest, AlarmType, PutRequest, RangeRequest};
+use flotilla_core::view::{Batch, Column, View};
+use harness::{Cluster, flotilla, http_get};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+const SEEN_WITHIN: Duration = Duration::from_secs(30);
+const POLL_EVERY: Duration = Duration::from_millis(100);
+
+async fn channel(url: &str) -> Channel {
+    let endpoint = Endpoint::from_shared(url.to_owned()).expect("an address");
+    let endpoint = endpoint.connect_timeout(Duration::from_secs(1)).timeout(Duration::from_secs(8));
+    endpoint.connect().await.expect("the node serves")
+}
+
+async fn put(url: &str, key: &str) -> Result<(), Status> {
+    let value = format!("value of {key}").into();
+    let request = PutRequest { key: key.to_owned().into(), value, ..PutRequest::default() };
+    KvClient::new(channel(url).await).put(request).await.map(drop)
+}
+
+/// Changes one letter in the value of a key, in the row that reads find.
+fn damage(cluster: &Cluster, index: usize, key: &str) {
+    let dir = cluster.nodes[index].data_dir().join("member/store");
+    let store: Store = store::open(&Options::new(dir)).expect("a store");
+    let row = store.get(Column::Key, key.as_bytes()).expect("readable").expect("the key");
+    let mut row = row.to_vec();
+    let at = row.windows(5).rposition(|word| word == b"value").expect("the value is in the row");
+    row[at] = b'V';
+    let mut batch = Batch::default();
+    batch.put(Column::Key, key.as_bytes().to_vec(), row);
+    store.apply(&batch).expect("a write");
+    store.close().expect("closed");
+}
+
+async fn corrupt_members(url: &str) -> Vec<u64> {
+    let request = AlarmRequest { action: AlarmAction::Get.into(), ..AlarmRequest::default() };
+    let answer = MaintenanceClient::new(channel(url).await).alarm(request).await;
+    let alarms = answer.expect("the alarms").into_inner().alarms;
+    let corrupt = alarms.into_iter().filter(|alarm| alarm.alarm == i32::from(AlarmType::Corrupt));
+    corrupt.map(|alarm| alarm.member_id).collect()
+}
+
+/// Three members, one of which was changed while it was down.
+async fn damaged(flags: &[&str]) -> Cluster {
+    let mut cluster = Cluster::start_with(&flotilla(), 3, flags);
+    for n in 0..50 {
+        put(&cluster.endpoint(0), &format!("key/{n:02}")).await.expect("a put");
+    }
+    let everything =
+        RangeRequest { key: "\0".into(), range_end: "\0".into(), ..RangeRequest::default() };
+    let mut client = KvClient::new(channel(&cluster.endpoint(2)).await);
+    assert_eq!(client.range(everything).await.expect("a read").into_inner().count, 50);
+    cluster.stop(2);
+    damage(&cluster, 2, "key/07");
+    cluster
+}
+
+#[tokio::test]
+async fn a_member_that_holds_something_else_does_not_start() {
+    let gate = "--feature-gates=InitialCorruptCheck=true";
+    let mut cluster = damaged(&[gate, "--initial-split-keys=key/20,key/40"]).await;
+    cluster.spawn(2);
+    let status = cluster.wait_exit(2, SEEN_WITHIN).expect("it leaves");
+    let log = cluster.nodes[2].log();
+    assert!(!status.success() && log.contains("found data inconsistency with peers"), "{log}");
+    // The others go on, and start with the check.
+    put(&cluster.endpoint(0), "after").await.expect("a put");
+    cluster.stop(1);
+    cluster.restart(1);
+    assert!(cluster.nodes[1].log().contains("other members hold the same"));
+    put(&cluster.endpoint(1), "after").await.expect("a put");
+}
+
+#[tokio::test]
+async fn the_leader_finds_who_holds_something_else() {
+    let mut cluster = damaged(&["--corrupt-check-time=500ms"]).await;
+    let found = corrupt_members(&cluster.endpoint(0)).await;
+    assert!(found.is_empty(), "those that are up hold the same: {found:?}");
+    cluster.spawn(2);
+    let deadline = Instant::now() + SEEN_WITHIN;
+    let found = loop {
+        let members = corrupt_members(&cluster.endpoint(0)).await;
+        if !members.is_empty() {
+            break members;
+        }
+        assert!(Instant::now() < deadline, "nobody finds it");
+        tokio::time::sleep(POLL_EVERY).await;
+    };
+    let (_, body) = http_get(cluster.nodes[2].client_port, "/members").unwrap_or_default();
+    assert_eq!(found.len(), 1, "{body}");
+    let refused = put(&cluster.endpoint(0), "after").await.expect_err("a write under the alarm");
+    assert_eq!(refused.code(), Code::DataLoss);
+    assert_eq!(refused.message(), "etcdserver: corrupt cluster");
+    let (status, body) = http_get(cluster.nodes[0].client_port, "/health").expect("an answer");
+    assert_eq!((status, body.contains("ALARM CORRUPT")), (503, true), "{body}");
+}
