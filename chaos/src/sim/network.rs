@@ -60,6 +60,19 @@ impl World {
         for peer in members {
             self.link(id, *peer);
         }
+        self.hang_up_on(id, removed);
+    }
+
+    /// Who was removed connects again, and hears why that is refused. On a machine the next probe of a
+    /// connection does it, whether there is something to say or not.
+    fn hang_up_on(&mut self, id: u64, removed: &BTreeSet<u64>) {
+        for peer in removed {
+            let node = self.nodes.get(peer).and_then(|node| node.running.as_ref());
+            let link = node.and_then(|running| running.links.get(&id));
+            if let Some(Link { is_up: true, connection, .. }) = link {
+                self.break_link(*peer, id, *connection);
+            }
+        }
     }
 
     pub(super) fn link(&mut self, id: u64, peer: u64) {

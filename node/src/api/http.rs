@@ -168,6 +168,10 @@ impl Check {
                 try_read(context, true).await.map_err(|error| error.to_string())?;
             }
             Self::LinearizableRead => {
+                // Who asks for the members next is to find where this one is reached.
+                if !board.is_announced() {
+                    return Err("this member is not announced yet".to_owned());
+                }
                 let leaderless = board.leaderless_ranges();
                 if leaderless > 0 {
                     return Err(format!("{leaderless} ranges have no leader"));

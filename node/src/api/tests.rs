@@ -21,7 +21,7 @@ use flotilla_core::proto::etcdserverpb::watch_request::RequestUnion;
 use flotilla_core::proto::etcdserverpb::{self as pb, ResponseHeader};
 use flotilla_core::proto::health::HealthCheckRequest;
 use flotilla_core::proto::health::health_client::HealthClient;
-use flotilla_core::proto::internal::{Ask, Effect};
+use flotilla_core::proto::internal::{Ask, Effect, Member};
 use flotilla_core::remote::{self, Owners};
 use flotilla_core::spine::ranges::{Range, Ranges};
 use flotilla_core::spine::{Shown, State, Status};
@@ -756,6 +756,13 @@ fn pages_say_what_is_wrong() {
         assert!(node.get("/health?exclude=NOSPACE").await.0.starts_with("http/1.1 200"));
         assert!(node.get("/readyz").await.0.starts_with("http/1.1 200"));
         node.board.change(|notice| {
+            notice.members = vec![Member { id: MEMBER, ..Member::default() }];
+        });
+        let (head, body) = node.get("/readyz/linearizable_read").await;
+        assert!(head.starts_with("http/1.1 503"), "{head}");
+        assert!(body.contains("this member is not announced yet"), "{body}");
+        node.board.change(|notice| {
+            notice.members.clear();
             notice.alarms = [(2, MEMBER)].into();
         });
         node.set_leader(None);

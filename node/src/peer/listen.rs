@@ -218,14 +218,15 @@ async fn receive<S: dial::Stream>(port: Port, stream: S) {
         let meters = meters.insert(FromPeer::new(from.0));
         while let Some(frame) = reader.next::<PeerFrame>().await? {
             meters.received_bytes.increment(reader.taken_bytes());
+            // Also by a probe: who has nothing to say would not be told. It hears the reason when it
+            // connects again.
+            if port.board.is_removed(from.0) {
+                return Err(io::Error::other("the peer was removed from the cluster"));
+            }
             if frame.probe > 0 {
                 let echo = PeerFrame { probe: frame.probe, ..PeerFrame::default() };
                 frame::write(&mut writer, &echo).await?;
                 continue;
-            }
-            if port.board.is_removed(from.0) {
-                // It hears the reason when it connects again.
-                return Err(io::Error::other("the peer was removed from the cluster"));
             }
             if port.events.send(Event::Frame(from, frame)).await.is_err() {
                 return Ok(());

@@ -206,6 +206,13 @@ impl Board {
         self.notice.read().unwrap_or_else(PoisonError::into_inner).removed.contains(&id)
     }
 
+    /// Whether this member's name is known, or it is none of the cluster's.
+    pub fn is_announced(&self) -> bool {
+        let notice = self.notice.read().unwrap_or_else(PoisonError::into_inner);
+        let me = notice.members.iter().find(|member| member.id == self.member_id);
+        me.is_none_or(|member| !member.name.is_empty())
+    }
+
     /// Committed spine index.
     pub fn commit_index(&self) -> u64 {
         self.commit_index.load(Ordering::Relaxed)
