@@ -7,12 +7,17 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use flotilla_chaos::process;
+use flotilla_chaos::sim::trace::LINES_USUAL;
 use flotilla_chaos::sim::{self, Focus, Mutant, Options};
 use flotilla_core::mutant as machine;
 
+/// The simulator allocates more than it does anything else.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USAGE: &str = "usage:
   flotilla-chaos sim run --seed S [--nodes N] [--mutant NAME] [--restless | --aimed]
-                         [--focus WHAT] [--users] [--black-box] [--quiet]
+                         [--focus WHAT] [--users] [--black-box] [--quiet | --lines N]
   flotilla-chaos sim sweep --seeds COUNT [--first S] [--nodes N] [--mutant NAME] [--restless | --aimed]
                            [--focus WHAT] [--users] [--black-box] [--stop]
   flotilla-chaos sim twice --seed S [--nodes N] [--mutant NAME] [--restless | --aimed]
@@ -36,6 +41,8 @@ struct Arguments {
     seed: u64,
     seeds_count: u64,
     is_quiet: bool,
+    /// Of the trace, the last ones.
+    lines_max: usize,
     stops: bool,
     options: Options,
 }
@@ -118,6 +125,7 @@ fn parse() -> anyhow::Result<Arguments> {
         seed: 0,
         seeds_count: 1,
         is_quiet: false,
+        lines_max: LINES_USUAL,
         stops: false,
         options: Options::default(),
     };
@@ -153,6 +161,10 @@ fn parse() -> anyhow::Result<Arguments> {
             }
             "--users" => arguments.options.has_users = true,
             "--quiet" => arguments.is_quiet = true,
+            "--lines" => {
+                let count = number(value()?)?;
+                arguments.lines_max = usize::try_from(count).context("too many lines")?;
+            }
             "--stop" => arguments.stops = true,
             _ => bail!("unknown flag {flag}"),
         }
@@ -220,7 +232,8 @@ fn carry_out(arguments: &Arguments) -> anyhow::Result<bool> {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<bool> {
-    let options = Options { is_told: !arguments.is_quiet, ..arguments.options.clone() };
+    let lines_max = if arguments.is_quiet { 0 } else { arguments.lines_max };
+    let options = Options { lines_max, ..arguments.options.clone() };
     let report = sim::run(arguments.seed, &options);
     let mut out = std::io::stdout().lock();
     if !report.is_clean() {

@@ -256,9 +256,13 @@ impl World {
                 }
                 self.mail(id, range, input);
             }
-            Effect::Begin { range, since } => self.begin_empty(id, range, since),
+            Effect::Begin { range, since } => {
+                self.say(|| format!("node {id} begins range {range} without a state"));
+                self.begin_empty(id, range, since);
+            }
             Effect::Drop(range) => {
                 self.see("merged range left behind");
+                self.say(|| format!("node {id} has no use for its replica of range {range}"));
                 self.work(id, Job::Apply(Work::Drop(range)));
             }
             Effect::Forget(range) => {
@@ -267,6 +271,7 @@ impl World {
                 self.plan_end_log(id, range, false);
             }
             Effect::End { range, keeps_votes } => {
+                self.say(|| format!("node {id} ends its replica of range {range}"));
                 self.after_mail(id, range, NodeEvent::EndRange(range, keeps_votes));
             }
             Effect::Leave(range) => {

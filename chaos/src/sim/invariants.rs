@@ -206,7 +206,7 @@ impl World {
     fn compare_rows(&mut self, id: u64, index: u64) {
         let node = &self.nodes[&id];
         let head = node.running.as_ref().expect("it is up").stage.shown().head;
-        let mut trace = Trace::new(false);
+        let mut trace = Trace::new(0);
         for row in common_rows(&node.store.view) {
             trace.bytes(format!("{row:?}").as_bytes());
         }
@@ -267,7 +267,7 @@ fn difference(stored: &State, folded: &State) -> String {
 }
 
 fn digest(entry: &Entry) -> u64 {
-    let mut trace = Trace::new(false);
+    let mut trace = Trace::new(0);
     trace.number(entry.kind as u64);
     trace.bytes(&entry.data);
     trace.bytes(&entry.context);

@@ -96,11 +96,12 @@ impl World {
     pub(super) fn flush_links(&mut self, id: u64) {
         let Some(running) = self.running(id) else { return };
         let mut ready = Vec::new();
+        let nothing = PeerFrame::default();
         for (to, link) in &mut running.links {
-            let frame = mem::take(&mut link.gathering);
-            if frame == PeerFrame::default() {
+            if link.gathering == nothing {
                 continue;
             }
+            let frame = mem::take(&mut link.gathering);
             if !link.is_up || link.queue.len() >= QUEUE_FRAMES_MAX {
                 running.unsent.extend(frame.forwards);
                 continue;

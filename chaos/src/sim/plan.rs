@@ -40,8 +40,8 @@ pub struct Options {
     pub machine_mutant: Option<flotilla_core::mutant::Mutant>,
     /// Leave out the checks that look into the nodes, so that only what clients see is judged.
     pub is_black_box: bool,
-    /// Keep the last lines of the trace.
-    pub is_told: bool,
+    /// Keep so many of the last lines of the trace.
+    pub lines_max: usize,
     /// See how far a cluster scales, and nothing else.
     pub scale: Option<Scale>,
 }

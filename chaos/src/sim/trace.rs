@@ -4,21 +4,21 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-/// Lines kept.
-pub const LINES_MAX: usize = 400;
+/// Lines kept for a person who does not say how many.
+pub const LINES_USUAL: usize = 400;
 
 /// The trace of a run.
 #[derive(Clone, Debug)]
 pub struct Trace {
     hash: u64,
-    is_told: bool,
+    lines_max: usize,
     lines: VecDeque<String>,
 }
 
 impl Trace {
-    /// An empty trace. `is_told` keeps the lines.
-    pub fn new(is_told: bool) -> Self {
-        Self { hash: 0xcbf2_9ce4_8422_2325, is_told, lines: VecDeque::new() }
+    /// An empty trace that keeps so many of the last lines.
+    pub fn new(lines_max: usize) -> Self {
+        Self { hash: 0xcbf2_9ce4_8422_2325, lines_max, lines: VecDeque::new() }
     }
 
     /// Everything so far, as a number.
@@ -40,10 +40,10 @@ impl Trace {
 
     /// Says what happens, in words that are only put together if someone listens.
     pub fn say(&mut self, at: u64, line: impl FnOnce() -> String) {
-        if !self.is_told {
+        if self.lines_max == 0 {
             return;
         }
-        if self.lines.len() == LINES_MAX {
+        if self.lines.len() == self.lines_max {
             self.lines.pop_front();
         }
         self.lines.push_back(format!("{:>10}.{:03} ms  {}", at / 1_000, at % 1_000, line()));

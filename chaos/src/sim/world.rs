@@ -92,7 +92,7 @@ impl World {
             chance: chance.fork(2),
             now: 0,
             queue: Queue::default(),
-            trace: Trace::new(options.is_told),
+            trace: Trace::new(options.lines_max),
             phase: Phase::Trouble,
             nodes: BTreeMap::new(),
             cuts: BTreeMap::new(),

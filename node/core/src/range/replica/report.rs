@@ -93,7 +93,20 @@ impl Replica {
             // write that has no number, nobody can be elected. What is committed is a fact, whoever
             // tells it (I3).
             if self.role.part != Part::Leader && self.lacks_numbers() {
+                self.learn_from_tail();
                 self.send_report();
+            }
+        }
+    }
+
+    /// The spine forgets numbers once it has heard that a note of them is committed, which a replica
+    /// that has the note need not know, and cannot find out while nobody can be elected. A note tells
+    /// what the spine has said of committed writes: it is true before it is committed itself.
+    fn learn_from_tail(&mut self) {
+        for data in self.group.uncommitted() {
+            // What is not committed may not be looked at by anyone, so it is no reason to end.
+            for run in RangeEntry::decode(data).unwrap_or_default().notes {
+                self.numbering.learn(&run);
             }
         }
     }

@@ -53,6 +53,8 @@ pub(super) struct Here {
     begun: BTreeSet<GroupId>,
     /// Ranges of which the log had something at the start, and the store nothing.
     logs: BTreeSet<GroupId>,
+    /// Those whose replica has left since this machine began.
+    left: BTreeSet<GroupId>,
 }
 
 impl Here {
@@ -196,6 +198,9 @@ impl Replica {
                 self.ranges.reports.retain(|report| report.range != range.0);
                 self.is_unpark_due = true;
                 let keeps_votes = self.ranges.leaving.remove(&range).is_some();
+                if keeps_votes {
+                    self.ranges.left.insert(range);
+                }
                 self.out.push(Effect::End { range, keeps_votes });
             }
             Tell::Outside => {
@@ -210,6 +215,7 @@ impl Replica {
                 let before = self.ranges.roles.insert(range, role);
                 self.ranges.found.insert(range);
                 self.ranges.logs.remove(&range);
+                self.ranges.left.remove(&range);
                 self.tell_alive(range);
                 let is_news = before.is_none_or(|before| before.leader != role.leader);
                 self.is_unpark_due |= is_news && role.leader.is_some();
@@ -237,7 +243,8 @@ impl Replica {
         let known = self.state.ranges().iter();
         let silent: Vec<GroupId> = known
             .map(|(range, _)| range)
-            .filter(|range| self.is_here(*range) && !self.ranges.found.contains(range))
+            .filter(|range| self.is_here(*range) || self.may_vote_still(*range))
+            .filter(|range| !self.ranges.found.contains(range))
             .collect();
         let mut missing = Vec::new();
         for range in silent {
@@ -276,6 +283,15 @@ impl Replica {
             self.tell_members_of(range);
         }
         Ok(())
+    }
+
+    /// Whether a range that is to be here no more may need a vote of this node, which has none: it was
+    /// cut off a range whose replica here has left, or was lost in a crash, before it had come as far,
+    /// and its members are those of then. If they are not, who begins in vain hears it and leaves.
+    fn may_vote_still(&self, range: GroupId) -> bool {
+        let known = self.state.ranges().get(range);
+        known.is_some_and(|it| it.former.contains(&self.node()))
+            && !self.ranges.left.contains(&range)
     }
 
     /// At the start the log has something of these ranges, and the store nothing: a replica may begin

@@ -7,7 +7,7 @@ use crate::range::replica::tests::hand_over::{RANGE, config};
 use crate::range::replica::{Effect, Input, Replica};
 use crate::time::Time;
 
-struct Least;
+pub(super) struct Least;
 
 impl group::Chance for Least {
     fn below(&mut self, _: u64) -> u64 {

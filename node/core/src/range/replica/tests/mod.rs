@@ -5,5 +5,6 @@
 mod empty;
 mod hand_over;
 mod moves;
+mod notes;
 mod random;
 mod world;
