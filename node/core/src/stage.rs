@@ -403,7 +403,12 @@ impl Stage {
 
     /// What keeps it from showing more.
     pub fn wants(&self) -> String {
-        self.frontier.wants()
+        let Self { absent, unaware, ahead_of_spine, vanished, gone, .. } = self;
+        format!(
+            "{}, absent {absent:?}, unaware {unaware:?}, ahead {ahead_of_spine:?}, vanished \
+             {vanished:?}, gone {gone:?}",
+            self.frontier.wants()
+        )
     }
 
     /// Works out consecutive work as one batch. The view stands where the first begins.
@@ -435,7 +440,8 @@ impl Stage {
                     for cut in task.cuts {
                         let transfer = Transfer::Cut(cut.clone());
                         self.transfers.push_back((task.position.index, transfer));
-                        if task.elsewhere.contains(&cut.child) {
+                        let is_elsewhere = task.elsewhere.contains(&cut.child);
+                        if is_elsewhere && !self.frontier.knows(cut.child) {
                             self.absent.insert(cut.child);
                         } else {
                             self.expect(cut);

@@ -491,6 +491,8 @@ impl Replica {
         self.applied = self.state.position();
         self.flushed.replace(self.applied.index);
         self.drop_attempts();
+        // Also those that are to be elsewhere, and have said nothing since this machine began.
+        self.ranges.find(view)?;
         self.tell_all(|| range::replica::Input::CatchUp);
         self.tell_members();
         self.drive(group::Input::SnapshotInstalled);

@@ -85,6 +85,12 @@ impl Here {
         &mut self.leaving
     }
 
+    /// Looks for replicas in the store.
+    pub(super) fn find(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        self.found.extend(stored::ids(view)?);
+        Ok(())
+    }
+
     /// Replicas that are here, as far as is known.
     pub(super) fn found(&self) -> &BTreeSet<GroupId> {
         &self.found
@@ -231,7 +237,7 @@ impl Replica {
             return Ok(());
         }
         if !mem::replace(&mut self.ranges.is_searched, true) {
-            self.ranges.found.extend(stored::ids(view)?);
+            self.ranges.find(view)?;
         }
         // Nobody fills a replica of a range that has ceased.
         let begun: Vec<GroupId> = self.ranges.begun.iter().copied().collect();

@@ -135,7 +135,15 @@ impl Replica {
     /// Its leader says that this node has no part in a range any more.
     pub(super) fn on_left(&mut self, left: &RangeLeft) {
         let place = group::Position { index: left.index, term: left.term };
-        self.tell(GroupId(left.range), Input::RemovedAt(place));
+        self.tell_removed(GroupId(left.range), place);
+    }
+
+    /// What is said of one replica may come when it has left and the node has another, as it is to hold
+    /// the range again. If that one has no part either, the table will come to say so, and it asks.
+    fn tell_removed(&mut self, range: GroupId, place: group::Position) {
+        if !self.is_here(range) || self.ranges.is_outside(range) {
+            self.tell(range, Input::RemovedAt(place));
+        }
     }
 
     /// What a leader said may have been lost: those that this node is not to hold are asked for.
@@ -179,7 +187,7 @@ impl Replica {
         let conf = conf.unwrap_or_default();
         if index > 0 && !group::conf::has_member(&conf, self.node()) {
             let place = group::Position { index, term };
-            self.tell(range, Input::RemovedAt(place));
+            self.tell_removed(range, place);
         } else {
             self.ranges.is_inside(range);
         }
