@@ -256,10 +256,7 @@ impl World {
                 }
                 self.mail(id, range, input);
             }
-            Effect::Begin { range, since } => {
-                self.say(|| format!("node {id} begins range {range} without a state"));
-                self.begin_empty(id, range, since);
-            }
+            Effect::Begin { range, since } => self.begin_empty(id, range, since),
             Effect::Drop(range) => {
                 self.see("merged range left behind");
                 self.say(|| format!("node {id} has no use for its replica of range {range}"));

@@ -236,8 +236,9 @@ impl World {
         streams.find(is_sending).map(|(name, _)| format!("stream {name} is not at its end"))
     }
 
-    /// Whoever is to hold a range no more stays until all others are there: for a node that was lost,
-    /// which nobody has removed from the cluster, that is for good.
+    /// Whoever is to hold a range no more stays until all others are there, and who is new votes when it
+    /// has most of the log: for a node that was lost, which nobody has removed from the cluster, that is
+    /// for good.
     fn waits_for_the_lost(&self, range: GroupId) -> bool {
         self.nodes.values().filter_map(|node| node.running.as_ref()).any(|running| {
             let Some(known) = running.replica.state().ranges().get(range) else { return false };
@@ -246,7 +247,9 @@ impl World {
             let conf = leader.group().conf();
             let count = conf.voters.len() + conf.learners.len();
             let is_lost = |node: &NodeId| self.nodes[&node.0].is_out;
+            let does_not_vote = |node: &NodeId| is_lost(node) && !conf.voters.contains(&node.0);
             count > known.replicas.len() && known.replicas.iter().any(is_lost)
+                || known.replicas.iter().any(does_not_vote)
         })
     }
 

@@ -187,7 +187,17 @@ impl World {
         let stored = Stored::load(&node.store.view, range).map_err(|it| it.to_string())?;
         let recovered = node.log.recovered(range);
         match stored {
-            Some(stored) => self.start_replica(id, range, Some(stored), recovered),
+            Some(stored) => {
+                self.say(|| {
+                    format!(
+                        "node {id} has range {range} at {:?}, held by {:?}, {}",
+                        stored.position,
+                        stored.conf.voters,
+                        log_text(&recovered)
+                    )
+                });
+                self.start_replica(id, range, Some(stored), recovered)
+            }
             None => Ok(()),
         }
     }
@@ -198,8 +208,11 @@ impl World {
         stored::set_since(range, since, &mut batch);
         self.nodes.get_mut(&id).expect("it is up").store.apply(batch);
         self.see("empty replica begun");
-        self.say(|| format!("node {id} begins range {range} without a state"));
         let log = self.nodes[&id].log.recovered(range);
+        self.say(|| {
+            let text = log_text(&log);
+            format!("node {id} begins range {range} without a state since {since}, {text}")
+        });
         if let Err(error) = self.start_replica(id, range, None, log) {
             self.invariants.break_with(format!("node {id}, range {range}: {error}"));
         }
@@ -449,3 +462,9 @@ fn waker(input: &Input, is_leader: bool) -> &'static str {
 
 /// Keys at which the keyspace of a run may be cut, in order.
 pub(super) const CUTS: [&[u8]; 6] = [b"e", b"k1", b"k3", b"k5", b"k6", b"l"];
+
+/// What a log has, for a person.
+fn log_text(log: &Recovered) -> String {
+    let last = log.entries.last().map_or(log.truncated.index, |entry| entry.index);
+    format!("log {}..{last}, {:?}", log.truncated.index, log.hard_state)
+}

@@ -269,12 +269,44 @@ impl Group {
         self.log().bytes()
     }
 
+    /// What a member without a log says to a leader that believes it has one: a refusal of an entry
+    /// beyond all that it may believe, and that it is there. Either makes the leader look for where the
+    /// logs agree, if it does not yet, and it finds that it has to send a snapshot.
+    pub(crate) fn has_nothing(&self, leader: NodeId) -> [internal::RaftMessage; 2] {
+        let alive = internal::RaftMessage {
+            group: self.group.0,
+            to: leader.0,
+            from: self.id.0,
+            kind: Kind::HeartbeatAnswer as u32,
+            term: self.role().term,
+            ..internal::RaftMessage::default()
+        };
+        let refusal = internal::RaftMessage {
+            kind: Kind::AppendAnswer as u32,
+            index: admit::NUMBER_MAX - 1,
+            reject: true,
+            ..alive.clone()
+        };
+        [refusal, alive]
+    }
+
     /// What this member has in its log after what it knows to be committed.
     pub(crate) fn uncommitted(&self) -> Vec<Bytes> {
+        self.tail_to(u64::MAX)
+    }
+
+    /// Of that, what is durable.
+    pub(crate) fn uncommitted_durable(&self) -> Vec<Bytes> {
+        self.tail_to(self.raft.raft.raft_log.persisted)
+    }
+
+    fn tail_to(&self, last: u64) -> Vec<Bytes> {
         let log = &self.raft.raft.raft_log;
         let entries = log.entries(self.commit() + 1, None, GetEntriesContext::empty(false));
-        let normal = |it: &eraftpb::Entry| it.get_entry_type() == eraftpb::EntryType::EntryNormal;
-        entries.unwrap_or_default().into_iter().filter(normal).map(|it| it.data).collect()
+        let is_meant = |it: &eraftpb::Entry| {
+            it.index <= last && it.get_entry_type() == eraftpb::EntryType::EntryNormal
+        };
+        entries.unwrap_or_default().into_iter().filter(is_meant).map(|it| it.data).collect()
     }
 
     /// Bytes of data this leader has proposed and not seen committed.

@@ -78,10 +78,13 @@ impl Replica {
                 self.out.push(Effect::SnapshotRefused(reason));
             }
             // A replica that has nothing yet has lost nothing: the message was meant for one that
-            // was here before.
+            // was here before. What that one had acknowledged is no reason to send it nothing.
             group::Effect::Ignored { from, kind, reason: Ignored::LostEntries }
                 if self.applied.index == 0 =>
             {
+                for message in self.group.has_nothing(from) {
+                    self.out.push(Effect::Send(RaftMessage { since: self.since(), ..message }));
+                }
                 self.out.push(Effect::Ignored(from, kind, Ignored::Stale));
             }
             group::Effect::Ignored { from, kind, reason } => {

@@ -48,6 +48,8 @@ pub(super) struct Holders {
     is_outside: bool,
     /// And nobody needs it.
     pub(super) has_left: bool,
+    /// Before it leaves.
+    numbers: Numbers,
     members: Option<Members>,
     /// Whether a leader may go by it.
     freshness: Freshness,
@@ -66,6 +68,15 @@ enum Freshness {
     Asked,
     /// A ticket of the spine was taken since this leadership began.
     Good,
+}
+
+/// Whether a replica that is about to leave has heard all that the spine remembers of its writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Numbers {
+    #[default]
+    Unknown,
+    Asked,
+    Told,
 }
 
 impl Holders {
@@ -272,6 +283,8 @@ impl Replica {
         let is_done = self.role.part == Part::Leader
             && !self.is_settled_known()
             && self.holders.is_settled
+            // Consensus goes by a change that is committed, what is known of it here is joined.
+            && !self.group.is_change_pending()
             && self.holders.freshness == Freshness::Good
             && self.has_wanted_members();
         members.filter(|_| is_done).map_or(0, |members| members.changes)
@@ -351,17 +364,44 @@ impl Replica {
     pub(super) fn on_removed_at(&mut self, place: group::Position) {
         // A replica that has come past it knows its membership itself.
         let is_behind = self.joined.index < place.index && self.installing.is_none();
-        if is_behind && !self.group.is_added_after(place) {
+        if is_behind && !self.group.is_added_after(place) && !self.has_more_to_join() {
             self.leave();
+        }
+    }
+
+    /// What is known here to be committed is joined before the replica leaves: a range may have been
+    /// cut off there, whose replica on this node was lost in a crash, and may be needed. Unless nobody
+    /// tells any more how its writes were numbered, or what it waits for may never come.
+    fn has_more_to_join(&mut self) -> bool {
+        if self.joined.index >= self.group.commit() || self.installing.is_some() {
+            return false;
+        }
+        if self.staged.is_empty() {
+            return true;
+        }
+        let is_told = self.holders.numbers == Numbers::Told;
+        if !self.lacks_numbers() || is_told {
+            return false;
+        }
+        self.holders.numbers = Numbers::Asked;
+        self.out.push(Effect::WantNumbers);
+        true
+    }
+
+    /// An answer to `WantNumbers`, or to something else: then it is asked too soon, and no harm done.
+    pub(super) fn on_numbers_told(&mut self) {
+        if self.holders.numbers == Numbers::Asked {
+            self.holders.numbers = Numbers::Told;
         }
     }
 
     /// The node is to hold the range anew: that is decided only when it has no part in it any more, and
     /// whoever votes knows.
-    fn leave_if_replaced(&mut self) {
+    pub(super) fn leave_if_replaced(&mut self) {
         let members = self.holders.members.as_ref();
         let wanted = members.and_then(|members| members.since.get(&self.config.node));
-        if wanted.is_some_and(|since| *since > self.config.since) {
+        let is_replaced = wanted.is_some_and(|since| *since > self.config.since);
+        if is_replaced && !self.holders.has_left && !self.has_more_to_join() {
             self.leave();
         }
     }

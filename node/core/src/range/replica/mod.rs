@@ -473,7 +473,10 @@ impl Replica {
             Input::Submit(to, command) => self.on_submit(to, command, view)?,
             Input::Turn => {}
             Input::Persisted(token) => self.drive(group::Input::Persisted { token }),
-            Input::Numbered(runs) => runs.iter().for_each(|run| self.numbering.learn(run)),
+            Input::Numbered(runs) => {
+                runs.iter().for_each(|run| self.numbering.learn(run));
+                self.on_numbers_told();
+            }
             Input::Prepare(id, locks) => self.on_prepare(id, locks, view)?,
             Input::Decided(id, decision) => self.on_decided(id, decision),
             Input::OpenTxns(open) => self.on_open_txns(&open),

@@ -74,6 +74,7 @@ impl Replica {
 
     pub(super) fn tick_reports(&mut self) {
         self.forget_proposed();
+        self.leave_if_replaced();
         let is_due = self.report_due.is_some_and(|due| due <= self.now);
         if is_due {
             let is_numbered = self.staged.is_empty() && self.resolved.is_empty();
@@ -101,9 +102,10 @@ impl Replica {
 
     /// The spine forgets numbers once it has heard that a note of them is committed, which a replica
     /// that has the note need not know, and cannot find out while nobody can be elected. A note tells
-    /// what the spine has said of committed writes: it is true before it is committed itself.
+    /// what the spine has said of committed writes: it is true before it is committed itself. It must be
+    /// durable, as what it leads to will be.
     fn learn_from_tail(&mut self) {
-        for data in self.group.uncommitted() {
+        for data in self.group.uncommitted_durable() {
             // What is not committed may not be looked at by anyone, so it is no reason to end.
             for run in RangeEntry::decode(data).unwrap_or_default().notes {
                 self.numbering.learn(&run);
