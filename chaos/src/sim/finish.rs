@@ -246,7 +246,8 @@ impl World {
             let Some(leader) = replica.filter(|it| it.group().is_leader()) else { return false };
             let conf = leader.group().conf();
             let count = conf.voters.len() + conf.learners.len();
-            let is_lost = |node: &NodeId| self.nodes[&node.0].is_out;
+            // Who was added and never started is lost as well.
+            let is_lost = |node: &NodeId| self.nodes.get(&node.0).is_none_or(|it| it.is_out);
             let does_not_vote = |node: &NodeId| is_lost(node) && !conf.voters.contains(&node.0);
             count > known.replicas.len() && known.replicas.iter().any(is_lost)
                 || known.replicas.iter().any(does_not_vote)
