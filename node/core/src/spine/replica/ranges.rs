@@ -266,10 +266,15 @@ impl Replica {
         let mut absent = Vec::new();
         for range in missing {
             let Some(known) = self.state.ranges().get(range) else { continue };
-            // A parent that is to be here and has nothing yet may be sent a state from before the cut.
-            let has_parent = known.parent == GroupId::SPINE
-                || !self.is_here(known.parent) && !self.ranges.found.contains(&known.parent)
-                || Stored::load(view, known.parent)?.is_some();
+            // A parent that is to be here, or begins now, and has nothing yet may be sent a state from
+            // before the cut.
+            let parent = known.parent;
+            let is_parent_here = self.is_here(parent)
+                || self.may_vote_still(parent)
+                || self.ranges.found.contains(&parent);
+            let has_parent = parent == GroupId::SPINE
+                || !is_parent_here
+                || Stored::load(view, parent)?.is_some();
             // A replica here that lags still has the keys: the range that has them now begins when
             // that replica comes so far, and not before, as the older writes are in its log. It may
             // be of a range that has ceased, and is not taken over here yet.
