@@ -1,12 +1,14 @@
 //! The command line: runs one seed of the simulator, many, or one twice; or runs a real cluster
 //! under real faults. Prints one line for each finding, which is all that is needed to repeat it.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use flotilla_chaos::process;
+use flotilla_chaos::sim::sweep::{CORNERS, SEEDS_MIN, kind_of};
 use flotilla_chaos::sim::trace::LINES_USUAL;
 use flotilla_chaos::sim::{self, Focus, Mutant, Options};
 use flotilla_core::mutant as machine;
@@ -20,6 +22,7 @@ const USAGE: &str = "usage:
                          [--focus WHAT] [--users] [--black-box] [--quiet | --lines N]
   flotilla-chaos sim sweep --seeds COUNT [--first S] [--nodes N] [--mutant NAME] [--restless | --aimed]
                            [--focus WHAT] [--users] [--black-box] [--stop]
+  flotilla-chaos sim sweep --mixed --seeds COUNT [--first S] [--stop]
   flotilla-chaos sim twice --seed S [--nodes N] [--mutant NAME] [--restless | --aimed]
                            [--focus WHAT] [--users]
   flotilla-chaos scale [--nodes N,…] [--ranges-per-node R] [--outstanding-per-node P] [--skewed]
@@ -44,6 +47,8 @@ struct Arguments {
     /// Of the trace, the last ones.
     lines_max: usize,
     stops: bool,
+    /// A sweep over all kinds of runs.
+    is_mixed: bool,
     options: Options,
 }
 
@@ -127,6 +132,7 @@ fn parse() -> anyhow::Result<Arguments> {
         is_quiet: false,
         lines_max: LINES_USUAL,
         stops: false,
+        is_mixed: false,
         options: Options::default(),
     };
     while let Some(flag) = words.next() {
@@ -165,6 +171,7 @@ fn parse() -> anyhow::Result<Arguments> {
                 let count = number(value()?)?;
                 arguments.lines_max = usize::try_from(count).context("too many lines")?;
             }
+            "--mixed" => arguments.is_mixed = true,
             "--stop" => arguments.stops = true,
             _ => bail!("unknown flag {flag}"),
         }
@@ -251,11 +258,22 @@ fn sweep(arguments: &Arguments) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     let mut found_count = 0_u64;
     let mut simulated = 0;
+    let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
     for seed in arguments.seed..arguments.seed + arguments.seeds_count {
-        let report = sim::run(seed, &arguments.options);
+        let (options, flags) = match arguments.is_mixed {
+            true => kind_of(seed, &arguments.options),
+            false => (arguments.options.clone(), ""),
+        };
+        let report = sim::run(seed, &options);
         simulated += report.duration;
+        for (what, count) in &report.seen {
+            *seen.entry(what).or_default() += count;
+        }
         if !report.is_clean() {
             found_count += 1;
+            if !flags.is_empty() {
+                write!(out, "{flags} ")?;
+            }
             writeln!(out, "{report}")?;
             out.flush()?;
             if arguments.stops {
@@ -263,10 +281,28 @@ fn sweep(arguments: &Arguments) -> anyhow::Result<bool> {
             }
         }
     }
+    let never_count = if arguments.is_mixed { say_corners(&seen, &mut out)? } else { 0 };
     let seconds = began.elapsed().as_secs_f64();
     let ran = simulated / 1_000_000;
     writeln!(out, "{found_count} findings; {ran} simulated seconds in {seconds:.1} s")?;
-    Ok(found_count == 0)
+    Ok(found_count == 0 && never_count == 0)
+}
+
+/// Says how often what was to happen did. Gives back how much never did.
+fn say_corners(seen: &BTreeMap<&str, u64>, out: &mut impl Write) -> anyhow::Result<usize> {
+    let count = |what: &&&str| seen.get(**what).copied().unwrap_or(0);
+    for what in CORNERS {
+        writeln!(out, "  {what}: {}", count(&what))?;
+    }
+    let never_count = CORNERS.iter().filter(|what| count(what) == 0).count();
+    if never_count > 0 {
+        writeln!(
+            out,
+            "{never_count} corners were never reached; a sweep of {SEEDS_MIN} seeds is expected to \
+             reach all"
+        )?;
+    }
+    Ok(never_count)
 }
 
 fn twice(arguments: &Arguments) -> anyhow::Result<bool> {

@@ -1,6 +1,7 @@
 //! The simulator under test: seeds that must stay clean, seeds that once failed, runs that repeat
 //! themselves to the byte, and planted bugs that must be found by what clients see.
 
+use flotilla_chaos::sim::sweep::CORNERS;
 use flotilla_chaos::sim::trace::LINES_USUAL;
 use flotilla_chaos::sim::{self, End, Focus, Mutant, Options};
 
@@ -297,4 +298,27 @@ fn a_log_that_loses_what_was_flushed_is_found() {
 #[test]
 fn replicas_that_apply_differently_are_found() {
     check_found(Mutant::ApplyDiverges, &["has hash"]);
+}
+
+/// A sweep over all kinds of runs says what never happened, of all that is counted anywhere.
+#[test]
+fn every_counter_is_a_corner_of_the_mixed_sweep() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sim");
+    let files = std::fs::read_dir(folder).expect("the sources of the simulator");
+    let paths = files.map(|file| file.expect("a file").path());
+    // Where they are listed they are not counted.
+    let paths = paths.filter(|path| !path.ends_with("sweep.rs"));
+    let texts = paths.map(|path| std::fs::read_to_string(path).expect("a source"));
+    let source: String = texts.collect();
+    let counted: Vec<&str> = source
+        .split("see(\"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().expect("a literal ends"))
+        .collect();
+    assert!(counted.len() > 60, "counters were looked for in vain: {counted:?}");
+    let missing: Vec<_> = counted.iter().filter(|what| !CORNERS.contains(what)).collect();
+    assert!(missing.is_empty(), "not in `CORNERS`: {missing:?}");
+    let unknown: Vec<_> =
+        CORNERS.iter().filter(|what| !source.contains(&format!("\"{what}\""))).collect();
+    assert!(unknown.is_empty(), "counted nowhere: {unknown:?}");
 }

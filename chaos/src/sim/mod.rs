@@ -25,6 +25,7 @@ mod reading;
 pub mod scale;
 mod snapshots;
 pub mod store_disk;
+pub mod sweep;
 pub mod trace;
 mod trouble;
 mod users;
