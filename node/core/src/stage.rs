@@ -385,7 +385,12 @@ impl Stage {
             }
         }
         if !self.gone.is_empty() {
-            let owners: BTreeSet<GroupId> = self.reach.owners.ranges().collect();
+            let mut owners: BTreeSet<GroupId> = self.reach.owners.ranges().collect();
+            // One that came and went since what is shown is still to own its keys.
+            owners.extend(self.transfers.iter().filter_map(|(_, transfer)| match transfer {
+                Transfer::Cut(cut) => Some(cut.child),
+                Transfer::Join { .. } => None,
+            }));
             self.gone.retain(|range| owners.contains(range));
             lacking.extend(&self.gone);
         }
