@@ -290,11 +290,12 @@ fn sweep(arguments: &Arguments) -> anyhow::Result<bool> {
 
 /// Says how often what was to happen did. Gives back how much never did.
 fn say_corners(seen: &BTreeMap<&str, u64>, out: &mut impl Write) -> anyhow::Result<usize> {
-    let count = |what: &&&str| seen.get(**what).copied().unwrap_or(0);
+    let mut never_count = 0;
     for what in CORNERS {
-        writeln!(out, "  {what}: {}", count(&what))?;
+        let count = seen.get(what).copied().unwrap_or(0);
+        never_count += usize::from(count == 0);
+        writeln!(out, "  {what}: {count}")?;
     }
-    let never_count = CORNERS.iter().filter(|what| count(what) == 0).count();
     if never_count > 0 {
         writeln!(
             out,

@@ -249,8 +249,8 @@ impl Replica {
         let known = self.state.ranges().iter();
         let silent: Vec<GroupId> = known
             .map(|(range, _)| range)
-            .filter(|range| self.is_here(*range) || self.may_vote_still(*range))
             .filter(|range| !self.ranges.found.contains(range))
+            .filter(|range| self.is_here(*range) || self.may_vote_still(*range))
             .collect();
         let mut missing = Vec::new();
         for range in silent {
