@@ -25,8 +25,7 @@ pub(super) async fn carry_out(
     who: &mut Whom,
     chance: &mut Chance,
 ) -> anyhow::Result<Effect> {
-    let wants_leader = chance.one_in(2);
-    let hold = ground.hold(wants_leader, chance).await;
+    let hold = ground.hold_someone(chance).await;
     who.is(format!("n{}", hold.node));
     let rule = match planned.class {
         Class::SlowDisk => rule(vec![Operation::Write, Operation::Sync], Action::Delay(SLOW)),

@@ -26,8 +26,7 @@ pub(super) async fn carry_out(
     who: &mut Whom,
     chance: &mut Chance,
 ) -> anyhow::Result<Effect> {
-    let wants_leader = chance.one_in(2);
-    let hold = ground.hold(wants_leader, chance).await;
+    let hold = ground.hold_someone(chance).await;
     let name = chance.pick(&ground.failpoints).clone();
     // Points of a start are passed once, those of a write often.
     let passes = if chance.one_in(2) { 0 } else { chance.below(PASSES_MAX) };

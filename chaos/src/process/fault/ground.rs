@@ -114,6 +114,12 @@ impl Ground {
         Hold { node, taken: Arc::clone(&self.taken), _seat: seat }
     }
 
+    /// Takes one node, every other time the leader.
+    pub async fn hold_someone(&self, chance: &mut Chance) -> Hold {
+        let wants_leader = chance.one_in(2);
+        self.hold(wants_leader, chance).await
+    }
+
     /// Takes all seats, so that no other fault holds a node meanwhile.
     pub async fn hold_all(&self) -> OwnedSemaphorePermit {
         let seats = Arc::clone(&self.seats);

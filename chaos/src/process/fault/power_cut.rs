@@ -23,8 +23,7 @@ pub(super) async fn one(
     who: &mut Whom,
     chance: &mut Chance,
 ) -> anyhow::Result<Effect> {
-    let wants_leader = chance.one_in(2);
-    let hold = ground.hold(wants_leader, chance).await;
+    let hold = ground.hold_someone(chance).await;
     let policy = Policy::draw(chance);
     let was_leader = ground.note_death(hold.node, Class::PowerCut);
     let leads = if was_leader { ", the leader" } else { "" };
