@@ -17,10 +17,8 @@ impl World {
         self.see("snapshot begun");
         let view = self.nodes[&id].store.view.clone();
         let group = GroupId(message.group);
-        let found =
-            snapshot::mark(&view, group).and_then(|mark| Ok((mark, Scope::load(&view, group)?)));
-        let Ok((Some(mark), Some(scope))) = found else {
-            // A cut is under way.
+        let Ok(Some((mark, scope))) = snapshot::to_send(&view, group) else {
+            // It is to take over another and has not come there yet.
             self.see("snapshot put off");
             self.snapshot_sent(id, group, to, false);
             return;
@@ -96,7 +94,7 @@ impl World {
             };
             let header = SnapshotHeader::decode(header.encode_to_vec().as_slice())
                 .map_err(|error| error.to_string())?;
-            let scope = Scope::load(&to.store.view, transfer.group());
+            let scope = Scope::to_receive(&to.store.view, transfer.group());
             let scope = scope.map_err(|error| error.to_string())?.ok_or("an unknown range")?;
             let receiver =
                 Receiver::new(&header, scope, limits).map_err(|error| error.to_string())?;

@@ -110,10 +110,9 @@ fn read(
         // Nobody listens when the connection has ended already.
         let _ = chunks.blocking_send(Read::Failed(reason));
     };
-    let loaded = snapshot::mark(view, group).and_then(|mark| Ok((mark, Scope::load(view, group)?)));
-    let (mark, scope) = match loaded {
-        Ok((Some(mark), Some(scope))) => (mark, scope),
-        Ok(_) => return fail(format!("the store holds nothing of group {group}")),
+    let (mark, scope) = match snapshot::to_send(view, group) {
+        Ok(Some(found)) => found,
+        Ok(None) => return fail(format!("the store has nothing of group {group} to send")),
         Err(error) => fatal(&error.to_string()),
     };
     if chunks.blocking_send(Read::Header(mark)).is_err() {
@@ -156,7 +155,7 @@ async fn receive_all<S: dial::Stream>(port: &Port, stream: S) -> io::Result<()> 
     let message = header.message.clone().unwrap_or_default();
     let group = GroupId(message.group);
     let store = port.store.clone();
-    let scope = blocking(move || Ok(Scope::load(&store, group)?)).await?;
+    let scope = blocking(move || Ok(Scope::to_receive(&store, group)?)).await?;
     // This node hears of a range in the spine's log, and may be behind.
     let scope = scope.ok_or_else(|| io::Error::other(format!("range {group} is not known yet")))?;
     let mut receiver =

@@ -181,7 +181,7 @@ fn send(view: &dyn View, group: GroupId, chunk_bytes_max: usize) -> MemoryView {
     let header = SnapshotHeader {
         id: 9,
         message: Some(RaftMessage { group: group.0, ..Default::default() }),
-        mark: mark(view, group).unwrap(),
+        mark: to_send(view, group).unwrap().map(|(mark, _)| mark),
     };
     let mut sender = Sender::new(9, scope.clone(), limits);
     let mut receiver = Receiver::new(&header, scope, limits).unwrap();
@@ -326,7 +326,7 @@ fn a_group_is_removed_without_a_trace_of_it_and_nothing_else_is() {
                     }
                     let Some(batch) = clear.next(&store.view).unwrap() else { break 'crashed };
                     store.view.apply(&batch);
-                    assert_eq!(mark(&store.view, group), Ok(None), "what is left is no state");
+                    assert_eq!(to_send(&store.view, group), Ok(None), "what is left is no state");
                 }
             }
             assert!(store.rows() == rest, "seed {seed}, group {group}");
@@ -378,7 +378,7 @@ fn what_is_not_the_groups_is_neither_taken_nor_installed() {
     let header = SnapshotHeader {
         id: 9,
         message: Some(RaftMessage { group: 1, ..Default::default() }),
-        mark: mark(&theirs.view, GroupId(1)).unwrap(),
+        mark: to_send(&theirs.view, GroupId(1)).unwrap().map(|(mark, _)| mark),
     };
     let is_taken = |row: &(Column, Bytes, Bytes)| {
         let mut receiver = Receiver::new(&header, scope(GroupId(1)), limits).unwrap();
@@ -529,26 +529,51 @@ fn an_event_behind_the_cursor_is_looked_at_again() {
 }
 
 #[test]
-fn a_mark_says_where_a_group_stands() {
+fn a_range_is_sent_as_its_own_state_has_it() {
     let mut store = random_store(3);
     let conf = ConfState { voters: vec![1, 4], learners: vec![2], ..Default::default() };
     let position = Position { index: 9, term: 3, seq: 5 };
-    let span = ranges().get(GroupId(1)).unwrap().span.clone();
+    let span = ranges().get(GroupId(2)).unwrap().span.clone();
     let stored = Stored { position, conf: conf.clone(), span: span.clone(), ..Default::default() };
-    let write = |store: &mut Store, stored: &Stored| {
+    let write = |store: &mut Store, range: u64, stored: &Stored| {
         let mut batch = Batch::default();
-        stored.write(GroupId(1), &mut batch);
+        stored.write(GroupId(range), &mut batch);
         store.view.apply(&batch);
     };
-    // A cut that the spine's state knows of, or the range's, and the other does not.
-    for end in [b"z", b"n"] {
-        let end = Some(Bytes::from_static(end));
-        write(&mut store, &Stored { span: Span { end, ..span.clone() }, ..stored.clone() });
-        assert_eq!(mark(&store.view, GroupId(1)), Ok(None));
+    let to = |end: &'static [u8]| Span { end: Some(Bytes::from_static(end)), ..span.clone() };
+    // It is to take over another, as the spine's state knows, and has not come there.
+    write(&mut store, 2, &Stored { span: to(b"bb"), ..stored.clone() });
+    assert_eq!(to_send(&store.view, GroupId(2)), Ok(None));
+    write(&mut store, 2, &stored);
+    let (mark, scope) = to_send(&store.view, GroupId(2)).unwrap().unwrap();
+    assert_eq!((mark.index, mark.term, mark.conf), (9, 3, Some(conf)));
+    assert_eq!(scope.spans(), std::slice::from_ref(&span));
+    // It was cut, as the spine's state knows, and has not come there.
+    write(&mut store, 2, &Stored { span: to(b"k"), ..stored.clone() });
+    let (_, scope) = to_send(&store.view, GroupId(2)).unwrap().unwrap();
+    assert_eq!(scope.spans(), [to(b"k")]);
+    // Nor is it sent with keys that another has here.
+    let start = span.end.clone().unwrap();
+    write(&mut store, 9, &Stored { span: Span { start, end: None }, ..stored.clone() });
+    assert_eq!(to_send(&store.view, GroupId(2)), Ok(None));
+
+    assert_eq!(to_send(&store.view, GroupId(7)), Ok(None));
+    let (mark, _) = to_send(&store.view, GroupId::SPINE).unwrap().unwrap();
+    assert_eq!(mark.index, 1);
+}
+
+#[test]
+fn a_range_is_received_as_wide_as_the_table_or_its_own_state_has_it() {
+    let mut store = random_store(3);
+    let span = ranges().get(GroupId(2)).unwrap().span.clone();
+    let received = |store: &Store| Scope::to_receive(&store.view, GroupId(2)).unwrap().unwrap();
+    assert_eq!(received(&store).spans(), std::slice::from_ref(&span));
+    for (end, want) in [(&b"bb"[..], &b"c\0"[..]), (b"k", b"k")] {
+        let own = Span { end: Some(Bytes::from_static(end)), ..span.clone() };
+        let mut batch = Batch::default();
+        Stored { span: own, ..Default::default() }.write(GroupId(2), &mut batch);
+        store.view.apply(&batch);
+        assert_eq!(received(&store).spans(), [Span { end: Some(want.into()), ..span.clone() }]);
     }
-    write(&mut store, &stored);
-    let found = mark(&store.view, GroupId(1)).unwrap().unwrap();
-    assert_eq!((found.index, found.term, found.conf), (9, 3, Some(conf)));
-    assert_eq!(mark(&store.view, GroupId(7)), Ok(None));
-    assert_eq!(mark(&store.view, GroupId::SPINE).unwrap().unwrap().index, 1);
+    assert_eq!(Scope::to_receive(&store.view, GroupId(7)), Ok(None));
 }

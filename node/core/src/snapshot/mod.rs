@@ -20,7 +20,7 @@ mod tests;
 pub use clear::Clear;
 pub use install::Install;
 pub use receiver::{Received, Receiver, ReceiverError, Row};
-pub use scope::{Scope, mark};
+pub use scope::{Scope, to_send};
 pub use sender::{Sender, SenderError};
 
 use crate::view::Column;

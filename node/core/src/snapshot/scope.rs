@@ -75,14 +75,22 @@ impl Scope {
         for stored in [Stored::load(live, group)?, Stored::load(staged, group)?] {
             spans.extend(stored.map(|stored| stored.span));
         }
-        // They begin alike, as a range keeps its first key.
-        let widest = |one: &Span, other: &Span| match (&one.end, &other.end) {
-            (None, _) => std::cmp::Ordering::Greater,
-            (_, None) => std::cmp::Ordering::Less,
-            (Some(one), Some(other)) => one.cmp(other),
-        };
-        let widest = spans.into_iter().max_by(widest);
-        Ok(widest.map(|span| Self { group, spans: vec![span] }))
+        Ok(widest(spans).map(|span| Self { group, spans: vec![span] }))
+    }
+
+    /// The rows that may come with a snapshot: what the group owns as the spine's state in the store
+    /// has it, and what a replica of the range there has in its keys, which perhaps has not come to the
+    /// cut yet. `None` if that state knows no such range.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn to_receive(view: &dyn View, group: GroupId) -> Result<Option<Self>, ViewError> {
+        let Some(mut known) = Self::load(view, group)? else { return Ok(None) };
+        if group != GroupId::SPINE {
+            known.spans.extend(Stored::load(view, group)?.map(|stored| stored.span));
+            known.spans = Vec::from_iter(widest(known.spans));
+        }
+        Ok(Some(known))
     }
 
     /// The group.
@@ -144,6 +152,11 @@ impl Scope {
         Ok(taken_over)
     }
 
+    /// Whether all keys of a scope of the same range are among these.
+    fn covers(&self, other: &Self) -> bool {
+        widest([&self.spans[..], &other.spans].concat()).as_slice() == self.spans
+    }
+
     fn owns(&self, key: &[u8]) -> bool {
         let after = self.spans.partition_point(|span| span.start[..] <= *key);
         after > 0 && self.spans[after - 1].contains(key)
@@ -162,29 +175,35 @@ impl Scope {
     }
 }
 
-/// Where the state of a group stands in a store; `None` if it is not there, or if a cut of the range
-/// is known to the spine's state or to the range's own and not to the other: which of its rows are
-/// its own would depend on whom one asks.
+/// What can be sent of a group: where its state stands in a store, and which rows are its own.
+///
+/// A cut of a range is decided in the spine before it is in the range's own log, and may wait there
+/// for a quorum that lacks the very member which needs a snapshot. The keys are the range's up to that
+/// entry, and no other range begins on a node where they are. The other way round, a range that is to
+/// take over another and has not come there yet, is not sent: who receives it may have nothing of that
+/// other, which has ceased and is sent by nobody.
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn mark(view: &dyn View, group: GroupId) -> Result<Option<SnapshotMark>, ViewError> {
+pub fn to_send(
+    view: &dyn View,
+    group: GroupId,
+) -> Result<Option<(SnapshotMark, Scope)>, ViewError> {
+    let Some(known) = Scope::load(view, group)? else { return Ok(None) };
     if group == GroupId::SPINE {
-        return Ok(State::load(view)?.map(|state| SnapshotMark {
-            index: state.position().index,
-            term: state.position().term,
-            conf: Some(state.conf().clone()),
+        let state = State::load(view)?;
+        return Ok(state.map(|state| {
+            let (position, conf) = (state.position(), Some(state.conf().clone()));
+            (SnapshotMark { index: position.index, term: position.term, conf }, known)
         }));
     }
-    let scope = Scope::load(view, group)?;
-    let stored = Stored::load(view, group)?;
-    let stored =
-        stored.filter(|stored| scope.is_some_and(|scope| scope.spans == [stored.span.clone()]));
-    Ok(stored.map(|stored| SnapshotMark {
-        index: stored.position.index,
-        term: stored.position.term,
-        conf: Some(stored.conf),
-    }))
+    let Some(stored) = Stored::load(view, group)? else { return Ok(None) };
+    let scope = Scope { group, spans: vec![stored.span] };
+    if !scope.covers(&known) || !scope.taken_over(view)?.is_empty() {
+        return Ok(None);
+    }
+    let (position, conf) = (stored.position, Some(stored.conf));
+    Ok(Some((SnapshotMark { index: position.index, term: position.term, conf }, scope)))
 }
 
 /// The bounds of a span's rows in `Key`.
@@ -205,6 +224,16 @@ pub(super) fn history_bounds(span: &Span) -> (Bound<Bytes>, Bound<Bytes>) {
     };
     let end = span.end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(first_row(end)));
     (Bound::Included(first_row(&span.start)), end)
+}
+
+/// The span that has all the keys of the others. They begin alike, as a range keeps its first key.
+fn widest(spans: Vec<Span>) -> Option<Span> {
+    spans.into_iter().max_by(|one, other| match (&one.end, &other.end) {
+        (None, None) => std::cmp::Ordering::Equal,
+        (None, _) => std::cmp::Ordering::Greater,
+        (_, None) => std::cmp::Ordering::Less,
+        (Some(one), Some(other)) => one.cmp(other),
+    })
 }
 
 /// What no range owns.

@@ -9,7 +9,7 @@ use crate::memory::MemoryView;
 use crate::proto::internal::{RaftMessage, SnapshotHeader, SnapshotMark};
 use crate::range::replica::{Input, Replica, Task};
 use crate::range::stored::Stored;
-use crate::snapshot::{Clear, Install, Limits, Receiver, Scope, Sender, mark};
+use crate::snapshot::{Clear, Install, Limits, Receiver, Scope, Sender, to_send};
 use crate::view::{Batch, Column, Write};
 use crate::{GroupId, NodeId};
 
@@ -54,8 +54,8 @@ impl World {
     pub(super) fn send_snapshot(&mut self, from: u64, range: GroupId, message: RaftMessage) {
         let to = message.to;
         let view = self.nodes[&from].store.clone();
-        let mark = mark(&view, range).expect("readable").expect("a leader has a state");
-        let scope = Scope::load(&view, range).expect("readable").expect("it exists");
+        let found = to_send(&view, range).expect("readable");
+        let (mark, scope) = found.expect("a leader has a state");
         let number = self.snapshots_count;
         self.snapshots_count += 1;
         let header =
@@ -105,7 +105,7 @@ impl World {
             self.transfers.push(transfer);
             return;
         }
-        let Transfer { from, to, range, message, mark, mut rows, .. } = transfer;
+        let Transfer { from, to, range, message, to_send, mut rows, .. } = transfer;
         if self.mutant == "snapshot without locks" {
             let mut stored = Stored::load(&rows, range).expect("readable").expect("sent");
             stored.prepared.clear();
