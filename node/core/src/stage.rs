@@ -347,6 +347,29 @@ impl Stage {
         Ok(())
     }
 
+    /// A range leaves the node before its replica here has come to cuts that the node knows of. What was
+    /// cut off was to begin with that replica, and is not waited for any more.
+    fn forget_to_come(
+        &mut self,
+        view: &dyn View,
+        batch: &Batch,
+        left: GroupId,
+        span: &Span,
+    ) -> Result<(), ViewError> {
+        let mut cut_off = BTreeSet::from_iter(self.reach.owners.of(span));
+        cut_off.extend(self.transfers.iter().filter_map(|(_, transfer)| match transfer {
+            Transfer::Cut(cut) if span.contains(&cut.key) => Some(cut.child),
+            _ => None,
+        }));
+        for range in cut_off {
+            let is_shown = range != left && self.frontier.knows(range) && self.frontier.shows(range);
+            if is_shown && Stored::load_latest(view, batch, range)?.is_none() {
+                self.frontier.rejoin(range);
+            }
+        }
+        Ok(())
+    }
+
     /// What may be shown.
     pub fn shown(&self) -> Shown {
         self.reach.shown
@@ -519,6 +542,7 @@ impl Stage {
                 Work::Leave(range) => {
                     if let Some(stored) = Stored::load_latest(view, &writes.batch, range)? {
                         stored::leave(range, &stored.span, &mut writes.batch);
+                        self.forget_to_come(view, &writes.batch, range, &stored.span)?;
                         self.vanished.push(stored.span.clone());
                         applied.left.push((range, stored.span));
                     }

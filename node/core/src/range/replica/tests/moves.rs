@@ -105,7 +105,7 @@ impl World {
             self.transfers.push(transfer);
             return;
         }
-        let Transfer { from, to, range, message, to_send, mut rows, .. } = transfer;
+        let Transfer { from, to, range, message, mark, mut rows, .. } = transfer;
         if self.mutant == "snapshot without locks" {
             let mut stored = Stored::load(&rows, range).expect("readable").expect("sent");
             stored.prepared.clear();
