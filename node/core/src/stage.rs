@@ -420,6 +420,14 @@ impl Stage {
         for span in &self.vanished {
             lacking.extend(self.reach.owners.of(span));
         }
+        // A part of the parent, as it is shown. A replica of what was cut off may itself be cut later.
+        for (_, transfer) in self.transfers.iter().rev() {
+            if let Transfer::Cut(cut) = transfer
+                && lacking.contains(&cut.child)
+            {
+                lacking.insert(cut.parent);
+            }
+        }
         self.reach.shown = shown;
         self.reach.lacking = lacking;
     }
