@@ -362,7 +362,8 @@ impl Stage {
             _ => None,
         }));
         for range in cut_off {
-            let is_shown = range != left && self.frontier.knows(range) && self.frontier.shows(range);
+            let is_shown =
+                range != left && self.frontier.knows(range) && self.frontier.shows(range);
             if is_shown && Stored::load_latest(view, batch, range)?.is_none() {
                 self.frontier.rejoin(range);
             }

@@ -6,6 +6,7 @@
 mod admin;
 mod auth;
 mod authority;
+mod outgoing;
 mod serve;
 mod service;
 

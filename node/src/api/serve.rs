@@ -13,6 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
 use super::authority::Mended;
+use super::outgoing::Outgoing;
 use super::service::Service;
 use super::{Context, Origin};
 use crate::config::Config;
@@ -35,10 +36,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves the connections that come in, and the watchers on them, until the worker is stopped.
 pub async fn serve(
-    context: Context,
+    mut context: Context,
     hub: HubReceiver,
     mut connections: mpsc::Receiver<Connection>,
 ) {
+    context.router = context.router.on_worker();
     let hub = Hub::start(hub, &context.config, context.router.clone());
     let builder = builder(&context.config);
     let (context, builder) = (Arc::new(context), Arc::new(builder));
@@ -132,7 +134,8 @@ async fn run<S>(stream: S, builder: &Builder<TokioExecutor>, service: Service)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let served = builder.serve_connection(TokioIo::new(Mended::new(stream)), service).await;
+    let served =
+        builder.serve_connection(TokioIo::new(Outgoing::new(Mended::new(stream))), service).await;
     if let Err(error) = served {
         tracing::debug!(error, "a connection of a client broke");
     }

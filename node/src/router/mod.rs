@@ -4,6 +4,7 @@
 //! It holds no decisions: the spine's machine decides what is refused, forwarded or answered.
 
 mod head;
+mod inbox;
 mod overview;
 mod pending;
 mod record;
@@ -23,6 +24,7 @@ use flotilla_core::spine::replica::Question;
 use flotilla_core::{Error, GroupId, NodeId};
 
 pub use head::{Board, Notice, owner};
+pub use inbox::Inbox;
 pub use overview::{Overview, SharedOverview};
 pub use pending::Pending;
 pub use record::{now_ms, on_record};
@@ -62,6 +64,8 @@ pub struct Router {
     /// Which actor owns a group. The spine owns the whole keyspace while it is one range.
     actors: Arc<DashMap<GroupId, Recipient<Request>>>,
     pending: Arc<Pending>,
+    /// Where answers to this handle's requests are found.
+    inbox: Option<Arc<Inbox>>,
     next: Arc<AtomicU64>,
     board: Arc<Board>,
     store: Store,
@@ -72,7 +76,12 @@ impl Router {
     /// A router that knows no actor yet.
     pub fn new(pending: Arc<Pending>, board: Arc<Board>, store: Store, gate: Arc<Gate>) -> Self {
         let next = Arc::new(AtomicU64::new(1));
-        Self { actors: Arc::new(DashMap::new()), pending, next, board, store, gate }
+        Self { actors: Arc::new(DashMap::new()), pending, inbox: None, next, board, store, gate }
+    }
+
+    /// A handle for one worker, which is on the present thread.
+    pub fn on_worker(self) -> Self {
+        Self { inbox: Some(Inbox::start()), ..self }
     }
 
     /// Makes an actor reachable.
@@ -100,7 +109,7 @@ impl Router {
     async fn submit_uncounted(&self, pass: Pass, command: Command) -> Outcome {
         self.board.usage().count_command();
         let n = self.next.fetch_add(1, Ordering::Relaxed);
-        let answer = self.pending.expect_outcome(n);
+        let answer = self.pending.expect_outcome(n, self.inbox.as_ref());
         if let Err(error) = self.send(Request::Command(n, pass, command)) {
             self.pending.forget_outcome(n);
             return Err(error);
@@ -117,7 +126,7 @@ impl Router {
     /// No leader answered in time.
     pub async fn ticket(&self) -> Result<Head, Error> {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
-        let answer = self.pending.expect_ticket(n);
+        let answer = self.pending.expect_ticket(n, self.inbox.as_ref());
         let mut guard = TicketGuard { router: self, n, is_answered: false };
         self.send(Request::Ticket(n))?;
         let result = answer.await.unwrap_or(Err(Error::Stopped));
@@ -152,7 +161,7 @@ impl Router {
     /// The node stops, or has no room.
     pub async fn ask(&self, question: Question) -> Result<Told, Error> {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
-        let answer = self.pending.expect_told(n);
+        let answer = self.pending.expect_told(n, self.inbox.as_ref());
         let mut guard = QuestionGuard { router: self, n, is_answered: false };
         self.send(Request::Question(n, question))?;
         let told = answer.await.map_err(|_| Error::Stopped);
