@@ -148,11 +148,14 @@ impl<'a> Applier<'a> {
             return Ok(Cow::Borrowed(effects));
         }
         let mut expanded = Vec::new();
+        // A lease has keys in some of these spans, and the effects do not say in which.
+        let (mut are_leases, mut has_attached) = (false, false);
         for effect in effects {
             if !is_many(effect) {
                 expanded.push(effect.clone());
                 continue;
             }
+            are_leases |= effect.lease != 0;
             let span = (!effect.range_end.is_empty())
                 .then(|| Span::from_request(effect.key.clone(), effect.range_end.clone()));
             let keys = match span {
@@ -163,10 +166,12 @@ impl<'a> Applier<'a> {
                     keys
                 }
             };
-            assert!(!keys.is_empty(), "a delete that was decided has something to delete");
+            has_attached |= effect.lease != 0 && !keys.is_empty();
+            assert!(!keys.is_empty() || effect.lease != 0, "a delete was decided of what is there");
             let delete = |key| Effect { key, is_delete: true, ..Default::default() };
             expanded.extend(keys.into_iter().map(delete));
         }
+        assert!(has_attached || !are_leases, "a lease was ended that has keys");
         Ok(Cow::Owned(expanded))
     }
 

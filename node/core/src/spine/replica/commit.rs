@@ -8,6 +8,7 @@ use prost::Message;
 use crate::auth::{Forget, News};
 use crate::command::{Answer, RequestId};
 use crate::group::{self, Change, Entry, EntryKind, Part, Refusal};
+use crate::proto::Span;
 use crate::proto::internal::{self, MemberChange, Record, SpineEntry, TxnCommit, record::Body};
 use crate::range::latch::Guard;
 use crate::range::stored::Stored;
@@ -282,11 +283,7 @@ impl Replica {
             step.revision = revision;
             step.effects = match body {
                 Body::Write(write) => write.effects,
-                Body::LeaseRevoke(revoke) if revoke.is_all_keys => vec![internal::Effect {
-                    lease: revoke.id,
-                    is_delete: true,
-                    ..Default::default()
-                }],
+                Body::LeaseRevoke(revoke) if revoke.is_all_keys => self.end_all_keys(revoke.id),
                 Body::LeaseRevoke(revoke) => revoke
                     .keys
                     .into_iter()
@@ -296,6 +293,18 @@ impl Replica {
             };
         }
         Some(step)
+    }
+
+    /// Deletes what is attached to a lease in range 0, and not what an older lease of this name left
+    /// behind in other ranges for the moment.
+    fn end_all_keys(&self, lease: i64) -> Vec<internal::Effect> {
+        let pieces = self.state.ranges().pieces(&Span::possible()).into_iter();
+        let own = pieces.filter(|(range, _)| *range == GroupId::SPINE);
+        own.map(|(_, piece)| {
+            let (key, range_end) = piece.into_request();
+            internal::Effect { key, range_end, lease, is_delete: true, ..Default::default() }
+        })
+        .collect()
     }
 
     /// Writes of other ranges were numbered.

@@ -1,6 +1,8 @@
 //! Writes of range 0 on the leader: latch, evaluate on complete state (I5), propose effects that
 //! are decided (I4); or, when there is no effect, answer at a ticket (I7).
 
+use bytes::Bytes;
+
 use crate::auth::Pass;
 use crate::command::{Answer, Command, RequestId};
 use crate::mutant::{self, Mutant};
@@ -14,7 +16,7 @@ use crate::spine::state::Position;
 use crate::time::Time;
 use crate::txn::Job;
 use crate::view::{View, ViewError};
-use crate::{Error, LeaseId, NodeId};
+use crate::{Error, GroupId, LeaseId, NodeId};
 
 /// What waits for its latches.
 #[derive(Clone, Debug)]
@@ -97,11 +99,22 @@ impl Replica {
         }
         // Nobody can attach a key while the lease is latched. A key attached before the latches
         // were granted is seen when they are, and the footprint is drawn anew.
-        let keys = mvcc::lease_keys(view, LeaseId(lease))?;
+        let keys = self.own_lease_keys(lease, view)?;
         let mut points = vec![(Point::Lease(lease), Mode::Write)];
         points.extend(keys.into_iter().map(|key| (Point::Key(key), Mode::Write)));
         let work = Work::Revoke { lease, expired_in_term, granted_at };
         self.latch(Footprint { points, spans: Vec::new() }, Waiting { to, work }, view)
+    }
+
+    /// The keys of range 0 that are attached to a lease. Those of other ranges may be here still, of a
+    /// lease of this name that was ended before: its changes there are decided and not applied.
+    fn own_lease_keys(&self, lease: i64, view: &dyn View) -> Result<Vec<Bytes>, ViewError> {
+        let mut keys = mvcc::lease_keys(view, LeaseId(lease))?;
+        let ranges = self.state.ranges();
+        if !ranges.is_empty() {
+            keys.retain(|key| ranges.owner(key) == GroupId::SPINE);
+        }
+        Ok(keys)
     }
 
     pub(super) fn latch(
@@ -244,9 +257,9 @@ impl Replica {
             }
             return Ok(());
         }
-        let keys = mvcc::lease_keys(view, LeaseId(lease))?;
+        let keys = self.own_lease_keys(lease, view)?;
         // Points are kept sorted, and a lease may have very many keys.
-        let is_latched = |key: &bytes::Bytes| {
+        let is_latched = |key: &Bytes| {
             let place = Point::Key(key.clone());
             latched.binary_search_by(|(point, _)| point.cmp(&place)).is_ok()
         };
