@@ -354,6 +354,21 @@ impl Group {
         all
     }
 
+    /// Up to where every follower that is there, and can go on from the log, has it, or will have with
+    /// the snapshot it is sent. `None` if there is none, or this member does not lead.
+    fn slowest_follower(&self) -> Option<u64> {
+        if !self.is_leader() {
+            return None;
+        }
+        let followers = self.raft.raft.prs().iter();
+        let followers = followers.filter(|(node, it)| **node != self.id.0 && it.recent_active);
+        let reached = followers.map(|(_, progress)| match progress.state {
+            ProgressState::Snapshot => progress.matched.max(progress.pending_snapshot),
+            ProgressState::Probe | ProgressState::Replicate => progress.matched,
+        });
+        reached.filter(|reached| *reached >= self.truncated().index).min()
+    }
+
     fn log(&self) -> &Log {
         self.raft.store()
     }

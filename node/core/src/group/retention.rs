@@ -1,6 +1,7 @@
 //! When a state is made durable, and how much of the log before it is kept: the same for every
 //! group.
 
+use super::Group;
 use crate::mutant::{self, Mutant};
 
 /// How much log may pile up, and how much is kept for slow followers.
@@ -10,9 +11,9 @@ pub struct Retention {
     pub flush_entries: u64,
     /// Bytes of log after which the store is flushed and the log truncated.
     pub flush_bytes: u64,
-    /// Applied entries kept in the log for slow followers.
+    /// Applied entries kept in the log for followers that are not there now.
     pub catch_up_entries: u64,
-    /// Bytes of applied entries kept in the log for slow followers.
+    /// Bytes of applied entries kept in the log for followers, there or not.
     pub catch_up_bytes: u64,
 }
 
@@ -61,22 +62,26 @@ impl Flushed {
     }
 
     /// The store is durable up to this index: how far the log may be truncated. What is before it
-    /// is needed only by followers that lag a little.
+    /// is needed only by followers that lag.
     pub fn advance(
         &mut self,
         index: u64,
         applied: u64,
-        log_bytes: usize,
+        group: &Group,
         retention: &Retention,
     ) -> u64 {
         self.index = self.index.max(index);
         self.is_asked = false;
-        let is_long = log_bytes as u64 > retention.catch_up_bytes;
-        let keep = if is_long { 0 } else { retention.catch_up_entries };
         if mutant::is(Mutant::CutUnflushed) {
             return applied;
         }
-        self.index.min(applied.saturating_sub(keep))
+        if group.log_bytes() as u64 > retention.catch_up_bytes {
+            return self.index.min(applied);
+        }
+        let kept = applied.saturating_sub(retention.catch_up_entries);
+        // Who has just been sent a snapshot would need the next one.
+        let followed = group.slowest_follower().unwrap_or(u64::MAX);
+        self.index.min(kept).min(followed)
     }
 
     /// The store was replaced by one that stands at this index and is durable.

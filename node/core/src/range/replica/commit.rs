@@ -342,9 +342,9 @@ impl Replica {
     /// The store is durable: the log before it is needed only by followers that lag a little. What
     /// is staged is never cut off (I14): it is not applied.
     pub(super) fn on_flushed(&mut self, index: u64) {
-        let (applied, log_bytes) = (self.applied.index, self.group.log_bytes());
+        let applied = self.applied.index;
         let retention = &self.config.limits.retention;
-        let index = self.flushed.advance(index, applied, log_bytes, retention);
+        let index = self.flushed.advance(index, applied, &self.group, retention);
         self.drive(group::Input::Truncate { index });
     }
 
