@@ -229,7 +229,7 @@ fn look_at_scale() -> anyhow::Result<bool> {
 /// True if nothing was found.
 fn carry_out(arguments: &Arguments) -> anyhow::Result<bool> {
     // A panic of a machine is a finding and is reported as one.
-    std::panic::set_hook(Box::new(|_| {}));
+    sim::finding::note_panics();
     match arguments.command.as_str() {
         "run" => run(arguments),
         "sweep" => sweep(arguments),

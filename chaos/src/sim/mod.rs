@@ -13,6 +13,7 @@ mod client;
 mod disk_check;
 mod drive;
 mod event;
+pub mod finding;
 mod finish;
 mod invariants;
 pub mod log_disk;
@@ -38,6 +39,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::check::{Summary, Verdict, judge};
 
+pub use finding::{Class, Finding};
 pub use mutant::Mutant;
 pub use plan::{Focus, Options};
 use trace::Trace;
@@ -50,15 +52,6 @@ pub enum End {
     Clean(Summary),
     /// A promise was broken, or the run proves nothing.
     Found(String),
-}
-
-/// What a check has found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// Which check: a promise of `check`, an invariant of the simulator, or an assertion.
-    pub check: &'static str,
-    /// What it has found.
-    pub text: String,
 }
 
 /// A run and its end.
@@ -114,15 +107,6 @@ impl fmt::Display for Report {
     }
 }
 
-/// Invariants of the simulator that have a name, with which what they find begins.
-const NAMED_INVARIANTS: [&str; 5] = [
-    "committed on a majority",
-    "election safety",
-    "liveness",
-    "log matching",
-    "state machine safety",
-];
-
 /// Runs one seed. Never panics: a machine that does is a finding.
 pub fn run(seed: u64, options: &Options) -> Report {
     let _planted = plant(options);
@@ -136,22 +120,23 @@ pub fn run(seed: u64, options: &Options) -> Report {
     let end = match result {
         Err(panic) => {
             let text = text_of(panic.as_ref());
-            findings.push(Finding { check: "assertion", text: text.clone() });
+            let class = Class::Assertion(finding::take_panic_site());
+            findings.push(Finding { class, text: text.clone() });
             End::Found(format!("a panic: {text}"))
         }
         Ok((history, rules)) => {
             world.trace.bytes(format!("{:?}", history.operations).as_bytes());
             let verdict = judge(&history, &rules);
-            findings.extend(world.invariants.found().map(of_invariant));
+            findings.extend(world.invariants.found().cloned());
             findings.extend(of_verdict(&verdict));
             match (world.invariants.found(), verdict) {
                 (None, Verdict::Pass(summary)) => End::Clean(summary),
                 (None, verdict) => End::Found(verdict.to_string()),
                 (Some(found), Verdict::Fail(violations)) => {
-                    End::Found(format!("{found}; {}", Verdict::Fail(violations)))
+                    End::Found(format!("{}; {}", found.text, Verdict::Fail(violations)))
                 }
                 (Some(found), Verdict::Pass(_) | Verdict::Invalid(_)) => {
-                    End::Found(found.to_owned())
+                    End::Found(found.text.clone())
                 }
             }
         }
@@ -182,20 +167,18 @@ fn plant(options: &Options) -> NothingPlanted {
     NothingPlanted
 }
 
-fn of_invariant(text: &str) -> Finding {
-    let named = NAMED_INVARIANTS.into_iter().find(|name| text.starts_with(name));
-    Finding { check: named.unwrap_or("inside"), text: text.to_owned() }
-}
-
 fn of_verdict(verdict: &Verdict) -> Vec<Finding> {
     match verdict {
         Verdict::Pass(_) => Vec::new(),
         Verdict::Fail(violations) => violations
             .iter()
-            .map(|violation| Finding { check: violation.check(), text: violation.to_string() })
+            .map(|violation| Finding {
+                class: Class::Promise(violation.check()),
+                text: violation.to_string(),
+            })
             .collect(),
         Verdict::Invalid(invalid) => {
-            vec![Finding { check: "invalid", text: invalid.to_string() }]
+            vec![Finding { class: Class::Invalid, text: invalid.to_string() }]
         }
     }
 }

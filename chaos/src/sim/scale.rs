@@ -81,7 +81,7 @@ pub fn look(scale: Scale, seed: u64) -> Result<Seen, String> {
     let mut world = World::new(seed, &options);
     world.run();
     match world.invariants.found() {
-        Some(found) => Err(found.to_owned()),
+        Some(found) => Err(found.text.clone()),
         None => Ok(world.scale_seen()),
     }
 }
