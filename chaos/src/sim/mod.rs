@@ -10,11 +10,13 @@ mod apply_stage;
 mod blocks;
 pub mod chance;
 mod client;
+mod ddmin;
 mod disk_check;
 mod drive;
 mod event;
 pub mod finding;
 mod finish;
+pub mod flags;
 mod invariants;
 pub mod log_disk;
 pub mod mutant;
@@ -23,10 +25,13 @@ mod node;
 pub mod plan;
 mod ranges;
 mod reading;
+pub mod reduction;
 pub mod scale;
+pub mod shrink;
 mod snapshots;
 pub mod store_disk;
 pub mod sweep;
+pub mod tape;
 pub mod trace;
 mod trouble;
 mod users;
@@ -42,6 +47,8 @@ use crate::check::{Summary, Verdict, judge};
 pub use finding::{Class, Finding};
 pub use mutant::Mutant;
 pub use plan::{Focus, Options};
+pub use reduction::Reduction;
+use tape::Tape;
 use trace::Trace;
 use world::World;
 
@@ -52,6 +59,19 @@ pub enum End {
     Clean(Summary),
     /// A promise was broken, or the run proves nothing.
     Found(String),
+}
+
+/// How large a run was when it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Founding members.
+    pub founders: u64,
+    /// Ranges.
+    pub ranges: usize,
+    /// Clients.
+    pub clients: u32,
+    /// Watchers, beside the one of each founding member that is evidence.
+    pub watchers: usize,
 }
 
 /// A run and its end.
@@ -67,6 +87,10 @@ pub struct Report {
     pub hash: u64,
     /// Simulated microseconds.
     pub duration: u64,
+    /// The troubles that came.
+    pub tape: Tape,
+    /// How large it was.
+    pub size: Size,
     /// What happened how often.
     pub seen: BTreeMap<&'static str, u64>,
     /// The last lines, if they were asked for.
@@ -109,8 +133,22 @@ impl fmt::Display for Report {
 
 /// Runs one seed. Never panics: a machine that does is a finding.
 pub fn run(seed: u64, options: &Options) -> Report {
+    if options.reduction.is_whole() {
+        return run_with(seed, options, None);
+    }
+    let tape = run_whole(seed, options).tape;
+    run_with(seed, options, Some(tape))
+}
+
+/// The same run with nothing left out, and without words.
+fn run_whole(seed: u64, options: &Options) -> Report {
+    let whole = Options { reduction: Reduction::default(), lines_max: 0, ..options.clone() };
+    run_with(seed, &whole, None)
+}
+
+fn run_with(seed: u64, options: &Options, replayed: Option<Tape>) -> Report {
     let _planted = plant(options);
-    let mut world = World::new(seed, options);
+    let mut world = World::new(seed, options, replayed);
     let result = catch_unwind(AssertUnwindSafe(|| {
         world.run();
         // What clients saw is judged in any case: it may say more than that a cluster is stuck.
@@ -147,6 +185,8 @@ pub fn run(seed: u64, options: &Options) -> Report {
         findings,
         hash: world.trace.hash(),
         duration: world.now,
+        size: world.size(),
+        tape: world.tape,
         seen: world.seen,
         trace: trace_text(&world.trace),
     }
