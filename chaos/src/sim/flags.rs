@@ -9,12 +9,15 @@ use flotilla_core::mutant as machine;
 
 use super::mutant::Mutant;
 use super::plan::Options;
+use super::reduction::Part;
 
 /// Why a bug cannot be planted.
 pub const NEEDS_FEATURE: &str =
     "plant it with: cargo run --release -p flotilla-chaos --features mutants";
 /// A list with nothing in it.
 const NOTHING: &str = "none";
+/// A list with all parts in it.
+const EVERYTHING: &str = "all";
 
 impl Options {
     /// Takes one flag of a run, with its value if it has one. False if no run has such a flag.
@@ -36,7 +39,7 @@ impl Options {
             "--aimed" => (self.is_restless, self.is_aimed) = (true, true),
             "--users" => self.has_users = true,
             "--keep" => reduction.keep = Some(list(&value()?)?),
-            "--without" => reduction.without = list(&value()?)?,
+            "--without" => reduction.without = parts(&value()?)?,
             "--clients" => reduction.clients_max = Some(number(&value()?)?),
             "--watchers" => reduction.watchers_max = Some(number(&value()?)?),
             "--ranges" => reduction.ranges_max = Some(number(&value()?)?),
@@ -90,7 +93,9 @@ impl Options {
         }
         let reduction = &self.reduction;
         if !reduction.without.is_empty() {
-            add("--without", Some(join(reduction.without.iter().map(|part| part.name()))));
+            let is_all = reduction.without.len() == Part::ALL.len();
+            let names = join(reduction.without.iter().map(|part| part.name()));
+            add("--without", Some(if is_all { EVERYTHING.to_owned() } else { names }));
         }
         let limits = [
             ("--clients", reduction.clients_max.map(u64::from)),
@@ -115,6 +120,10 @@ fn number<T: FromStr>(text: &str) -> anyhow::Result<T> {
     text.parse().ok().with_context(|| format!("{text} is not a number, or too large a one"))
 }
 
+fn parts(text: &str) -> anyhow::Result<BTreeSet<Part>> {
+    if text == EVERYTHING { Ok(Part::ALL.into()) } else { list(text) }
+}
+
 fn list<T: FromStr + Ord>(text: &str) -> anyhow::Result<BTreeSet<T>>
 where
     T::Err: fmt::Display,
@@ -137,7 +146,6 @@ fn join<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
 mod tests {
     use super::*;
     use crate::sim::{Focus, Reduction};
-    use crate::sim::reduction::Part;
 
     fn read(line: &str) -> (u64, Options) {
         let mut words = line.split(' ').skip(3).map(str::to_owned);
@@ -180,7 +188,7 @@ mod tests {
         assert_eq!(seed, 7);
         assert_eq!(format!("{read_again:?}"), format!("{options:?}"), "{line}");
         assert!(line.ends_with("--without loss,lost-node --clients 2 --watchers 0 --ranges 1 --founders 3 --until 4120 --keep 3,17"), "{line}");
-        let line = "flotilla-chaos sim run --seed 9 --restless --keep none";
+        let line = "flotilla-chaos sim run --seed 9 --restless --without all --keep none";
         let (seed, options) = read(line);
         assert_eq!((seed, options.command(9).as_str()), (9, line));
     }
