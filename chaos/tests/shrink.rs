@@ -62,7 +62,7 @@ fn check_shrunk(mutant: Mutant, troubles_max: usize) -> Shrunk {
 #[test]
 fn a_run_that_fails_is_shrunk() {
     let shrunk = check_shrunk(Mutant::AppliedApart, 2);
-    let options = Options { reduction: Reduction::default(), ..shrunk.options.clone() };
+    let options = Options { reduction: Reduction::default(), ..shrunk.options };
     let again = shrink(shrunk.seed, &options, LIMITS).expect("it still fails");
     assert_eq!(again.options.command(again.seed), shrunk.options.command(shrunk.seed));
     assert_eq!(again.tries, shrunk.tries);
@@ -125,7 +125,7 @@ fn with_nothing_left_out_it_is_the_same_run() {
 fn troubles_that_are_kept_stay_what_they_are() {
     for (options, seed) in kinds().into_iter().zip(13..) {
         let whole = sim::run(seed, &options);
-        let is_kept = |trouble: &&Trouble| trouble.number % 2 == 0;
+        let is_kept = |trouble: &&Trouble| trouble.number.is_multiple_of(2);
         let kept: Vec<Trouble> = whole.tape.troubles.iter().filter(is_kept).cloned().collect();
         let keep = kept.iter().map(|trouble| trouble.number).collect();
         let reduction = Reduction { keep: Some(keep), ..Reduction::default() };

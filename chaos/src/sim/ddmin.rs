@@ -59,7 +59,8 @@ mod tests {
     #[test]
     fn nothing_is_left_where_nothing_is_needed() {
         assert_eq!(reduced(|_| true), (Vec::new(), 1));
-        assert_eq!(ddmin(&[] as &[u32], |_| unreachable!("there is nothing to ask")), []);
+        let none = ddmin(&[] as &[u32], |_| unreachable!("there is nothing to ask"));
+        assert!(none.is_empty(), "{none:?}");
         assert_eq!(ddmin(&[7], |rest| !rest.is_empty()), [7]);
     }
 

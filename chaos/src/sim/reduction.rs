@@ -3,8 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use super::Size;
 use super::plan::{MS, Plan};
 use super::tape::Trouble;
+use super::world::World;
 
 /// Mean time of a flush of a quick log, in microseconds.
 const QUICK_FLUSH_MEAN: u64 = 200;
@@ -127,5 +129,18 @@ impl Reduction {
             plan.flush_mean = plan.flush_mean.min(QUICK_FLUSH_MEAN);
         }
         plan.loses_one &= self.has(Part::LostNode);
+    }
+}
+
+impl World {
+    /// How large it is when it begins.
+    pub(super) fn size(&self) -> Size {
+        let (traffic, reduction) = (&self.plan.traffic, &self.reduction);
+        Size {
+            founders: self.plan.nodes_count,
+            ranges: self.plan.cuts.len() + 1,
+            clients: traffic.clients_count.min(reduction.clients_max.unwrap_or(u32::MAX)),
+            watchers: traffic.watchers_count.min(reduction.watchers_max.unwrap_or(usize::MAX)),
+        }
     }
 }

@@ -291,7 +291,7 @@ mod tests {
     fn few_are_tried_before_many() {
         assert_eq!(few(1, 12), [1, 2, 4, 8, 11]);
         assert_eq!(few(0, 3), [0, 1, 2]);
-        assert_eq!(few(1, 1), []);
-        assert_eq!(few(0, 0), []);
+        assert!(few(1, 1).is_empty());
+        assert!(few(0, 0).is_empty());
     }
 }

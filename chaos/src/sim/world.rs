@@ -14,7 +14,6 @@ use flotilla_core::view::Batch;
 use flotilla_core::watch::{self, Hub};
 use flotilla_core::{GroupId, NodeId};
 
-use super::Size;
 use super::applied::AppliedEvents;
 use super::chance::Chance;
 use super::client::Client;
@@ -136,17 +135,6 @@ impl World {
         world.begin_watching();
         world.plan_trouble();
         world
-    }
-
-    /// How large it is when it begins.
-    pub(super) fn size(&self) -> Size {
-        let (traffic, reduction) = (&self.plan.traffic, &self.reduction);
-        Size {
-            founders: self.plan.nodes_count,
-            ranges: self.plan.cuts.len() + 1,
-            clients: traffic.clients_count.min(reduction.clients_max.unwrap_or(u32::MAX)),
-            watchers: traffic.watchers_count.min(reduction.watchers_max.unwrap_or(usize::MAX)),
-        }
     }
 
     /// Lets events happen until the run is over or a check fails.
