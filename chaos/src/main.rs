@@ -10,21 +10,20 @@ use anyhow::{Context, bail};
 use flotilla_chaos::process;
 use flotilla_chaos::sim::sweep::{CORNERS, SEEDS_MIN, kind_of};
 use flotilla_chaos::sim::trace::LINES_USUAL;
-use flotilla_chaos::sim::{self, Focus, Mutant, Options};
-use flotilla_core::mutant as machine;
+use flotilla_chaos::sim::{self, Options, shrink};
 
 /// The simulator allocates more than it does anything else.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "usage:
-  flotilla-chaos sim run --seed S [--nodes N] [--mutant NAME] [--restless | --aimed]
-                         [--focus WHAT] [--users] [--black-box] [--quiet | --lines N]
-  flotilla-chaos sim sweep --seeds COUNT [--first S] [--nodes N] [--mutant NAME] [--restless | --aimed]
-                           [--focus WHAT] [--users] [--black-box] [--stop]
-  flotilla-chaos sim sweep --mixed --seeds COUNT [--first S] [--stop]
-  flotilla-chaos sim twice --seed S [--nodes N] [--mutant NAME] [--restless | --aimed]
-                           [--focus WHAT] [--users]
+  flotilla-chaos sim run --seed S [KIND] [REDUCTION] [--quiet | --lines N]
+  flotilla-chaos sim sweep --seeds COUNT [--first S] [KIND | --mixed] [--stop] [--shrink …]
+  flotilla-chaos sim shrink --seed S [KIND] [REDUCTION] [--tries N] [--seconds N] [--quiet | --lines N]
+  flotilla-chaos sim twice --seed S [KIND] [REDUCTION]
+      KIND: [--nodes N] [--mutant NAME] [--restless | --aimed] [--focus WHAT] [--users] [--black-box]
+      REDUCTION: [--keep TROUBLE,…] [--without PART,…] [--clients N] [--watchers N] [--ranges N]
+                 [--founders N] [--until MS]
   flotilla-chaos scale [--nodes N,…] [--ranges-per-node R] [--outstanding-per-node P] [--skewed]
                        [--seed S]
   flotilla-chaos mutants [--seeds COUNT] [--only NAME]
@@ -35,10 +34,6 @@ table; it needs a build with the feature `mutants`. A seed is a number, and the 
 const CODES: &str = "Exit codes of `run`: 0 PASS, 1 FAIL, 2 it could not be made, 3 INVALID.
 Scenarios:";
 
-/// Why a bug cannot be planted.
-const NEEDS_FEATURE: &str =
-    "plant it with: cargo run --release -p flotilla-chaos --features mutants";
-
 struct Arguments {
     command: String,
     seed: u64,
@@ -47,6 +42,9 @@ struct Arguments {
     /// Of the trace, the last ones.
     lines_max: usize,
     stops: bool,
+    /// The first finding of a sweep is shrunk.
+    shrinks: bool,
+    limits: shrink::Limits,
     /// A sweep over all kinds of runs.
     is_mixed: bool,
     options: Options,
@@ -132,6 +130,8 @@ fn parse() -> anyhow::Result<Arguments> {
         is_quiet: false,
         lines_max: LINES_USUAL,
         stops: false,
+        shrinks: false,
+        limits: shrink::Limits::default(),
         is_mixed: false,
         options: Options::default(),
     };
@@ -142,30 +142,6 @@ fn parse() -> anyhow::Result<Arguments> {
         match flag.as_str() {
             "--seed" | "--first" => arguments.seed = number(value()?)?,
             "--seeds" => arguments.seeds_count = number(value()?)?,
-            "--nodes" => arguments.options.nodes_count = number(value()?)?,
-            "--mutant" => {
-                let name = value()?;
-                let options = &mut arguments.options;
-                match name.parse::<machine::Mutant>() {
-                    Ok(mutant) if machine::IS_COMPILED_IN => options.machine_mutant = Some(mutant),
-                    Ok(_) => bail!("{name} is a bug of the machines; {NEEDS_FEATURE}"),
-                    Err(_) => {
-                        let mutant = name.parse::<Mutant>().map_err(anyhow::Error::msg)?;
-                        options.mutant = Some(mutant);
-                    }
-                }
-            }
-            "--focus" => {
-                let focus = value()?.parse::<Focus>().map_err(anyhow::Error::msg)?;
-                arguments.options.focus = Some(focus);
-            }
-            "--black-box" => arguments.options.is_black_box = true,
-            "--restless" => arguments.options.is_restless = true,
-            "--aimed" => {
-                arguments.options.is_restless = true;
-                arguments.options.is_aimed = true;
-            }
-            "--users" => arguments.options.has_users = true,
             "--quiet" => arguments.is_quiet = true,
             "--lines" => {
                 let count = number(value()?)?;
@@ -173,6 +149,10 @@ fn parse() -> anyhow::Result<Arguments> {
             }
             "--mixed" => arguments.is_mixed = true,
             "--stop" => arguments.stops = true,
+            "--shrink" => arguments.shrinks = true,
+            "--tries" => arguments.limits.tries_max = number(value()?)?,
+            "--seconds" => arguments.limits.seconds_max = number(value()?)?,
+            _ if arguments.options.take_flag(&flag, value)? => {}
             _ => bail!("unknown flag {flag}"),
         }
     }
@@ -229,11 +209,12 @@ fn look_at_scale() -> anyhow::Result<bool> {
 /// True if nothing was found.
 fn carry_out(arguments: &Arguments) -> anyhow::Result<bool> {
     // A panic of a machine is a finding and is reported as one.
-    std::panic::set_hook(Box::new(|_| {}));
+    sim::finding::note_panics();
     match arguments.command.as_str() {
         "run" => run(arguments),
         "sweep" => sweep(arguments),
         "twice" => twice(arguments),
+        "shrink" => shrink(arguments),
         other => bail!("unknown command {other}"),
     }
 }
@@ -242,7 +223,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let lines_max = if arguments.is_quiet { 0 } else { arguments.lines_max };
     let options = Options { lines_max, ..arguments.options.clone() };
     let report = sim::run(arguments.seed, &options);
-    let mut out = std::io::stdout().lock();
+    say_report(&report, &mut std::io::stdout().lock())?;
+    Ok(report.is_clean())
+}
+
+fn say_report(report: &sim::Report, out: &mut impl Write) -> anyhow::Result<()> {
     if !report.is_clean() {
         write!(out, "{}", report.trace)?;
     }
@@ -250,7 +235,32 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     for (what, count) in &report.seen {
         writeln!(out, "  {what}: {count}")?;
     }
-    Ok(report.is_clean())
+    Ok(())
+}
+
+/// True if the seed fails, and can be shrunk.
+fn shrink(arguments: &Arguments) -> anyhow::Result<bool> {
+    let mut out = std::io::stdout().lock();
+    let is_found = say_shrunk(arguments, arguments.seed, &arguments.options, &mut out)?;
+    if !is_found {
+        writeln!(out, "seed {} does not fail", arguments.seed)?;
+    }
+    Ok(is_found)
+}
+
+/// Shrinks a seed. False if it does not fail.
+fn say_shrunk(
+    arguments: &Arguments,
+    seed: u64,
+    options: &Options,
+    out: &mut impl Write,
+) -> anyhow::Result<bool> {
+    let lines_max = if arguments.is_quiet { 0 } else { arguments.lines_max };
+    let options = Options { lines_max, ..options.clone() };
+    let Some(shrunk) = shrink::shrink(seed, &options, arguments.limits) else { return Ok(false) };
+    writeln!(out, "{shrunk}")?;
+    say_report(&shrunk.report, out)?;
+    Ok(true)
 }
 
 fn sweep(arguments: &Arguments) -> anyhow::Result<bool> {
@@ -276,6 +286,9 @@ fn sweep(arguments: &Arguments) -> anyhow::Result<bool> {
             }
             writeln!(out, "{report}")?;
             out.flush()?;
+            if arguments.shrinks && found_count == 1 {
+                say_shrunk(arguments, seed, &options, &mut out)?;
+            }
             if arguments.stops {
                 break;
             }
@@ -320,7 +333,7 @@ fn twice(arguments: &Arguments) -> anyhow::Result<bool> {
 
 #[cfg(not(feature = "mutants"))]
 fn hunt_mutants() -> anyhow::Result<bool> {
-    bail!("there are no bugs to plant in this build; {NEEDS_FEATURE}")
+    bail!("there are no bugs to plant in this build; {}", sim::flags::NEEDS_FEATURE)
 }
 
 /// Looks for every bug that can be planted. True if each is found by a check that is there for it.

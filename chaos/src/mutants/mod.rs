@@ -83,7 +83,7 @@ pub struct Expected {
 
 impl Expected {
     fn is_met_by(&self, finding: &Finding) -> bool {
-        finding.check == self.check && finding.text.contains(self.text)
+        finding.check() == self.check && finding.text.contains(self.text)
     }
 }
 

@@ -78,11 +78,11 @@ impl fmt::Display for Hunted {
 
 fn said(findings: &[Finding]) -> String {
     let Some(first) = findings.first() else { return String::new() };
-    let mut checks: Vec<&str> = findings.iter().map(|finding| finding.check).collect();
+    let mut checks: Vec<&str> = findings.iter().map(Finding::check).collect();
     checks.dedup();
     let line = first.text.lines().next().unwrap_or_default();
     // What an invariant finds begins with its name.
-    let named = format!("{}: ", first.check);
+    let named = format!("{}: ", first.check());
     let line = line.strip_prefix(named.as_str()).unwrap_or(line);
     let line = line.replace('|', "\\|");
     let mut text: String = line.chars().take(TEXT_CHARS_MAX).collect();

@@ -11,6 +11,7 @@ use flotilla_core::spine::replica::{Input, Question};
 use flotilla_core::watch::{Block, Effect};
 
 use super::plan::{MS, SECOND};
+use super::reduction::Part;
 use super::world::World;
 
 /// How soon it is looked again whether a block can go on.
@@ -32,9 +33,14 @@ pub(super) struct Fetching {
 }
 
 impl World {
+    fn is_block_sent_away(&mut self) -> bool {
+        self.chance.one_in(self.plan.blocks_elsewhere_one_in)
+            && self.reduction.has(Part::BlocksElsewhere)
+    }
+
     /// The hub of a node may want history.
     pub(super) fn on_catch_up(&mut self, id: u64) {
-        let is_sent_away = self.chance.one_in(self.plan.blocks_elsewhere_one_in);
+        let is_sent_away = self.is_block_sent_away();
         let running = self.up(id);
         running.is_catch_up_planned = false;
         let is_whole = running.stage.is_whole();
@@ -94,8 +100,7 @@ impl World {
         let mut questions = Vec::new();
         let mut pieces_here = 0;
         loop {
-            let one_in = self.plan.blocks_elsewhere_one_in;
-            let is_sent_away = self.chance.one_in(one_in);
+            let is_sent_away = self.is_block_sent_away();
             let node = self.nodes.get_mut(&id).expect("a node has a hub");
             let running = node.running.as_mut().expect("it is up");
             let fetching = running.fetching.as_mut().expect("a block is under way");

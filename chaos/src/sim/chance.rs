@@ -4,7 +4,7 @@
 use flotilla_core::group;
 
 /// A stream of numbers that is fully determined by how it was made (SplitMix64).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chance {
     state: u64,
 }

@@ -45,8 +45,12 @@ pub(super) enum Must {
 impl World {
     pub(super) fn begin_clients(&mut self) {
         for client in 0..self.plan.traffic.clients_count as usize {
-            self.clients.push(Client::default());
             let wait = self.chance.below(500 * MS);
+            if self.reduction.clients_max.is_some_and(|max| client >= max as usize) {
+                self.queue.skip(1);
+                continue;
+            }
+            self.clients.push(Client::default());
             self.after(wait, Event::Call(client));
         }
     }

@@ -127,6 +127,10 @@ pub(super) enum Event {
     Members,
     /// Trouble in the middle of a cut or a merge.
     Strike,
+    /// A node loses power after it gave a vote, if this life of it lasts.
+    AfterVote { node: u64, life: u32, start_at: u64 },
+    /// Trouble comes that is on the tape of another run, at this place.
+    Replay(usize),
     /// A node is lost for good.
     Lose,
     /// Leaders are spread, where it is looked how far a cluster scales.
@@ -173,7 +177,22 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn push(&mut self, at: u64, event: Event) {
         self.count += 1;
-        self.heap.push(Planned { at, nth: self.count, event: Box::new(event) });
+        self.push_as(at, self.count, event);
+    }
+
+    /// As `push`, for what has its place among the events of one moment from elsewhere.
+    pub(super) fn push_as(&mut self, at: u64, nth: u64, event: Event) {
+        self.heap.push(Planned { at, nth, event: Box::new(event) });
+    }
+
+    /// Leaves places free, as if so many events had been planned.
+    pub(super) fn skip(&mut self, count: u64) {
+        self.count += count;
+    }
+
+    /// How many events were planned.
+    pub(super) fn count(&self) -> u64 {
+        self.count
     }
 
     /// The next event, with its time and its number.

@@ -7,6 +7,7 @@ use flotilla_core::{GroupId, NodeId, mvcc};
 
 use super::client::{Must, ROUNDS};
 use super::event::Event;
+use super::finding::Stall;
 use super::plan::{MS, SECOND};
 use super::world::{Phase, World};
 use crate::check::{LeaseTime, Rules};
@@ -140,8 +141,8 @@ impl World {
         let members: Vec<u64> = state.members().keys().copied().collect();
         for id in self.member_ids() {
             if !members.contains(&id) {
-                let text = format!("liveness: node {id} was removed and does not know it");
-                self.invariants.break_with(text);
+                let what = format!("node {id} was removed and does not know it");
+                self.invariants.stall(Stall::RemovedUntold, what);
             }
         }
     }
@@ -158,10 +159,12 @@ impl World {
             Some((id, must)) if self.now >= self.deadline => {
                 let leader = self.leader();
                 let ranges = self.ranges_text();
-                self.invariants.break_with(format!(
-                    "liveness: node {id} does not serve a {must:?} after everything healed; the \
-                     leader is {leader:?}; {ranges}"
-                ));
+                let is_write = matches!(must, Must::Write(_));
+                let what = format!(
+                    "node {id} does not serve a {must:?} after everything healed; the leader is \
+                     {leader:?}; {ranges}"
+                );
+                self.invariants.stall(if is_write { Stall::Write } else { Stall::Read }, what);
             }
             Some(_) => {}
         }
@@ -171,19 +174,19 @@ impl World {
         let missing = self.missing_for_rest();
         match missing {
             None => self.is_over = true,
-            Some(missing) if self.now >= self.deadline => {
-                self.invariants.break_with(format!("liveness: no rest is found: {missing}"));
+            Some((stall, missing)) if self.now >= self.deadline => {
+                self.invariants.stall(stall, format_args!("no rest is found: {missing}"));
             }
             Some(_) => {}
         }
     }
 
     /// What keeps the run from its end.
-    fn missing_for_rest(&self) -> Option<String> {
+    fn missing_for_rest(&self) -> Option<(Stall, String)> {
         let mut positions = Vec::new();
         for id in self.member_ids() {
             let Some(running) = &self.nodes[&id].running else {
-                return Some(format!("node {id} is down"));
+                return Some((Stall::NodeDown, format!("node {id} is down")));
             };
             let (works, is_compacting) = (running.work.len(), running.is_compacting);
             let is_behind = running.hub.is_behind();
@@ -193,20 +196,24 @@ impl World {
                     (_, true) => "watchers are behind",
                     _ => "",
                 };
-                return Some(format!("node {id} has work to do: {works} in the queue {what}"));
+                let what = format!("node {id} has work to do: {works} in the queue {what}");
+                return Some((Stall::Work, what));
             }
             if let Some(left) = self.left_of_ceased(id) {
-                return Some(format!("node {id}: {left}; {}", self.ranges_text()));
+                let what = format!("node {id}: {left}; {}", self.ranges_text());
+                return Some((Stall::Remains, what));
             }
             if running.replica.applied() != running.position {
-                return Some(format!("node {id} has not reported what it applied"));
+                let what = format!("node {id} has not reported what it applied");
+                return Some((Stall::Unreported, what));
             }
             positions.push((running.replica.state().position(), id));
             if let Some(wrong) = self.wrong_holder(id) {
-                return Some(format!("{wrong}; {}", self.ranges_text()));
+                return Some((Stall::Holders, format!("{wrong}; {}", self.ranges_text())));
             }
             if running.stage.reach().shown.index != running.position.index {
-                return Some(format!("node {id} does not show everything; {}", self.ranges_text()));
+                let what = format!("node {id} does not show everything; {}", self.ranges_text());
+                return Some((Stall::Hidden, what));
             }
         }
         if let Some(missing) = self.missing_for_sleep() {
@@ -214,7 +221,8 @@ impl World {
         }
         let (first, _) = positions[0];
         if let Some((position, id)) = positions.iter().find(|(position, _)| *position != first) {
-            return Some(format!("node {id} stands at {position:?}, another at {first:?}"));
+            let what = format!("node {id} stands at {position:?}, another at {first:?}");
+            return Some((Stall::Positions, what));
         }
         let behind = self.watching.iter().position(|watching| {
             let is_wanted =
@@ -226,14 +234,15 @@ impl World {
             is_wanted && (!watching.is_open || is_fresh || is_behind)
         });
         if let Some(watcher) = behind {
-            return Some(format!("watcher {watcher} is behind"));
+            return Some((Stall::WatcherBehind, format!("watcher {watcher} is behind")));
         }
         let running = self.nodes.values().filter_map(|node| node.running.as_ref());
         let mut streams = running.flat_map(|running| &running.streams);
         let is_sending = |(_, stream): &(&u64, &super::node::Stream)| {
             !stream.queue.is_empty() || stream.last_arrival >= self.now
         };
-        streams.find(is_sending).map(|(name, _)| format!("stream {name} is not at its end"))
+        let (name, _) = streams.find(is_sending)?;
+        Some((Stall::Stream, format!("stream {name} is not at its end")))
     }
 
     /// Whoever is to hold a range no more stays until all others are there, and who is new votes when it
@@ -288,22 +297,25 @@ impl World {
     }
 
     /// A range that nobody uses sleeps, behind a leader that all of its replicas agree on.
-    fn missing_for_sleep(&self) -> Option<String> {
+    fn missing_for_sleep(&self) -> Option<(Stall, String)> {
         let mut leaders = BTreeMap::new();
         for id in self.member_ids() {
             let running = self.nodes[&id].running.as_ref()?;
             for (range, replica) in running.ranges.iter().filter(|(_, it)| !it.is_removed()) {
                 if replica.needs_ticks() && !self.waits_for_the_lost(*range) {
                     let text = self.ranges_text();
-                    return Some(format!("range {range} of node {id} does not sleep; {text}"));
+                    let what = format!("range {range} of node {id} does not sleep; {text}");
+                    return Some((Stall::Awake, what));
                 }
                 let role = replica.role();
                 if role.leader.is_none_or(|leader| self.nodes[&leader.0].is_out) {
-                    return Some(format!("range {range} of node {id} follows nobody: {role:?}"));
+                    let what = format!("range {range} of node {id} follows nobody: {role:?}");
+                    return Some((Stall::Leaderless, what));
                 }
                 let first = *leaders.entry(*range).or_insert((role.term, role.leader));
                 if first != (role.term, role.leader) {
-                    return Some(format!("range {range} of node {id} has {role:?}, not {first:?}"));
+                    let what = format!("range {range} of node {id} has {role:?}, not {first:?}");
+                    return Some((Stall::Disagreement, what));
                 }
             }
         }

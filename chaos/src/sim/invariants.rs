@@ -3,6 +3,8 @@
 //! state after the same entry, and a stored state that is the folded one.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::Location;
 
 use bytes::Bytes;
 use flotilla_core::GroupId;
@@ -17,6 +19,7 @@ use flotilla_core::spine::apply::Task;
 use flotilla_core::spine::state::Position;
 
 use super::apply_stage::{COMPARE_EVERY, common_rows};
+use super::finding::{Class, Finding, Invariant, Stall};
 use super::trace::Trace;
 use super::world::World;
 
@@ -31,7 +34,7 @@ const CONFS_MAX: usize = 3;
 #[derive(Debug, Default)]
 pub(super) struct Invariants {
     is_black_box: bool,
-    found: Option<String>,
+    found: Option<Finding>,
     leaders: BTreeMap<(GroupId, u64), u64>,
     /// Term and digest of every entry that was ever handed out as committed.
     committed: BTreeMap<u64, (u64, u64)>,
@@ -54,20 +57,39 @@ impl Invariants {
         self.found.is_none()
     }
 
-    pub(super) fn found(&self) -> Option<&str> {
-        self.found.as_deref()
+    pub(super) fn found(&self) -> Option<&Finding> {
+        self.found.as_ref()
     }
 
-    /// Something must not be. Only the first is kept: the rest follows from it.
+    /// Something must not be. Which of these it is, the line says that calls this.
+    #[track_caller]
     pub(super) fn break_with(&mut self, what: String) {
-        self.found.get_or_insert(what);
+        self.find(Class::Inside(Location::caller().into()), what);
     }
 
     /// Something inside the nodes must not be; nobody looks there in a black box.
+    #[track_caller]
     pub(super) fn break_inside(&mut self, what: String) {
         if !self.is_black_box {
             self.break_with(what);
         }
+    }
+
+    /// As `break_inside`, for what has a name.
+    fn break_named(&mut self, invariant: Invariant, what: impl fmt::Display) {
+        if !self.is_black_box {
+            self.find(Class::Invariant(invariant), format!("{}: {what}", invariant.name()));
+        }
+    }
+
+    /// The run waits for something in vain.
+    pub(super) fn stall(&mut self, stall: Stall, what: impl fmt::Display) {
+        self.find(Class::Stall(stall), format!("liveness: {what}"));
+    }
+
+    /// Only the first is kept: the rest follows from it.
+    fn find(&mut self, class: Class, text: String) {
+        self.found.get_or_insert(Finding { class, text });
     }
 
     pub(super) fn leads(&mut self, id: u64, term: u64) {
@@ -77,9 +99,8 @@ impl Invariants {
     pub(super) fn leads_range(&mut self, range: GroupId, id: u64, term: u64) {
         let first = *self.leaders.entry((range, term)).or_insert(id);
         if first != id {
-            self.break_inside(format!(
-                "election safety: nodes {first} and {id} both lead term {term} of range {range}"
-            ));
+            let what = format!("nodes {first} and {id} both lead term {term} of range {range}");
+            self.break_named(Invariant::ElectionSafety, what);
         }
     }
 }
@@ -99,10 +120,13 @@ impl World {
         let name = (entry.term, digest(entry));
         let known = self.invariants.committed.get(&index).copied();
         match known {
-            Some(known) if known != name => self.invariants.break_inside(format!(
-                "log matching: at {index}, node {id} has committed term {}, others term {}",
-                name.0, known.0
-            )),
+            Some(known) if known != name => self.invariants.break_named(
+                Invariant::LogMatching,
+                format_args!(
+                    "at {index}, node {id} has committed term {}, others term {}",
+                    name.0, known.0
+                ),
+            ),
             Some(_) => {}
             None => {
                 let running = node.running.as_ref().expect("it is up");
@@ -140,11 +164,12 @@ impl World {
             |conf: &ConfState| is_majority(&conf.voters) && is_majority(&conf.voters_outgoing);
         if !confs.iter().any(is_held) {
             let holders: Vec<u64> = self.nodes.keys().copied().filter(|id| holds(id)).collect();
-            self.invariants.break_inside(format!(
-                "committed on a majority: node {id} takes entry {index} of term {term} for \
-                 committed, which only {holders:?} have on disk, under {:?}",
+            let what = format!(
+                "node {id} takes entry {index} of term {term} for committed, which only \
+                 {holders:?} have on disk, under {:?}",
                 confs.last()
-            ));
+            );
+            self.invariants.break_named(Invariant::CommittedOnMajority, what);
         }
     }
 
@@ -195,10 +220,11 @@ impl World {
         let (first, hash) = *self.invariants.spans.entry(place).or_insert((id, digest));
         if hash != digest {
             let ranges = self.ranges_text();
-            self.invariants.break_inside(format!(
-                "state machine safety: nodes {first} and {id} differ in range {range}, {span:?}, after \
-                 entry {index}; {ranges}"
-            ));
+            let what = format!(
+                "nodes {first} and {id} differ in range {range}, {span:?}, after entry {index}; \
+                 {ranges}"
+            );
+            self.invariants.break_named(Invariant::StateMachineSafety, what);
         }
     }
 
@@ -221,9 +247,8 @@ impl World {
         self.trace.number(digest);
         let (first, hash) = *self.invariants.rows.entry(index).or_insert((id, digest));
         if hash != digest {
-            self.invariants.break_inside(format!(
-                "state machine safety: nodes {first} and {id} differ after entry {index}"
-            ));
+            let what = format!("nodes {first} and {id} differ after entry {index}");
+            self.invariants.break_named(Invariant::StateMachineSafety, what);
         }
     }
 

@@ -10,10 +10,13 @@ mod apply_stage;
 mod blocks;
 pub mod chance;
 mod client;
+mod ddmin;
 mod disk_check;
 mod drive;
 mod event;
+pub mod finding;
 mod finish;
+pub mod flags;
 mod invariants;
 pub mod log_disk;
 pub mod mutant;
@@ -22,10 +25,13 @@ mod node;
 pub mod plan;
 mod ranges;
 mod reading;
+pub mod reduction;
 pub mod scale;
+pub mod shrink;
 mod snapshots;
 pub mod store_disk;
 pub mod sweep;
+pub mod tape;
 pub mod trace;
 mod trouble;
 mod users;
@@ -38,8 +44,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::check::{Summary, Verdict, judge};
 
+pub use finding::{Class, Finding};
 pub use mutant::Mutant;
 pub use plan::{Focus, Options};
+pub use reduction::Reduction;
+use tape::Tape;
 use trace::Trace;
 use world::World;
 
@@ -52,13 +61,17 @@ pub enum End {
     Found(String),
 }
 
-/// What a check has found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// Which check: a promise of `check`, an invariant of the simulator, or an assertion.
-    pub check: &'static str,
-    /// What it has found.
-    pub text: String,
+/// How large a run was when it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Founding members.
+    pub founders: u64,
+    /// Ranges.
+    pub ranges: usize,
+    /// Clients.
+    pub clients: u32,
+    /// Watchers, beside the one of each founding member that is evidence.
+    pub watchers: usize,
 }
 
 /// A run and its end.
@@ -74,6 +87,10 @@ pub struct Report {
     pub hash: u64,
     /// Simulated microseconds.
     pub duration: u64,
+    /// The troubles that came.
+    pub tape: Tape,
+    /// How large it was.
+    pub size: Size,
     /// What happened how often.
     pub seen: BTreeMap<&'static str, u64>,
     /// The last lines, if they were asked for.
@@ -114,19 +131,24 @@ impl fmt::Display for Report {
     }
 }
 
-/// Invariants of the simulator that have a name, with which what they find begins.
-const NAMED_INVARIANTS: [&str; 5] = [
-    "committed on a majority",
-    "election safety",
-    "liveness",
-    "log matching",
-    "state machine safety",
-];
-
 /// Runs one seed. Never panics: a machine that does is a finding.
 pub fn run(seed: u64, options: &Options) -> Report {
+    if options.reduction.is_whole() {
+        return run_with(seed, options, None);
+    }
+    let tape = run_whole(seed, options).tape;
+    run_with(seed, options, Some(tape))
+}
+
+/// The same run with nothing left out, and without words.
+fn run_whole(seed: u64, options: &Options) -> Report {
+    let whole = Options { reduction: Reduction::default(), lines_max: 0, ..options.clone() };
+    run_with(seed, &whole, None)
+}
+
+fn run_with(seed: u64, options: &Options, replayed: Option<Tape>) -> Report {
     let _planted = plant(options);
-    let mut world = World::new(seed, options);
+    let mut world = World::new(seed, options, replayed);
     let result = catch_unwind(AssertUnwindSafe(|| {
         world.run();
         // What clients saw is judged in any case: it may say more than that a cluster is stuck.
@@ -136,22 +158,23 @@ pub fn run(seed: u64, options: &Options) -> Report {
     let end = match result {
         Err(panic) => {
             let text = text_of(panic.as_ref());
-            findings.push(Finding { check: "assertion", text: text.clone() });
+            let class = Class::Assertion(finding::take_panic_site());
+            findings.push(Finding { class, text: text.clone() });
             End::Found(format!("a panic: {text}"))
         }
         Ok((history, rules)) => {
             world.trace.bytes(format!("{:?}", history.operations).as_bytes());
             let verdict = judge(&history, &rules);
-            findings.extend(world.invariants.found().map(of_invariant));
+            findings.extend(world.invariants.found().cloned());
             findings.extend(of_verdict(&verdict));
             match (world.invariants.found(), verdict) {
                 (None, Verdict::Pass(summary)) => End::Clean(summary),
                 (None, verdict) => End::Found(verdict.to_string()),
                 (Some(found), Verdict::Fail(violations)) => {
-                    End::Found(format!("{found}; {}", Verdict::Fail(violations)))
+                    End::Found(format!("{}; {}", found.text, Verdict::Fail(violations)))
                 }
                 (Some(found), Verdict::Pass(_) | Verdict::Invalid(_)) => {
-                    End::Found(found.to_owned())
+                    End::Found(found.text.clone())
                 }
             }
         }
@@ -162,6 +185,8 @@ pub fn run(seed: u64, options: &Options) -> Report {
         findings,
         hash: world.trace.hash(),
         duration: world.now,
+        size: world.size(),
+        tape: world.tape,
         seen: world.seen,
         trace: trace_text(&world.trace),
     }
@@ -182,20 +207,18 @@ fn plant(options: &Options) -> NothingPlanted {
     NothingPlanted
 }
 
-fn of_invariant(text: &str) -> Finding {
-    let named = NAMED_INVARIANTS.into_iter().find(|name| text.starts_with(name));
-    Finding { check: named.unwrap_or("inside"), text: text.to_owned() }
-}
-
 fn of_verdict(verdict: &Verdict) -> Vec<Finding> {
     match verdict {
         Verdict::Pass(_) => Vec::new(),
         Verdict::Fail(violations) => violations
             .iter()
-            .map(|violation| Finding { check: violation.check(), text: violation.to_string() })
+            .map(|violation| Finding {
+                class: Class::Promise(violation.check()),
+                text: violation.to_string(),
+            })
             .collect(),
         Verdict::Invalid(invalid) => {
-            vec![Finding { check: "invalid", text: invalid.to_string() }]
+            vec![Finding { class: Class::Invalid, text: invalid.to_string() }]
         }
     }
 }

@@ -15,6 +15,7 @@ use prost::Message;
 use super::event::{Event, NodeEvent, Report};
 use super::node::Link;
 use super::plan::MS;
+use super::reduction::Part;
 use super::world::World;
 
 /// Frames that may wait for a connection.
@@ -202,14 +203,16 @@ impl World {
     fn send_bytes(&mut self, id: u64, to: u64, bytes: Bytes, is_robust: bool) {
         let network = self.plan.network.clone();
         let is_calm = self.phase > super::world::Phase::Trouble;
-        let mut is_so = |share: u64| !is_calm && share > 0 && self.chance.happens(share);
-        if is_so(network.loss) {
+        let mut is_so = |share: u64, part: Part| {
+            !is_calm && share > 0 && self.chance.happens(share) && self.reduction.has(part)
+        };
+        if is_so(network.loss, Part::Loss) {
             self.see("frame lost");
             return;
         }
-        let is_repeated = is_robust && is_so(network.repeat);
-        let is_overtaking = is_robust && is_so(network.overtake);
-        let bytes = if is_so(network.flip) { self.flip_bit(&bytes) } else { bytes };
+        let is_repeated = is_robust && is_so(network.repeat, Part::Repeat);
+        let is_overtaking = is_robust && is_so(network.overtake, Part::Overtake);
+        let bytes = if is_so(network.flip, Part::Flip) { self.flip_bit(&bytes) } else { bytes };
         for _ in 0..=u32::from(is_repeated) {
             let wait = 1 + self.chance.wait(network.delay_mean);
             let (now, life) = (self.now, self.nodes[&id].life);

@@ -10,6 +10,7 @@ use flotilla_core::{snapshot, watch};
 
 use super::chance::Chance;
 use super::mutant::Mutant;
+use super::reduction::Reduction;
 use super::scale::Scale;
 use crate::traffic::Kind;
 
@@ -44,6 +45,8 @@ pub struct Options {
     pub lines_max: usize,
     /// See how far a cluster scales, and nothing else.
     pub scale: Option<Scale>,
+    /// What is left out of the run.
+    pub reduction: Reduction,
 }
 
 /// What clients mostly do, beside what they always do.
@@ -53,6 +56,16 @@ pub enum Focus {
     Leases,
     /// They read the past, in transactions too, and compact it.
     History,
+}
+
+impl Focus {
+    /// As on a command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Leases => "leases",
+            Self::History => "history",
+        }
+    }
 }
 
 impl std::str::FromStr for Focus {

@@ -9,6 +9,7 @@ use flotilla_core::spine::{Parcel, Shown};
 use flotilla_core::{GroupId, LeaseId, NodeId};
 
 use super::event::NodeEvent;
+use super::reduction::Part;
 use super::world::World;
 use crate::history::{Answer, Outcome, Request};
 
@@ -38,7 +39,8 @@ impl World {
         // come to its end with such.
         let is_sent_away = self.plan.reads_elsewhere_one_in > 0
             && !self.reads_refused.contains(&operation)
-            && self.chance.one_in(self.plan.reads_elsewhere_one_in);
+            && self.chance.one_in(self.plan.reads_elsewhere_one_in)
+            && self.reduction.has(Part::ReadsElsewhere);
         is_shown && !is_sent_away
     }
 

@@ -78,10 +78,10 @@ pub(super) struct Processor {
 /// What broke, if anything did.
 pub fn look(scale: Scale, seed: u64) -> Result<Seen, String> {
     let options = Options { is_black_box: true, scale: Some(scale), ..Options::default() };
-    let mut world = World::new(seed, &options);
+    let mut world = World::new(seed, &options, None);
     world.run();
     match world.invariants.found() {
-        Some(found) => Err(found.to_owned()),
+        Some(found) => Err(found.text.clone()),
         None => Ok(world.scale_seen()),
     }
 }

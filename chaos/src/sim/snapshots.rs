@@ -10,6 +10,7 @@ use prost::Message;
 
 use super::event::{NodeEvent, Report};
 use super::node::Transfer;
+use super::reduction::Part;
 use super::world::World;
 
 impl World {
@@ -55,8 +56,9 @@ impl World {
         let Some(mut transfer) = self.up(id).snapshots.remove(&number) else { return };
         let to = transfer.to;
         let fails_one_in = self.plan.snapshot_fails_one_in;
-        let is_lost =
-            self.phase == super::world::Phase::Trouble && self.chance.one_in(fails_one_in);
+        let is_lost = self.phase == super::world::Phase::Trouble
+            && self.chance.one_in(fails_one_in)
+            && self.reduction.has(Part::FailedSnapshots);
         let is_there = self
             .nodes
             .get(&to)

@@ -38,20 +38,19 @@ impl World {
             return self.plan_scale();
         }
         self.queue.push(self.plan.trouble_for, Event::Rest);
-        self.after(2 * self.plan.election(), Event::Trouble);
+        self.plan_drawn(2 * self.plan.election(), Event::Trouble);
         if self.plan.faults.contains(&Fault::Members) {
-            self.after(2 * SECOND, Event::Members);
+            self.plan_drawn(2 * SECOND, Event::Members);
         }
+        self.plan_replay();
     }
 
-    pub(super) fn make_trouble(&mut self) {
-        if self.phase > Phase::Trouble {
-            return;
-        }
-        let faults = self.plan.faults.clone();
-        let fault = *self.chance.pick(&faults);
+    pub(super) fn draw_fault(&mut self) -> Fault {
+        *self.chance.pick(&self.plan.faults)
+    }
+
+    pub(super) fn make_trouble(&mut self, fault: Fault) {
         self.trace.number(fault as u64);
-        self.say(|| format!("trouble: {fault:?}"));
         match fault {
             Fault::Crash => self.crash_one(),
             Fault::CrashAll => self.crash_all(),
@@ -73,7 +72,7 @@ impl World {
             Fault::Votes => self.move_vote(),
         }
         let wait = 1 + self.chance.wait(self.plan.fault_every);
-        self.after(wait, Event::Trouble);
+        self.plan_drawn(wait, Event::Trouble);
     }
 
     /// A node that is up, the leader more often than others.
@@ -108,12 +107,12 @@ impl World {
         if !is_wanted || !self.chance.one_in(8) {
             return;
         }
-        self.see("crash after a vote");
         let life = self.nodes[&id].life;
         let wait = MS + self.chance.wait(2 * self.plan.network.delay_mean);
-        self.after(wait, Event::Node(id, life, super::event::NodeEvent::Broken(0, 0)));
-        let wait = wait + MS + self.chance.wait(5 * MS);
-        self.after(wait, Event::Start(id));
+        let start_wait = wait + MS + self.chance.wait(5 * MS);
+        let start_at = self.now + start_wait;
+        self.plan_drawn(wait, Event::AfterVote { node: id, life, start_at });
+        self.plan_drawn(start_wait, Event::Start(id));
     }
 
     fn crash_all(&mut self) {
@@ -257,15 +256,12 @@ impl World {
             let step = 2 * self.plan.network.delay_mean + self.plan.flush_mean;
             let steps = *self.chance.pick(&[2, 6, 20]);
             let wait = 1 + self.chance.wait(steps * step);
-            self.after(wait, Event::Strike);
+            self.plan_drawn(wait, Event::Strike);
         }
     }
 
     /// Trouble for one node.
     pub(super) fn strike(&mut self) {
-        if self.phase > Phase::Trouble {
-            return;
-        }
         self.see("struck in the middle");
         match self.chance.below(6) {
             0 | 1 => self.crash_one(),
@@ -427,11 +423,8 @@ impl World {
     /// A spare node is added as a learner, started, promoted, and removed again later; or, once,
     /// a founding member is removed while the spare is there.
     pub(super) fn change_members(&mut self) {
-        if self.phase > Phase::Trouble {
-            return;
-        }
         let wait = self.chance.between(SECOND / 2, 2 * SECOND);
-        self.after(wait, Event::Members);
+        self.plan_drawn(wait, Event::Members);
         let up = self.up_ids();
         let Some(leader) = self.leader().filter(|id| self.nodes[id].paused_until <= self.now)
         else {

@@ -46,6 +46,7 @@ pub(super) struct Watching {
 impl World {
     pub(super) fn begin_watching(&mut self) {
         let homes: Vec<Option<u64>> = (1..=self.plan.nodes_count).map(Some).collect();
+        let homes_count = homes.len();
         let others = vec![None; self.plan.traffic.watchers_count];
         for home in homes.into_iter().chain(others) {
             let create = self.draw_create(home.is_some());
@@ -54,6 +55,13 @@ impl World {
                 (None, 1) => 20 * MS,
                 (None, _) => 150 * MS,
             };
+            let wait = if home.is_some() { 0 } else { self.chance.below(5_000 * MS) };
+            let others_max = self.reduction.watchers_max;
+            let count_max = others_max.map_or(usize::MAX, |max| homes_count + max);
+            if self.watching.len() >= count_max {
+                self.queue.skip(1);
+                continue;
+            }
             let next = create.start_revision;
             self.watching.push(Watching {
                 home,
@@ -68,7 +76,6 @@ impl World {
                 records: Vec::new(),
             });
             let watcher = self.watching.len() - 1;
-            let wait = if home.is_some() { 0 } else { self.chance.below(5_000 * MS) };
             self.after(wait, Event::WatchOpen(watcher));
         }
     }

@@ -22,6 +22,8 @@ use super::invariants::Invariants;
 use super::mutant::Mutant;
 use super::node::{Node, Running};
 use super::plan::{MS, Options, Plan, SECOND};
+use super::reduction::Reduction;
+use super::tape::Tape;
 use super::trace::Trace;
 use super::trouble::Cut;
 use super::users::Users;
@@ -55,6 +57,13 @@ pub(super) struct World {
     pub(super) chance: Chance,
     pub(super) now: u64,
     pub(super) queue: Queue,
+    /// The number in the queue of what happens.
+    pub(super) nth: u64,
+    /// The troubles that came.
+    pub(super) tape: Tape,
+    /// Those of the whole run, in one of which a part is left out.
+    pub(super) replayed: Option<Tape>,
+    pub(super) reduction: Reduction,
     pub(super) trace: Trace,
     pub(super) phase: Phase,
     pub(super) nodes: BTreeMap<u64, Node>,
@@ -83,15 +92,21 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, options: &Options) -> Self {
+    /// The world of a run, or of a reduced one, which needs the tape of the whole run.
+    pub(super) fn new(seed: u64, options: &Options, replayed: Option<Tape>) -> Self {
         let mut chance = Chance::new(seed);
-        let plan = Plan::draw(&mut chance.fork(1), options);
+        let mut plan = Plan::draw(&mut chance.fork(1), options);
+        options.reduction.reduce(&mut plan);
         let mut world = Self {
             mutant: options.mutant,
             are_disks_checked: options.mutant.is_none() && options.machine_mutant.is_none(),
             chance: chance.fork(2),
             now: 0,
             queue: Queue::default(),
+            nth: 0,
+            tape: Tape::default(),
+            replayed,
+            reduction: options.reduction.clone(),
             trace: Trace::new(options.lines_max),
             phase: Phase::Trouble,
             nodes: BTreeMap::new(),
@@ -134,7 +149,7 @@ impl World {
                 return;
             }
             assert!(at >= self.now, "time does not go back");
-            self.now = at;
+            (self.now, self.nth) = (at, nth);
             self.trace.number(at);
             self.happen(event);
         }
@@ -204,15 +219,16 @@ impl World {
             }
             Event::WatchLost(watcher, session) => self.lose_watch(watcher, session),
             Event::WatchAct(watcher, session) => self.act_on_watch(watcher, session),
-            Event::Trouble => self.make_trouble(),
+            Event::Trouble | Event::Members | Event::Strike | Event::AfterVote { .. } => {
+                self.happen_drawn(&event);
+            }
+            Event::Replay(place) => self.replay(place),
             Event::Heal(cut) => self.heal_cut(cut),
             Event::DiskHeals(id) => {
                 if let Some(node) = self.nodes.get_mut(&id) {
                     node.slowness = 1;
                 }
             }
-            Event::Members => self.change_members(),
-            Event::Strike => self.strike(),
             Event::Lose => self.lose_one(),
             Event::Spread => self.spread_leaders(),
             Event::Rest if self.plan.scale.is_some() => self.is_over = true,
@@ -220,7 +236,7 @@ impl World {
         }
     }
 
-    fn happen_on(&mut self, id: u64, life: u32, event: NodeEvent) {
+    pub(super) fn happen_on(&mut self, id: u64, life: u32, event: NodeEvent) {
         let Some(node) = self.nodes.get(&id) else { return };
         if node.life != life || node.running.is_none() {
             return;

@@ -25,7 +25,7 @@ pub use read_after_cut::read_after_cut;
 pub use unheard_of_learner::unheard_of_learner;
 
 use super::Scenario;
-use crate::sim::{Finding, text_of};
+use crate::sim::{Class, Finding, text_of};
 
 /// What a scenario's own check is called.
 pub const CHECK: &str = "scenario";
@@ -36,11 +36,12 @@ pub const CHECK: &str = "scenario";
 /// What was found.
 pub fn play(mutant: Option<Mutant>, scenario: Scenario) -> Result<(), Finding> {
     let _planted = mutant::plant(mutant);
-    catch_unwind(AssertUnwindSafe(scenario))
-        .unwrap_or_else(|panic| Err(Finding { check: "assertion", text: text_of(panic.as_ref()) }))
+    catch_unwind(AssertUnwindSafe(scenario)).unwrap_or_else(|panic| {
+        Err(Finding { class: Class::Assertion(None), text: text_of(panic.as_ref()) })
+    })
 }
 
 /// Something is not as it must be.
 fn found(text: impl Into<String>) -> Result<(), Finding> {
-    Err(Finding { check: CHECK, text: text.into() })
+    Err(Finding { class: Class::Promise(CHECK), text: text.into() })
 }
