@@ -554,7 +554,7 @@ fn a_range_is_sent_as_its_own_state_has_it() {
     assert_eq!(scope.spans(), [to(b"k")]);
     // Nor is it sent with keys that another has here.
     let start = span.end.clone().unwrap();
-    write(&mut store, 9, &Stored { span: Span { start, end: None }, ..stored.clone() });
+    write(&mut store, 9, &Stored { span: Span { start, end: None }, ..stored });
     assert_eq!(to_send(&store.view, GroupId(2)), Ok(None));
 
     assert_eq!(to_send(&store.view, GroupId(7)), Ok(None));
