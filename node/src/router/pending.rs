@@ -1,24 +1,47 @@
 //! Who waits for what on this node: the other ends of requests handed to the range actors.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use dashmap::DashMap;
 use flotilla_core::Error;
 use flotilla_core::command::Outcome;
 use flotilla_core::proto::internal::Told;
 use tokio::sync::oneshot;
 
+use super::trace::{Phase, Trace};
+
 /// Requests and tickets under way. Bounded by the machine, which refuses what is too much.
 #[derive(Debug, Default)]
 pub struct Pending {
-    outcomes: DashMap<u64, oneshot::Sender<Outcome>>,
-    tickets: DashMap<u64, oneshot::Sender<Result<(), Error>>>,
+    outcomes: DashMap<u64, Waiter<Outcome>>,
+    tickets: DashMap<u64, Waiter<Result<(), Error>>>,
     questions: DashMap<u64, oneshot::Sender<Told>>,
+}
+
+/// Who waits, and where it is noted what kept it waiting.
+#[derive(Debug)]
+struct Waiter<T> {
+    sender: oneshot::Sender<T>,
+    trace: Option<Arc<Trace>>,
+}
+
+impl<T> Waiter<T> {
+    fn answer(self, answer: T) {
+        // The client may have gone away.
+        let _ = self.sender.send(answer);
+    }
 }
 
 impl Pending {
     /// Opens the place where request `n` will be answered.
-    pub fn expect_outcome(&self, n: u64) -> oneshot::Receiver<Outcome> {
+    pub fn expect_outcome(
+        &self,
+        n: u64,
+        trace: Option<Arc<Trace>>,
+    ) -> oneshot::Receiver<Outcome> {
         let (sender, receiver) = oneshot::channel();
-        self.outcomes.insert(n, sender);
+        self.outcomes.insert(n, Waiter { sender, trace });
         receiver
     }
 
@@ -28,9 +51,13 @@ impl Pending {
     }
 
     /// Opens the place where ticket `n` will be answered.
-    pub fn expect_ticket(&self, n: u64) -> oneshot::Receiver<Result<(), Error>> {
+    pub fn expect_ticket(
+        &self,
+        n: u64,
+        trace: Option<Arc<Trace>>,
+    ) -> oneshot::Receiver<Result<(), Error>> {
         let (sender, receiver) = oneshot::channel();
-        self.tickets.insert(n, sender);
+        self.tickets.insert(n, Waiter { sender, trace });
         receiver
     }
 
@@ -54,19 +81,37 @@ impl Pending {
         self.questions.remove(&n);
     }
 
-    /// Answers a request; nothing happens when its client went away.
+    /// Answers a request; nothing happens when its client went away. If nothing is known of a store
+    /// that it waited for, it had to wait for its place in the order.
     pub fn answer(&self, n: u64, outcome: Outcome) {
-        if let Some((_, sender)) = self.outcomes.remove(&n) {
-            // The client went away.
-            let _ = sender.send(outcome);
+        self.answer_noting(n, outcome, |trace| {
+            let is_ordered = trace.has_reached(Phase::Order);
+            trace.reach(if is_ordered { Phase::Apply } else { Phase::Order }, Instant::now());
+        });
+    }
+
+    /// Answers a request, and has it noted what kept it waiting.
+    pub fn answer_noting(&self, n: u64, outcome: Outcome, note: impl FnOnce(&Trace)) {
+        if let Some((_, waiter)) = self.outcomes.remove(&n) {
+            waiter.trace.as_deref().inspect(|trace| note(trace));
+            waiter.answer(outcome);
+        }
+    }
+
+    /// Notes how far a request has come that is not answered yet.
+    pub fn note(&self, n: u64, note: impl FnOnce(&Trace)) {
+        if let Some(waiter) = self.outcomes.get(&n) {
+            waiter.trace.as_deref().inspect(|trace| note(trace));
         }
     }
 
     /// Answers a ticket.
     pub fn answer_ticket(&self, n: u64, result: Result<(), Error>) {
-        if let Some((_, sender)) = self.tickets.remove(&n) {
-            // The client went away.
-            let _ = sender.send(result);
+        if let Some((_, waiter)) = self.tickets.remove(&n) {
+            if let Some(trace) = &waiter.trace {
+                trace.reach(Phase::Order, Instant::now());
+            }
+            waiter.answer(result);
         }
     }
 
