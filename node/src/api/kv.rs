@@ -48,7 +48,7 @@ pub(super) async fn put(
     let Command::Put(request) = command else { unreachable!("it was made above") };
     mvcc::check_put(&request)?;
     let pass = client.permit(context, || Needs::of_put(&request)).await?;
-    let answer = context.router.submit(pass, Command::Put(request)).await?;
+    let answer = client.submit(context, pass, Command::Put(request)).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::Put(answer) => Some(answer),
         _ => None,
@@ -64,7 +64,7 @@ pub(super) async fn delete_range(
 ) -> Result<pb::DeleteRangeResponse, Error> {
     mvcc::check_delete(&request)?;
     let pass = client.permit(context, || Needs::of_delete(&request)).await?;
-    let answer = context.router.submit(pass, Command::DeleteRange(request)).await?;
+    let answer = client.submit(context, pass, Command::DeleteRange(request)).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::DeleteRange(answer) => Some(answer),
         _ => None,
@@ -93,7 +93,7 @@ pub(super) async fn txn(
         answer?
     } else {
         let pass = client.permit(context, || Needs::of_txn(&request)).await?;
-        let answer = context.router.submit(pass, Command::Txn(request)).await?;
+        let answer = client.submit(context, pass, Command::Txn(request)).await?;
         expect_answer(answer, |answer| match answer {
             Answer::Txn(answer) => Some(answer),
             _ => None,
@@ -115,9 +115,10 @@ fn first_key(request: &pb::TxnRequest) -> &[u8] {
 
 pub(super) async fn compact(
     context: &Context,
+    client: &Client,
     request: pb::CompactionRequest,
 ) -> Result<pb::CompactionResponse, Error> {
-    let answer = context.router.submit(Pass::NODE, Command::Compact(request)).await?;
+    let answer = client.submit(context, Pass::NODE, Command::Compact(request)).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::Compact(answer) => Some(answer),
         _ => None,

@@ -78,7 +78,9 @@ impl Handler<Request> for Spine {
 
     fn handle(&mut self, request: Request, _: &mut Self::Context) {
         match request {
-            Request::Ticket(n, _) if self.board.leader() != 0 => self.pending.answer_ticket(n, Ok(())),
+            Request::Ticket(n, _) if self.board.leader() != 0 => {
+                self.pending.answer_ticket(n, Ok(()))
+            }
             Request::Ticket(n, _) => self.pending.answer_ticket(n, Err(Error::Timeout)),
             Request::TicketUnwanted(_) | Request::QuestionUnwanted(_) | Request::Transfer(..) => {}
             Request::Question(n, question) => {

@@ -42,8 +42,8 @@ pub use entry::{from_wal, to_wal};
 pub use look::{Beat, HEARTBEATS_MAX, Look, Looked};
 pub use maker::{Maker, OperatingSystem};
 pub use meter::{Led, Meters};
-pub use outbox::Outbox;
 use moments::Moments;
+pub use outbox::Outbox;
 pub use replica::{
     EndRange, HandOverRange, LeadRange, Mail, Place, RangeActor, Received, Said, Tick,
 };

@@ -35,11 +35,7 @@ impl<T> Waiter<T> {
 
 impl Pending {
     /// Opens the place where request `n` will be answered.
-    pub fn expect_outcome(
-        &self,
-        n: u64,
-        trace: Option<Arc<Trace>>,
-    ) -> oneshot::Receiver<Outcome> {
+    pub fn expect_outcome(&self, n: u64, trace: Option<Arc<Trace>>) -> oneshot::Receiver<Outcome> {
         let (sender, receiver) = oneshot::channel();
         self.outcomes.insert(n, Waiter { sender, trace });
         receiver

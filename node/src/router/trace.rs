@@ -154,10 +154,12 @@ impl Trace {
         self.store(&spent, settled);
     }
 
-    /// All the time since the last moment that is known went into this phase.
+    /// All the time since the last moment that is known went into this phase; or into the first, if
+    /// none is.
     pub fn spend(&self, phase: Phase) {
         let now = self.micros(Instant::now());
         let settled = self.settled.load(Ordering::Relaxed);
+        let phase = if settled == 0 { Phase::Queue } else { phase };
         let mut spent = self.spent();
         spent.0[phase as usize] += now.saturating_sub(settled);
         self.store(&spent, settled.max(now));

@@ -414,7 +414,11 @@ impl Replica {
         let owns = |key: &[u8]| ranges.owner(key) == GroupId::SPINE;
         let locks = lock::with_attached_keys(view, locks, None, owns)?;
         let footprint = lock::footprint(&locks);
-        self.latch(footprint, Waiting { since: self.now, to: None, work: Work::Prepare { id, locks } }, view)
+        self.latch(
+            footprint,
+            Waiting { since: self.now, to: None, work: Work::Prepare { id, locks } },
+            view,
+        )
     }
 
     /// The latches are held. A key may have been attached to a lease while they were waited for;

@@ -67,7 +67,11 @@ impl Replica {
         view: &dyn View,
     ) -> Result<(), ViewError> {
         let footprint = mvcc::footprint(&command).into();
-        self.latch(footprint, Waiting { since: self.now, to: Some(to), work: Work::Write(command) }, view)
+        self.latch(
+            footprint,
+            Waiting { since: self.now, to: Some(to), work: Work::Write(command) },
+            view,
+        )
     }
 
     /// Compacts, when nobody is evaluating a read of the past.
