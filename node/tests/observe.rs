@@ -127,6 +127,40 @@ fn the_second_api_is_refused_with_the_way_of_the_third() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hot_key_its_prefix_and_its_client_are_listed() {
+    let cluster = Cluster::start(&flotilla(), 1);
+    let mut client = KvClient::connect(cluster.endpoint(0)).await.expect("a ready node");
+    let put = |key: String| PutRequest { key: key.into(), ..PutRequest::default() };
+    // One call in 16 is looked at: that none of these is has a chance of 1 in 10^14.
+    for n in 0..500 {
+        client.put(put("/shop/carts/hot".to_owned())).await.expect("a put");
+        if n % 50 == 0 {
+            client.put(put(format!("/shop/users/{n}"))).await.expect("a put");
+        }
+    }
+    let ctl = |words: &[&str]| {
+        let mut command = Command::new(flotilla());
+        let output = command.args(words).args(["--endpoint", &cluster.endpoint(0)]).output();
+        let output = output.expect("it runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{error}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let shown = [ctl(&["ctl", "top"]), ctl(&["top", "--once"])];
+    for text in shown {
+        let first_of = |head: &str| {
+            let mut lines = text.lines().skip_while(|line| !line.starts_with(head)).skip(1);
+            let line = lines.next().unwrap_or_else(|| panic!("{head}: {text}"));
+            line.split_whitespace().next().unwrap_or_default().to_owned()
+        };
+        assert_eq!(first_of("KEY "), "/shop/carts/hot", "{text}");
+        assert_eq!(first_of("PREFIX "), "/shop/", "{text}");
+        assert!(text.lines().any(|line| line.starts_with("/shop/carts/ ")), "{text}");
+        assert_eq!(first_of("CLIENT "), "127.0.0.1", "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn top_shows_members_and_ranges_with_their_load() {
     let mut cluster = Cluster::start_with(&flotilla(), 3, &["--initial-split-keys=m"]);
     let mut client = KvClient::connect(cluster.endpoint(0)).await.expect("a ready node");

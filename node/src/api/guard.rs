@@ -2,6 +2,7 @@
 //! the request, the method asks itself, of the `Client` it is handed.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,13 +44,38 @@ const READS_MAX: u32 = 8;
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     credentials: Credentials,
+    /// None over a Unix socket.
+    from: Option<IpAddr>,
     /// Where it is noted what the call waits for; nothing of streams.
     trace: Option<Arc<Trace>>,
 }
 
 impl Client {
-    pub(super) fn new(credentials: Credentials) -> Self {
-        Self { credentials, trace: None }
+    pub(super) fn new(credentials: Credentials, from: Option<IpAddr>) -> Self {
+        Self { credentials, from, trace: None }
+    }
+
+    /// Counts what it asks for, if its call is one of those that are looked at.
+    pub(super) async fn count<'k, K>(&self, context: &Context, keys: impl FnOnce() -> K)
+    where
+        K: Iterator<Item = &'k [u8]>,
+    {
+        if self.trace.as_ref().is_some_and(|trace| trace.is_looked_at()) {
+            let name = self.name(context).await;
+            context.board().usage().hot().see(&name, keys());
+        }
+    }
+
+    /// As operators are told: its user, if it is one, and its address.
+    async fn name(&self, context: &Context) -> String {
+        let address = self.from.map_or_else(|| "local".to_owned(), |it| it.to_string());
+        if !context.gate().is_enabled() {
+            return address;
+        }
+        match self.caller(context).await {
+            Ok(Caller { user: Some(user), .. }) => format!("{user}@{address}"),
+            _ => address,
+        }
     }
 
     /// Has it noted what its call waits for.

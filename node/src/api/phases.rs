@@ -20,8 +20,6 @@ use crate::router::{Phase, Spent, Trace};
 
 /// The trailer, and the metadata by which a client asks for it.
 const PHASES: HeaderName = HeaderName::from_static("flotilla-phases");
-/// The metrics have the phases of one call in so many.
-const CALLS_PER_SAMPLE: u32 = 16;
 
 /// Tells of a call when its answer is encoded, or given up.
 pub(super) struct Report {
@@ -32,14 +30,12 @@ pub(super) struct Report {
     limit: Duration,
     /// The client asks for the trailer.
     is_asked: bool,
-    is_sampled: bool,
     is_made: bool,
 }
 
 impl Report {
     pub(super) fn new(trace: Arc<Trace>, method: Method, limit: Duration, is_asked: bool) -> Self {
-        let is_sampled = rand::random_ratio(1, CALLS_PER_SAMPLE);
-        Self { trace, method, code: Code::Ok, limit, is_asked, is_sampled, is_made: false }
+        Self { trace, method, code: Code::Ok, limit, is_asked, is_made: false }
     }
 
     /// Follows the answer to its end, if anybody is to be told.
@@ -54,7 +50,8 @@ impl Report {
             self.make(answer.headers_mut());
             return answer;
         }
-        if !self.is_asked && !self.is_sampled && self.trace.elapsed() <= self.limit {
+        let is_slow = self.trace.elapsed() > self.limit;
+        if !is_slow && !self.is_asked && !self.trace.is_looked_at() {
             return answer;
         }
         answer.map(|inner| Body::new(Followed { inner, report: self }))
@@ -76,7 +73,7 @@ impl Report {
         }
         self.trace.spend(Phase::Encode);
         let spent = self.trace.spent();
-        if self.is_sampled {
+        if self.trace.is_looked_at() {
             requests::phases(self.method, &spent);
         }
         if spent.total() > micros(self.limit) {

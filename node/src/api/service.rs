@@ -69,7 +69,8 @@ impl Service {
         context.meters.count_client(method, policy::client_api_version(request.headers()));
         let wishes = Wishes::read(request.headers());
         let common_name = self.origin.common_name.clone().map(Arc::from);
-        let client = Client::new(Credentials::read(request.headers(), common_name));
+        let client =
+            Client::new(Credentials::read(request.headers(), common_name), self.origin.from);
         let call = Call { context, method, wishes, client };
         /// Unary methods that never are a local read, which is all but one.
         macro_rules! unary {
@@ -193,6 +194,7 @@ impl Service {
             Method::Drain => unary!(admin::drain),
             Method::Decisions => unary!(admin::decisions),
             Method::Merge => unary!(admin::merge),
+            Method::Hot => unary!(admin::hot),
         }
     }
 }

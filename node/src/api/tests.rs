@@ -362,8 +362,14 @@ fn a_learner_answers_three_methods_and_nobody_without_a_leader_if_asked() {
             }
         }
     }
-    let expected =
-        [Method::Range, Method::Status, Method::Snapshot, Method::RangeList, Method::Decisions];
+    let expected = [
+        Method::Range,
+        Method::Status,
+        Method::Snapshot,
+        Method::RangeList,
+        Method::Decisions,
+        Method::Hot,
+    ];
     assert_eq!(served, expected);
 }
 

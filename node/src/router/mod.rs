@@ -4,6 +4,7 @@
 //! It holds no decisions: the spine's machine decides what is refused, forwarded or answered.
 
 mod head;
+mod hot;
 mod overview;
 mod pending;
 mod record;
@@ -24,6 +25,7 @@ use flotilla_core::spine::replica::Question;
 use flotilla_core::{Error, GroupId, NodeId};
 
 pub use head::{Board, Notice, owner};
+pub use hot::{Hot, REQUESTS_PER_LOOK};
 pub use overview::{Overview, SharedOverview};
 pub use pending::Pending;
 pub use record::{now_ms, on_record};

@@ -9,6 +9,8 @@ use flotilla_core::proto::internal;
 use flotilla_core::spine::apply::Way;
 use flotilla_core::time::Time;
 
+use super::REQUESTS_PER_LOOK;
+
 /// A part of a call's time, in the order in which they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -83,6 +85,7 @@ pub struct Trace {
     spent: [AtomicU64; Phase::COUNT],
     /// Up to when.
     settled: AtomicU64,
+    is_looked_at: bool,
 }
 
 impl Trace {
@@ -92,7 +95,18 @@ impl Trace {
     }
 
     fn begun_at(began: Instant) -> Self {
-        Self { began, ends: Default::default(), spent: Default::default(), settled: 0.into() }
+        Self {
+            began,
+            ends: Default::default(),
+            spent: Default::default(),
+            settled: 0.into(),
+            is_looked_at: rand::random_ratio(1, REQUESTS_PER_LOOK),
+        }
+    }
+
+    /// Whether the call is one of the few that statistics are made of.
+    pub fn is_looked_at(&self) -> bool {
+        self.is_looked_at
     }
 
     /// How long ago it began.
