@@ -62,8 +62,7 @@ impl SpineActor {
                 tracing::debug!(%from, kind, %reason, "ignored a message of a peer");
             }
             Effect::Apply(mut task) => {
-                let now = self.now();
-                self.moments.ordered(task.position.index, &mut task.steps, now);
+                self.moments.folded(task.position.index, &mut task.steps);
                 if self.parts.replica.status().is_leader {
                     self.parts.meters.count(GroupId::SPINE, &task.steps);
                 }

@@ -14,6 +14,7 @@ const BATCHES_MAX: usize = 4_096;
 #[derive(Debug, Default)]
 pub(super) struct Moments {
     batches: VecDeque<Batch>,
+    committed: Time,
 }
 
 /// Entries that were handed to the log together.
@@ -56,9 +57,15 @@ impl Moments {
 
     /// Everything up to an index is committed.
     pub(super) fn committed(&mut self, index: u64, now: Time) {
+        self.committed = now;
         let done = self.batches.partition_point(|batch| batch.committed > Time(0));
         let rest = self.batches.iter_mut().skip(done);
         rest.take_while(|batch| batch.last <= index).for_each(|batch| batch.committed = now);
+    }
+
+    /// As `ordered`, where an entry has its place in the order when it is committed.
+    pub(super) fn folded(&mut self, index: u64, steps: &mut [Step]) {
+        self.ordered(index, steps, self.committed);
     }
 
     /// An entry is handed to the store: its answers are told how it came there. What comes before it
