@@ -32,15 +32,15 @@ pub(super) async fn ask(dialer: &Dialer, url: &str) -> anyhow::Result<Hot> {
 
 /// Three tables.
 pub(super) fn text(hot: &Hot) -> String {
-    let kinds: [(&str, fn(&HotResponse) -> &[HotItem]); 3] =
-        [("KEY", |it| &it.keys), ("PREFIX", |it| &it.prefixes), ("CLIENT", |it| &it.clients)];
-    let mut text = String::new();
-    for (head, items) in kinds {
-        if !text.is_empty() {
-            text.push('\n');
-        }
-        text.push_str(&show::table(&[head, "CALLS/S"], rows(hot.told.iter().flat_map(items))));
-    }
+    let keys = hot.told.iter().flat_map(|told| &told.keys);
+    let prefixes = hot.told.iter().flat_map(|told| &told.prefixes);
+    let clients = hot.told.iter().flat_map(|told| &told.clients);
+    let table = |head, rows: Vec<Vec<String>>| show::table(&[head, "CALLS/S"], rows.into_iter());
+    let mut text = table("KEY", rows(keys));
+    text.push('\n');
+    text.push_str(&table("PREFIX", rows(prefixes)));
+    text.push('\n');
+    text.push_str(&table("CLIENT", rows(clients)));
     if hot.silent_count > 0 {
         text.push_str(&format!("({} members cannot be reached from here)\n", hot.silent_count));
     }
@@ -48,7 +48,7 @@ pub(super) fn text(hot: &Hot) -> String {
 }
 
 /// Those with most first. Of what may be another's it is said how much.
-fn rows<'i>(items: impl Iterator<Item = &'i HotItem>) -> impl Iterator<Item = Vec<String>> {
+fn rows<'i>(items: impl Iterator<Item = &'i HotItem>) -> Vec<Vec<String>> {
     let mut sums: BTreeMap<&[u8], (f64, f64)> = BTreeMap::new();
     for item in items {
         let (sum, uncertain) = sums.entry(&item.name[..]).or_default();
@@ -57,13 +57,14 @@ fn rows<'i>(items: impl Iterator<Item = &'i HotItem>) -> impl Iterator<Item = Ve
     }
     let mut sums: Vec<_> = sums.into_iter().collect();
     sums.sort_by(|(_, (a, _)), (_, (b, _))| b.total_cmp(a));
-    sums.into_iter().take(SHOWN_MAX).map(|(name, (sum, uncertain))| {
+    let shown = sums.into_iter().take(SHOWN_MAX).map(|(name, (sum, uncertain))| {
         let rate = match uncertain {
             uncertain if uncertain < 0.05 => format!("~{sum:.1}"),
             uncertain => format!("~{:.1} to {sum:.1}", sum - uncertain),
         };
         vec![Key(name).to_string(), rate]
-    })
+    });
+    shown.collect()
 }
 
 #[cfg(test)]

@@ -135,7 +135,9 @@ mod tests {
         let mut moments = Moments::default();
         moments.proposed(&append(7, 3..=4), Time(10));
         moments.proposed(&append(8, 5..=5), Time(11));
-        moments.proposed(&append(9, 1..=0), Time(12));
+        // A vote, without entries.
+        let vote = Append { entries: Vec::new(), ..append(9, 6..=6) };
+        moments.proposed(&vote, Time(12));
         moments.flushed(7, Time(20));
         moments.committed(4, Time(30));
         let way = |proposed, flushed, committed, ordered| Way {
