@@ -112,6 +112,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     let without_row: BTreeSet<GroupId> =
         logs.groups.keys().copied().filter(is_without_row).collect();
     let has_ranges = !ranges_here.is_empty() || state.ranges().iter().next().is_some();
+    let started = Instant::now();
     // The apply thread brings it up to date when it has looked at the ranges.
     board.set_reach(stage.reach());
     let (applier, applying) = Applier {
@@ -121,6 +122,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         ranges: ranges.clone(),
         board: board.clone(),
         pending: pending.clone(),
+        started,
         completions: completions.clone(),
         publish: workers.publisher(),
         compaction_rows_max: config.compaction_batch_limit,
@@ -131,7 +133,6 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     }
     .start()?;
 
-    let started = Instant::now();
     let meters = Arc::new(Meters::new(started));
     let (heartbeats, heard) = mpsc::channel(range::HEARTBEATS_MAX);
     let has_state = state.position().index > group::Recovered::FIRST.index;

@@ -3,6 +3,7 @@
 
 use flotilla_core::memory::MemoryView;
 use flotilla_core::snapshot::{self, Scope};
+use flotilla_core::spine::apply::Answered;
 use flotilla_core::stage::{Applied, Work};
 use flotilla_core::view::{Batch, Column, ViewError, Write};
 use flotilla_core::watch::{self, Published};
@@ -134,7 +135,7 @@ impl World {
             self.hub_step(id, watch::Input::Published(published));
         }
         let (mut remote, mut answered, mut early) = (Vec::new(), Vec::new(), Vec::new());
-        for (to, outcome) in replies {
+        for Answered { to, outcome, .. } in replies {
             if to.node.0 != id {
                 remote.push((to, outcome));
             } else if to.id.origin == self.up(id).origin {

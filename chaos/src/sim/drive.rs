@@ -240,6 +240,8 @@ impl World {
             }
             Effect::FlushStore => self.flush_store(id, GroupId::SPINE),
             Effect::Reply(n, outcome) => self.reply(id, n, outcome),
+            // Only who measures minds.
+            Effect::Deciding(_) => {}
             Effect::TicketReady(n, result) => self.answer_ticket(id, n, result),
             Effect::Auth(news) => self.on_auth(id, news),
             Effect::Cluster(cluster) => {

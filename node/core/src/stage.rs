@@ -21,7 +21,7 @@ use crate::proto::Span;
 use crate::range::frontier::Frontier;
 use crate::range::stored::{self, Stored};
 use crate::remote::Owners;
-use crate::spine::apply::{Applied as Writes, Cut, Requester};
+use crate::spine::apply::{Answered, Applied as Writes, Cut};
 use crate::spine::ranges::Range;
 use crate::spine::state::{Position, State};
 use crate::spine::{self, Shown};
@@ -62,7 +62,7 @@ pub struct Applied {
     /// Where ranges stand in it.
     pub ranges: BTreeMap<GroupId, stored::Position>,
     /// Answers to give once the batch is in the store.
-    pub replies: Vec<(Requester, Outcome)>,
+    pub replies: Vec<Answered>,
     /// What may be read once the batch is in the store, if that has changed.
     pub reach: Option<Reach>,
     /// What watchers are told once the batch is in the store, if that has changed: where the node's

@@ -52,6 +52,11 @@ pub(super) async fn decisions(
     }))
 }
 
+/// Of the clients of this node.
+pub(super) async fn hot(context: &Context, _: pb::HotRequest) -> Result<pb::HotResponse, Error> {
+    Ok(context.board().usage().hot().told())
+}
+
 pub(super) async fn split(
     context: &Context,
     request: pb::SplitRequest,

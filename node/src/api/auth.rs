@@ -81,7 +81,7 @@ async fn change(context: &Context, client: &Client, what: What) -> Result<(), Er
     let user = client.caller(context).await?.user.unwrap_or_default();
     let command = Command::AuthChange(AuthChange { user, what: Some(what) });
     // Whether that user may do it is asked where it takes its place in the order.
-    context.router.submit(Pass::NODE, command).await?;
+    client.submit(context, Pass::NODE, command).await?;
     Ok(())
 }
 
@@ -127,7 +127,7 @@ pub(super) async fn status(
     client: &Client,
     _: pb::AuthStatusRequest,
 ) -> Result<pb::AuthStatusResponse, Error> {
-    context.router.ticket().await?;
+    client.ticket(context).await?;
     client.caller(context).await?;
     let auth = context.gate().auth();
     Ok(pb::AuthStatusResponse {
@@ -197,7 +197,7 @@ pub(super) async fn role_list(
 
 /// Everything that was acknowledged before the call, and who makes it.
 async fn now(context: &Context, client: &Client) -> Result<(std::sync::Arc<Auth>, Caller), Error> {
-    context.router.ticket().await?;
+    client.ticket(context).await?;
     let caller = client.caller(context).await?;
     Ok((context.gate().auth(), caller))
 }

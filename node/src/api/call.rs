@@ -19,11 +19,12 @@ use tower::service_fn;
 use super::codec::{self, Codec, ToProst};
 use super::guard::Client;
 use super::inside::RequestBody;
-use super::phases::Phases;
+use super::phases::Report;
 use super::policy::{self, Wishes};
 use super::status::IntoStatus;
 use super::{Context, Method};
 use crate::metrics::{CallMeter, upstream};
+use crate::router::{Phase, Trace};
 
 /// A call that was begun.
 pub(super) struct Call {
@@ -49,21 +50,27 @@ impl Call {
         F: Fn(Arc<Context>, Client, Req) -> Fut + Send + Sync,
         Fut: Future<Output = Result<Res, E>> + Send,
     {
-        let Self { context, method: name, wishes, client } = self;
+        let Self { context, method: name, wishes, mut client } = self;
         let meter = context.meters.begin(name);
-        let phases = &Phases::begin();
+        let trace = Arc::new(Trace::begin());
+        client.trace(trace.clone());
         let mut grpc = grpc::<ToProst<Res>, Req>(&context);
-        let (context, meter, method, client) = (&context, &meter, &method, &client);
+        let limit = context.config.warning_unary_request_duration;
+        let report = Report::new(trace.clone(), name, limit, wishes.wants_phases);
+        let (context, meter, method) = (&context, &meter, &method);
+        let (client, trace) = (&client, &trace);
         let service = service_fn(move |request: tonic::Request<Req>| async move {
             let request = request.into_inner();
             meter.received();
-            phases.received();
-            policy::admit(name, wishes, context.board(), is_local_read(&request))
-                .map_err(Error::into_status)?;
-            client.admit(context, name.guard()).await.map_err(Error::into_status)?;
-            phases.admitted();
+            let admitted = policy::admit(name, wishes, context.board(), is_local_read(&request));
+            let admitted = match admitted {
+                Ok(()) => client.admit(context, name.guard()).await,
+                refused => refused,
+            };
+            trace.spend(Phase::Queue);
+            admitted.map_err(Error::into_status)?;
             let answer = method(context.clone(), client.clone(), request).await;
-            phases.answered();
+            trace.spend(Phase::Apply);
             let answer = answer.map_err(E::into_status)?;
             meter.sent();
             Ok::<_, Status>(tonic::Response::new(answer))
@@ -71,8 +78,7 @@ impl Call {
         let response = unreceived(grpc.unary(service, request).await);
         let code = code_of(&response);
         meter.end(code);
-        phases.end(name, code, context.config.warning_unary_request_duration);
-        response
+        report.follow(code, response)
     }
 
     /// Carries out a method that takes one message and gives a stream of them.

@@ -10,12 +10,14 @@ use flotilla_core::membership::url::Url;
 use flotilla_core::proto::etcdserverpb as pb;
 use flotilla_core::proto::internal;
 
+use super::guard::Client;
 use super::{Context, header};
 use crate::metrics::upstream;
 use crate::router::expect_answer;
 
 pub(super) async fn add(
     context: &Context,
+    client: &Client,
     request: pb::MemberAddRequest,
 ) -> Result<pb::MemberAddResponse, Error> {
     let peer_urls = peer_urls(&request.peer_ur_ls)?;
@@ -23,7 +25,7 @@ pub(super) async fn add(
     let id = added_member_id(&peer_urls, i64::try_from(now).unwrap_or(i64::MAX)).0;
     let is_learner = request.is_learner;
     let member = internal::Member { id, peer_urls, is_learner, ..internal::Member::default() };
-    let answer = context.router.submit(Pass::NODE, Command::MemberAdd(member)).await?;
+    let answer = client.submit(context, Pass::NODE, Command::MemberAdd(member)).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::MemberAdd(answer) => Some(answer),
         _ => None,
@@ -34,9 +36,10 @@ pub(super) async fn add(
 
 pub(super) async fn remove(
     context: &Context,
+    client: &Client,
     request: pb::MemberRemoveRequest,
 ) -> Result<pb::MemberRemoveResponse, Error> {
-    let answer = context.router.submit(Pass::NODE, Command::MemberRemove(request)).await?;
+    let answer = client.submit(context, Pass::NODE, Command::MemberRemove(request)).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::MemberRemove(answer) => Some(answer),
         _ => None,
@@ -48,9 +51,10 @@ pub(super) async fn remove(
 /// The addresses are taken as they are: etcd does not look at them here.
 pub(super) async fn update(
     context: &Context,
+    client: &Client,
     request: pb::MemberUpdateRequest,
 ) -> Result<pb::MemberUpdateResponse, Error> {
-    let answer = context.router.submit(Pass::NODE, Command::MemberUpdate(request)).await?;
+    let answer = client.submit(context, Pass::NODE, Command::MemberUpdate(request)).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::MemberUpdate(answer) => Some(answer),
         _ => None,
@@ -61,9 +65,10 @@ pub(super) async fn update(
 
 pub(super) async fn promote(
     context: &Context,
+    client: &Client,
     request: pb::MemberPromoteRequest,
 ) -> Result<pb::MemberPromoteResponse, Error> {
-    let answer = context.router.submit(Pass::NODE, Command::MemberPromote(request)).await;
+    let answer = client.submit(context, Pass::NODE, Command::MemberPromote(request)).await;
     upstream::promotion(answer.as_ref().map(|_| ()).map_err(|error| error.text()));
     let mut answer = expect_answer(answer?, |answer| match answer {
         Answer::MemberPromote(answer) => Some(answer),
@@ -75,10 +80,11 @@ pub(super) async fn promote(
 
 pub(super) async fn list(
     context: &Context,
+    client: &Client,
     request: pb::MemberListRequest,
 ) -> Result<pb::MemberListResponse, Error> {
     if request.linearizable {
-        context.router.ticket().await?;
+        client.ticket(context).await?;
     }
     let members = context.board().notice().members.iter().map(member).collect();
     Ok(pb::MemberListResponse { header: Some(header::without_revision(context)), members })

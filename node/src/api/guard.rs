@@ -2,15 +2,19 @@
 //! the request, the method asks itself, of the `Client` it is handed.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flotilla_core::auth::{Caller, Needs, Pass};
+use flotilla_core::command::{Command, Outcome};
 use flotilla_core::mvcc::Head;
 use flotilla_core::{Error, LeaseId};
 use tokio::time;
 
 use super::{Context, read};
 use crate::auth::Credentials;
+use crate::router::Trace;
 
 /// What a method asks of its client while authentication is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +44,56 @@ const READS_MAX: u32 = 8;
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     credentials: Credentials,
+    /// None over a Unix socket.
+    from: Option<IpAddr>,
+    /// Where it is noted what the call waits for; nothing of streams.
+    trace: Option<Arc<Trace>>,
 }
 
 impl Client {
-    pub(super) fn new(credentials: Credentials) -> Self {
-        Self { credentials }
+    pub(super) fn new(credentials: Credentials, from: Option<IpAddr>) -> Self {
+        Self { credentials, from, trace: None }
+    }
+
+    /// Counts what it asks for, if its call is one of those that are looked at.
+    pub(super) async fn count<'k, K>(&self, context: &Context, keys: impl FnOnce() -> K)
+    where
+        K: Iterator<Item = &'k [u8]>,
+    {
+        if self.trace.as_ref().is_some_and(|trace| trace.is_looked_at()) {
+            let name = self.name(context).await;
+            context.board().usage().hot().see(&name, keys());
+        }
+    }
+
+    /// As operators are told: its user, if it is one, and its address.
+    async fn name(&self, context: &Context) -> String {
+        let address = self.from.map_or_else(|| "local".to_owned(), |it| it.to_string());
+        if !context.gate().is_enabled() {
+            return address;
+        }
+        match self.caller(context).await {
+            Ok(Caller { user: Some(user), .. }) => format!("{user}@{address}"),
+            _ => address,
+        }
+    }
+
+    /// Has it noted what its call waits for.
+    pub(super) fn trace(&mut self, trace: Arc<Trace>) {
+        self.trace = Some(trace);
+    }
+
+    /// Has a command carried out for it, with what it was let in with.
+    pub(super) async fn submit(&self, context: &Context, pass: Pass, command: Command) -> Outcome {
+        context.router.submit_traced(pass, command, self.trace.as_ref()).await
+    }
+
+    /// Waits for a ticket for it.
+    ///
+    /// # Errors
+    /// No leader answered in time.
+    pub(super) async fn ticket(&self, context: &Context) -> Result<Head, Error> {
+        context.router.ticket_traced(self.trace.as_ref()).await
     }
 
     /// Asks what the table says.
@@ -57,7 +106,7 @@ impl Client {
             return Ok(());
         }
         if matches!(guard, Guard::User | Guard::Root) {
-            context.router.ticket().await?;
+            self.ticket(context).await?;
         }
         let caller = self.caller(context).await?;
         let auth = context.gate().auth();
@@ -89,7 +138,7 @@ impl Client {
             Ok(caller)
         });
         let Err(refusal) = checked else { return checked };
-        context.router.ticket().await.map_err(|_| refusal)?;
+        self.ticket(context).await.map_err(|_| refusal)?;
         let caller = self.caller(context).await?;
         context.gate().auth().check_root(&caller)?;
         Ok(caller)
@@ -113,7 +162,7 @@ impl Client {
         match self.check(context, &needs).await {
             Ok(pass) => Ok(pass),
             Err(refusal) => {
-                context.router.ticket().await.map_err(|_| refusal)?;
+                self.ticket(context).await.map_err(|_| refusal)?;
                 self.check(context, &needs).await
             }
         }
@@ -136,7 +185,7 @@ impl Client {
         F: Future<Output = Result<T, Error>>,
     {
         if !is_local {
-            context.router.ticket().await?;
+            self.ticket(context).await?;
         }
         for _ in 0..READS_MAX {
             let (head, pass) = self.permit_read(context, &needs).await?;
@@ -181,7 +230,7 @@ impl Client {
             return context.gate().auth().check(&caller, needs, |_| Ok::<_, Error>(Vec::new()));
         }
         // What is attached to a lease is known to the store, and by whoever attaches at another node.
-        context.router.ticket().await?;
+        self.ticket(context).await?;
         let mut known = BTreeMap::new();
         loop {
             let keys_of = |lease| known.get(&lease).cloned().ok_or(Unchecked::Lacks(lease));

@@ -28,6 +28,7 @@ pub(super) async fn range(
 ) -> Result<pb::RangeResponse, Error> {
     mvcc::check_range(&request)?;
     context.board().usage().count_read(&request.key);
+    client.count(context, || std::iter::once(&request.key[..])).await;
     let needs = || Needs::of_range(&request);
     let read = |head| read::range(context, head, request.clone());
     let began = Instant::now();
@@ -47,8 +48,9 @@ pub(super) async fn put(
     quota::check(context, &command).await?;
     let Command::Put(request) = command else { unreachable!("it was made above") };
     mvcc::check_put(&request)?;
+    client.count(context, || std::iter::once(&request.key[..])).await;
     let pass = client.permit(context, || Needs::of_put(&request)).await?;
-    let answer = context.router.submit(pass, Command::Put(request)).await?;
+    let answer = client.submit(context, pass, Command::Put(request)).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::Put(answer) => Some(answer),
         _ => None,
@@ -63,8 +65,9 @@ pub(super) async fn delete_range(
     request: pb::DeleteRangeRequest,
 ) -> Result<pb::DeleteRangeResponse, Error> {
     mvcc::check_delete(&request)?;
+    client.count(context, || std::iter::once(&request.key[..])).await;
     let pass = client.permit(context, || Needs::of_delete(&request)).await?;
-    let answer = context.router.submit(pass, Command::DeleteRange(request)).await?;
+    let answer = client.submit(context, pass, Command::DeleteRange(request)).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::DeleteRange(answer) => Some(answer),
         _ => None,
@@ -82,6 +85,7 @@ pub(super) async fn txn(
     quota::check(context, &command).await?;
     let Command::Txn(request) = command else { unreachable!("it was made above") };
     mvcc::check_txn(&request, context.limits.txn_ops_max)?;
+    client.count(context, || keys(&request)).await;
     let mut answer = if mvcc::is_read_only(&request) {
         context.board().usage().count_read(first_key(&request));
         let is_local = mvcc::is_serializable(&request);
@@ -93,7 +97,7 @@ pub(super) async fn txn(
         answer?
     } else {
         let pass = client.permit(context, || Needs::of_txn(&request)).await?;
-        let answer = context.router.submit(pass, Command::Txn(request)).await?;
+        let answer = client.submit(context, pass, Command::Txn(request)).await?;
         expect_answer(answer, |answer| match answer {
             Answer::Txn(answer) => Some(answer),
             _ => None,
@@ -101,6 +105,18 @@ pub(super) async fn txn(
     };
     answer.header = header::complete(context, answer.header);
     Ok(answer)
+}
+
+/// The keys of a transaction, without those of transactions in it.
+fn keys(request: &pb::TxnRequest) -> impl Iterator<Item = &[u8]> {
+    let compared = request.compare.iter().map(|compare| &compare.key[..]);
+    let operations = request.success.iter().chain(&request.failure);
+    compared.chain(operations.filter_map(|op| match &op.request {
+        Some(Request::RequestRange(range)) => Some(&range.key[..]),
+        Some(Request::RequestPut(put)) => Some(&put.key[..]),
+        Some(Request::RequestDeleteRange(delete)) => Some(&delete.key[..]),
+        Some(Request::RequestTxn(_)) | None => None,
+    }))
 }
 
 /// Stands for all that a transaction reads.
@@ -115,9 +131,10 @@ fn first_key(request: &pb::TxnRequest) -> &[u8] {
 
 pub(super) async fn compact(
     context: &Context,
+    client: &Client,
     request: pb::CompactionRequest,
 ) -> Result<pb::CompactionResponse, Error> {
-    let answer = context.router.submit(Pass::NODE, Command::Compact(request)).await?;
+    let answer = client.submit(context, Pass::NODE, Command::Compact(request)).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::Compact(answer) => Some(answer),
         _ => None,

@@ -23,6 +23,7 @@ const RENEWALS_MAX: usize = 64;
 
 pub(super) async fn grant(
     context: &Context,
+    client: &Client,
     mut request: pb::LeaseGrantRequest,
 ) -> Result<pb::LeaseGrantResponse, Error> {
     while request.id == 0 {
@@ -30,7 +31,7 @@ pub(super) async fn grant(
     }
     let command = Command::LeaseGrant(request);
     quota::check(context, &command).await?;
-    let answer = context.router.submit(Pass::NODE, command).await?;
+    let answer = client.submit(context, Pass::NODE, command).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::LeaseGrant(answer) => Some(answer),
         _ => None,
@@ -46,7 +47,7 @@ pub(super) async fn revoke(
     request: pb::LeaseRevokeRequest,
 ) -> Result<pb::LeaseRevokeResponse, Error> {
     let pass = client.permit(context, || Needs::of_lease(LeaseId(request.id))).await?;
-    let answer = context.router.submit(pass, Command::LeaseRevoke(request)).await?;
+    let answer = client.submit(context, pass, Command::LeaseRevoke(request)).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::LeaseRevoke(answer) => Some(answer),
         _ => None,
@@ -78,7 +79,7 @@ async fn renew(
     let before = header::complete(context, None);
     // It takes no place in the order.
     client.permit(context, || Needs::of_lease(LeaseId(request.id))).await?;
-    let answer = context.router.submit(Pass::NODE, Command::LeaseKeepAlive(request)).await?;
+    let answer = client.submit(context, Pass::NODE, Command::LeaseKeepAlive(request)).await?;
     let answer = expect_answer(answer, |answer| match answer {
         Answer::LeaseKeepAlive(answer) => Some(answer),
         _ => None,
@@ -92,7 +93,7 @@ pub(super) async fn time_to_live(
     request: pb::LeaseTimeToLiveRequest,
 ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
     client.admit(context, Guard::User).await?;
-    let answer = context.router.submit(Pass::NODE, Command::LeaseTimeToLive(request)).await?;
+    let answer = client.submit(context, Pass::NODE, Command::LeaseTimeToLive(request)).await?;
     let mut answer = expect_answer(answer, |answer| match answer {
         Answer::LeaseTimeToLive(answer) => Some(answer),
         _ => None,

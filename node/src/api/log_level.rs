@@ -33,7 +33,8 @@ pub(super) async fn change(service: &Service, request: Request<Incoming>) -> Res
         return not_allowed("PUT");
     }
     let common_name = service.origin.common_name.clone().map(std::sync::Arc::from);
-    let client = Client::new(Credentials::read(request.headers(), common_name));
+    let client =
+        Client::new(Credentials::read(request.headers(), common_name), service.origin.from);
     if let Err(error) = client.admit(&service.context, Guard::RootHere).await {
         return refuse(StatusCode::UNAUTHORIZED, error.text());
     }

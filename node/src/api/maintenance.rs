@@ -58,9 +58,9 @@ pub(super) async fn alarm(
     let is_asking = request.action == AlarmAction::Get as i32;
     client.admit(context, if is_asking { Guard::User } else { Guard::Root }).await?;
     let mut answer = match AlarmAction::try_from(request.action) {
-        Ok(AlarmAction::Get) => active_alarms(context, request.alarm).await?,
+        Ok(AlarmAction::Get) => active_alarms(context, client, request.alarm).await?,
         Ok(AlarmAction::Activate | AlarmAction::Deactivate) => {
-            let answer = context.router.submit(Pass::NODE, Command::Alarm(request)).await?;
+            let answer = client.submit(context, Pass::NODE, Command::Alarm(request)).await?;
             expect_answer(answer, |answer| match answer {
                 Answer::Alarm(answer) => Some(answer),
                 _ => None,
@@ -73,8 +73,12 @@ pub(super) async fn alarm(
 }
 
 /// The alarms of one kind, or all if none is named.
-async fn active_alarms(context: &Context, kind: i32) -> Result<pb::AlarmResponse, Error> {
-    context.router.ticket().await?;
+async fn active_alarms(
+    context: &Context,
+    client: &Client,
+    kind: i32,
+) -> Result<pb::AlarmResponse, Error> {
+    client.ticket(context).await?;
     let alarms = context.board().notice().alarms;
     let is_wanted = |alarm: &(i32, u64)| kind == pb::AlarmType::None as i32 || alarm.0 == kind;
     let alarms = alarms
@@ -168,12 +172,13 @@ pub(super) async fn hash_kv(
 
 pub(super) async fn move_leader(
     context: &Context,
+    client: &Client,
     request: pb::MoveLeaderRequest,
 ) -> Result<pb::MoveLeaderResponse, Error> {
     if context.board().leader() != context.board().member_id() {
         return Err(Error::NotLeader);
     }
-    let answer = context.router.submit(Pass::NODE, Command::MoveLeader(request)).await?;
+    let answer = client.submit(context, Pass::NODE, Command::MoveLeader(request)).await?;
     Ok(expect_answer(answer, |answer| match answer {
         Answer::MoveLeader(answer) => Some(answer),
         _ => None,

@@ -151,6 +151,7 @@ methods! {
     Drain = "flotilla.internal.Admin" "Drain" Unary Refused Root;
     Decisions = "flotilla.internal.Admin" "Decisions" Unary Served RootHere;
     Merge = "flotilla.internal.Admin" "Merge" Unary Refused Root;
+    Hot = "flotilla.internal.Admin" "Hot" Unary Served RootHere;
 }
 
 /// What a client is told of a path that names no method, in the words of grpc-go.

@@ -1,5 +1,7 @@
 //! Where a call comes from, as far as its connection tells.
 
+use std::net::IpAddr;
+
 use crate::tls::CommonName;
 
 /// What all calls of a connection have in common.
@@ -7,6 +9,8 @@ use crate::tls::CommonName;
 pub struct Origin {
     /// The kind of address it came in by.
     pub door: Door,
+    /// The address of the other end; none of a Unix socket.
+    pub from: Option<IpAddr>,
     /// Over TLS.
     pub is_tls: bool,
     /// Who the client is by its certificate, which was checked against `--trusted-ca-file` and

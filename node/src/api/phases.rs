@@ -1,82 +1,156 @@
-//! Where the time of a call went, for the log of slow ones. A call that is not slow costs five looks
-//! at the clock and one comparison; nothing is allocated, and nothing is formatted.
+//! What is told of where the time of a call went: a line in the log if it was slow, a trailer if its
+//! client asks for one, and, of one call in some, the metrics. Of other calls nothing is formatted and
+//! nothing is kept.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::fmt::Write as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
-use tonic::Code;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::{Frame, SizeHint};
+use tonic::body::Body;
+use tonic::{Code, Status};
 
 use super::Method;
+use crate::metrics::requests;
+use crate::router::{Phase, Spent, Trace};
 
-/// The moments of one call, in microseconds since it began; 0 while it has not come so far.
-pub(super) struct Phases {
-    began: Instant,
-    received: AtomicU64,
-    admitted: AtomicU64,
-    answered: AtomicU64,
+/// The trailer, and the metadata by which a client asks for it.
+const PHASES: HeaderName = HeaderName::from_static("flotilla-phases");
+
+/// Tells of a call when its answer is encoded, or given up.
+pub(super) struct Report {
+    trace: Arc<Trace>,
+    method: Method,
+    code: Code,
+    /// Slower calls are logged.
+    limit: Duration,
+    /// The client asks for the trailer.
+    is_asked: bool,
+    is_made: bool,
 }
 
-impl Phases {
-    /// A call begins: its request is yet to be received.
-    pub(super) fn begin() -> Self {
-        let none = || AtomicU64::new(0);
-        Self { began: Instant::now(), received: none(), admitted: none(), answered: none() }
+impl Report {
+    pub(super) fn new(trace: Arc<Trace>, method: Method, limit: Duration, is_asked: bool) -> Self {
+        Self { trace, method, code: Code::Ok, limit, is_asked, is_made: false }
     }
 
-    /// The whole request is here.
-    pub(super) fn received(&self) {
-        self.mark(&self.received);
+    /// Follows the answer to its end, if anybody is to be told.
+    pub(super) fn follow(
+        mut self,
+        code: Code,
+        mut answer: http::Response<Body>,
+    ) -> http::Response<Body> {
+        self.code = code;
+        // All that there is to it is in the head.
+        if answer.headers().contains_key(Status::GRPC_STATUS) {
+            self.make(answer.headers_mut());
+            return answer;
+        }
+        let is_slow = self.trace.elapsed() > self.limit;
+        if !is_slow && !self.is_asked && !self.trace.is_looked_at() {
+            return answer;
+        }
+        answer.map(|inner| Body::new(Followed { inner, report: self }))
     }
 
-    /// Its client may make it.
-    pub(super) fn admitted(&self) {
-        self.mark(&self.admitted);
-    }
-
-    /// It was carried out; the answer is yet to be encoded.
-    pub(super) fn answered(&self) {
-        self.mark(&self.answered);
-    }
-
-    fn mark(&self, moment: &AtomicU64) {
-        moment.store(micros(self.began.elapsed()), Ordering::Relaxed);
-    }
-
-    /// The call ended. One that took longer than `limit` is logged.
-    pub(super) fn end(&self, method: Method, code: Code, limit: Duration) {
-        let took = self.began.elapsed();
-        if took > limit {
-            let [receive_us, admit_us, carry_out_us, encode_us] = self.split(micros(took));
-            tracing::warn!(
-                method = method.name(),
-                service = method.service(),
-                code = ?code,
-                took_us = micros(took),
-                limit_us = micros(limit),
-                receive_us,
-                admit_us,
-                carry_out_us,
-                encode_us,
-                "a request took long"
-            );
+    fn make(&mut self, trailers: &mut HeaderMap) {
+        if let Some(spent) = self.end()
+            && self.is_asked
+        {
+            let value = HeaderValue::try_from(text(&spent)).expect("names and numbers are ASCII");
+            trailers.insert(PHASES, value);
         }
     }
 
-    /// Until it was received, until its client was let in, until it was carried out, until its answer
-    /// was encoded. What the call did not come to took no time.
-    fn split(&self, took: u64) -> [u64; 4] {
-        let mut last = 0;
-        let moments = [&self.received, &self.admitted, &self.answered];
-        let ends = moments.map(|moment| moment.load(Ordering::Relaxed));
-        let reached = ends.iter().filter(|end| **end > 0).count();
-        let mut phases = [0; 4];
-        for (at, phase) in phases.iter_mut().enumerate().take(reached + 1) {
-            let end = if at < reached { ends[at] } else { took };
-            *phase = end.saturating_sub(last);
-            last = end;
+    /// What the phases took, the first time it is asked for.
+    fn end(&mut self) -> Option<Spent> {
+        if std::mem::replace(&mut self.is_made, true) {
+            return None;
         }
-        phases
+        self.trace.spend(Phase::Encode);
+        let spent = self.trace.spent();
+        if self.trace.is_looked_at() {
+            requests::phases(self.method, &spent);
+        }
+        if spent.total() > micros(self.limit) {
+            self.log(&spent);
+        }
+        Some(spent)
     }
+
+    fn log(&self, spent: &Spent) {
+        let of = |phase| spent.of(phase);
+        tracing::warn!(
+            method = self.method.name(),
+            service = self.method.service(),
+            code = ?self.code,
+            took_us = spent.total(),
+            limit_us = micros(self.limit),
+            queue_us = of(Phase::Queue),
+            route_us = of(Phase::Route),
+            propose_us = of(Phase::Propose),
+            flush_us = of(Phase::Flush),
+            replicate_us = of(Phase::Replicate),
+            order_us = of(Phase::Order),
+            apply_us = of(Phase::Apply),
+            encode_us = of(Phase::Encode),
+            "a request took long"
+        );
+    }
+}
+
+/// An answer whose end is told of.
+struct Followed {
+    inner: Body,
+    report: Report,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        // The client may have gone away before the end.
+        self.report.end();
+    }
+}
+
+impl http_body::Body for Followed {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let mut next = Pin::new(&mut self.inner).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &mut next
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            self.report.make(trailers);
+        }
+        next
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// As the trailer has it: `queue=12;route=3;...`, in microseconds.
+fn text(spent: &Spent) -> String {
+    let mut text = String::new();
+    for (name, micros) in spent.iter() {
+        let separator = if text.is_empty() { "" } else { ";" };
+        // A string has no end.
+        let _ = write!(text, "{separator}{name}={micros}");
+    }
+    text
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -87,21 +161,25 @@ fn micros(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    fn phases(received: u64, admitted: u64, answered: u64) -> Phases {
-        let at = AtomicU64::new;
-        Phases {
-            began: Instant::now(),
-            received: at(received),
-            admitted: at(admitted),
-            answered: at(answered),
-        }
+    #[test]
+    fn the_trailer_names_all_phases() {
+        assert_eq!(
+            text(&Spent::default()),
+            "queue=0;route=0;propose=0;flush=0;replicate=0;order=0;apply=0;encode=0"
+        );
     }
 
     #[test]
-    fn the_phases_of_a_call_are_its_whole_time() {
-        assert_eq!(phases(5, 7, 97).split(100), [5, 2, 90, 3]);
-        // Nobody was let in; nothing was received.
-        assert_eq!(phases(5, 0, 0).split(100), [5, 95, 0, 0]);
-        assert_eq!(phases(0, 0, 0).split(100), [100, 0, 0, 0]);
+    fn an_answer_without_a_body_is_told_of_in_its_head() {
+        let limit = Duration::from_secs(3_600);
+        for is_asked in [true, false] {
+            let trace = Arc::new(Trace::begin());
+            trace.spend(Phase::Queue);
+            let report = Report::new(trace.clone(), Method::Put, limit, is_asked);
+            let answer = Status::not_found("nothing").into_http();
+            let answer = report.follow(Code::NotFound, answer);
+            let told = answer.headers().get(PHASES).map(|value| value.to_str().expect("text"));
+            assert_eq!(told, is_asked.then(|| text(&trace.spent())).as_deref());
+        }
     }
 }

@@ -9,12 +9,15 @@ use crate::router::Board;
 
 const CLIENT_API_VERSION: &str = "client-api-version";
 const HAS_LEADER: &str = "hasleader";
+const PHASES: &str = "flotilla-phases";
 
 /// What the metadata of a call asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wishes {
     /// Not to be served without a leader.
     pub(super) needs_leader: bool,
+    /// To be told where the time went.
+    pub(super) wants_phases: bool,
     is_version_readable: bool,
 }
 
@@ -23,6 +26,7 @@ impl Wishes {
         let version = headers.get(CLIENT_API_VERSION);
         Self {
             needs_leader: headers.get(HAS_LEADER).is_some_and(|value| value == "true"),
+            wants_phases: headers.get(PHASES).is_some_and(|value| value == "1"),
             is_version_readable: version
                 .is_none_or(|value| std::str::from_utf8(value.as_bytes()).is_ok()),
         }

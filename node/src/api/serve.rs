@@ -45,7 +45,12 @@ pub async fn serve(
     let builder = builder(&context.config);
     let (context, builder) = (Arc::new(context), Arc::new(builder));
     while let Some(connection) = connections.recv().await {
-        let origin = Origin { door: connection.door, is_tls: false, common_name: None };
+        let from = match &connection.socket {
+            Socket::Tcp(_, address) => Some(address.ip()),
+            Socket::Unix(_) => None,
+        };
+        let door = connection.door;
+        let origin = Origin { door, from, is_tls: false, common_name: None };
         let service = Service { context: context.clone(), hub: hub.clone(), origin };
         if let Err(error) = accept(connection, &builder, service) {
             tracing::debug!(%error, "a connection broke before it was served");

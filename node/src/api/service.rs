@@ -69,7 +69,8 @@ impl Service {
         context.meters.count_client(method, policy::client_api_version(request.headers()));
         let wishes = Wishes::read(request.headers());
         let common_name = self.origin.common_name.clone().map(Arc::from);
-        let client = Client::new(Credentials::read(request.headers(), common_name));
+        let client =
+            Client::new(Credentials::read(request.headers(), common_name), self.origin.from);
         let call = Call { context, method, wishes, client };
         /// Unary methods that never are a local read, which is all but one.
         macro_rules! unary {
@@ -121,7 +122,7 @@ impl Service {
             Method::Put => asking!(kv::put),
             Method::DeleteRange => asking!(kv::delete_range),
             Method::Txn => asking!(kv::txn),
-            Method::Compact => unary!(kv::compact),
+            Method::Compact => asking!(kv::compact),
             Method::Watch => {
                 let hub = self.hub.clone();
                 let watch = move |context, client, requests| {
@@ -131,25 +132,25 @@ impl Service {
                     Ok(call.bidi_stream::<ToWatchResponse, _, _, _>(request, watch).await)
                 })
             }
-            Method::LeaseGrant => unary!(lease::grant),
+            Method::LeaseGrant => asking!(lease::grant),
             Method::LeaseRevoke => asking!(lease::revoke),
             Method::LeaseKeepAlive => Box::pin(async move {
                 Ok(call.bidi_stream::<ToProst<_>, _, _, _>(request, lease::keep_alive).await)
             }),
             Method::LeaseTimeToLive => asking!(lease::time_to_live),
             Method::LeaseLeases => asking!(lease::leases),
-            Method::MemberAdd => unary!(cluster::add),
-            Method::MemberRemove => unary!(cluster::remove),
-            Method::MemberUpdate => unary!(cluster::update),
-            Method::MemberList => unary!(cluster::list),
-            Method::MemberPromote => unary!(cluster::promote),
+            Method::MemberAdd => asking!(cluster::add),
+            Method::MemberRemove => asking!(cluster::remove),
+            Method::MemberUpdate => asking!(cluster::update),
+            Method::MemberList => asking!(cluster::list),
+            Method::MemberPromote => asking!(cluster::promote),
             Method::Alarm => asking!(maintenance::alarm),
             Method::Status => unary!(maintenance::status),
             Method::Defragment => unary!(maintenance::defragment),
             Method::Hash => unary!(maintenance::hash),
             Method::HashKv => unary!(maintenance::hash_kv),
             Method::Snapshot => server_stream!(snapshot::snapshot),
-            Method::MoveLeader => unary!(maintenance::move_leader),
+            Method::MoveLeader => asking!(maintenance::move_leader),
             Method::Downgrade => unary!(maintenance::downgrade),
             Method::Lock => composed!(lock::lock),
             Method::Unlock => composed!(lock::unlock),
@@ -193,6 +194,7 @@ impl Service {
             Method::Drain => unary!(admin::drain),
             Method::Decisions => unary!(admin::decisions),
             Method::Merge => unary!(admin::merge),
+            Method::Hot => unary!(admin::hot),
         }
     }
 }

@@ -78,8 +78,10 @@ impl Handler<Request> for Spine {
 
     fn handle(&mut self, request: Request, _: &mut Self::Context) {
         match request {
-            Request::Ticket(n) if self.board.leader() != 0 => self.pending.answer_ticket(n, Ok(())),
-            Request::Ticket(n) => self.pending.answer_ticket(n, Err(Error::Timeout)),
+            Request::Ticket(n, _) if self.board.leader() != 0 => {
+                self.pending.answer_ticket(n, Ok(()))
+            }
+            Request::Ticket(n, _) => self.pending.answer_ticket(n, Err(Error::Timeout)),
             Request::TicketUnwanted(_) | Request::QuestionUnwanted(_) | Request::Transfer(..) => {}
             Request::Question(n, question) => {
                 let ask = Ask {
@@ -100,7 +102,7 @@ impl Handler<Request> for Spine {
                 };
                 self.pending.tell(n, told);
             }
-            Request::Command(n, _, command) => {
+            Request::Command(n, _, command, _) => {
                 self.seen.lock().unwrap().push(command.clone());
                 if let Command::LeaseKeepAlive(request) = command {
                     // Later ones are answered first.
@@ -360,8 +362,14 @@ fn a_learner_answers_three_methods_and_nobody_without_a_leader_if_asked() {
             }
         }
     }
-    let expected =
-        [Method::Range, Method::Status, Method::Snapshot, Method::RangeList, Method::Decisions];
+    let expected = [
+        Method::Range,
+        Method::Status,
+        Method::Snapshot,
+        Method::RangeList,
+        Method::Decisions,
+        Method::Hot,
+    ];
     assert_eq!(served, expected);
 }
 

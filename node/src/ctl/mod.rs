@@ -1,6 +1,7 @@
 //! `flotilla ctl`: what an operator asks a running node beside etcd's API.
 
 mod dial;
+mod hot;
 mod show;
 mod top;
 
@@ -20,6 +21,7 @@ const USAGE: &str = "\
 usage: flotilla ctl [--endpoint URL] [--user NAME:PASSWORD] [--cacert FILE] [--cert FILE --key FILE]
                     COMMAND
   ranges               all ranges: keys, replicas, leader, size, load
+  top                  the keys, prefixes and clients with most calls of late, estimated
   nodes                all members: zone, disk, load, how many ranges they lead
   split KEY            cut the range that owns KEY there
   merge KEY            merge the range that begins at KEY into the one before it; or give its number
@@ -37,6 +39,7 @@ usage: flotilla ctl [--endpoint URL] [--user NAME:PASSWORD] [--cacert FILE] [--c
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
     Ranges,
+    Top,
     Nodes,
     Split(String),
     Merge(String),
@@ -84,6 +87,7 @@ fn parse(arguments: &[String]) -> Option<(Target, Command)> {
     }
     let command = match words[..] {
         ["ranges"] => Command::Ranges,
+        ["top"] => Command::Top,
         ["nodes"] => Command::Nodes,
         ["split", key] => Command::Split(key.to_owned()),
         ["merge", key] => Command::Merge(key.to_owned()),
@@ -114,6 +118,7 @@ async fn carry_out(target: &Target, command: Command) -> anyhow::Result<String> 
             let list = ranges(&dialer, &mut client).await?;
             show::ranges(&list) + show::missing(list.is_surveyed)
         }
+        Command::Top => hot::text(&hot::ask(&dialer, &target.endpoint).await?),
         Command::Nodes => {
             let list = ranges(&dialer, &mut client).await?;
             show::nodes(&list) + show::missing(list.is_surveyed)

@@ -24,6 +24,8 @@ use crate::api::{Method, Streaming};
 
 /// Time to apply one batch of committed entries, in seconds.
 pub const APPLY_SECONDS: &str = "flotilla_apply_seconds";
+/// Time that a call spent in a phase, in seconds; of one call in some.
+pub const PHASE_SECONDS: &str = "flotilla_request_phase_seconds";
 /// Frames for peers that were dropped because too many waited.
 pub const PEER_FRAMES_DROPPED: &str = "flotilla_peer_frames_dropped_total";
 /// Handshakes of TLS on the ports of this node that came to nothing.
@@ -148,6 +150,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = upstream::with_buckets(PrometheusBuilder::new())?
         .set_buckets_for_metric(Matcher::Full(APPLY_SECONDS.to_owned()), &doubling(1e-4, 20))?
+        .set_buckets_for_metric(Matcher::Full(PHASE_SECONDS.to_owned()), PHASE_BUCKETS)?
         .set_buckets_for_metric(Matcher::Full(GRPC_SECONDS.to_owned()), CLIENT_GOLANG_BUCKETS)?
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &doubling(1e-3, 14))?
         .install_recorder()?;
@@ -166,12 +169,21 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
 const CLIENT_GOLANG_BUCKETS: &[f64] =
     &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// From ten microseconds to ten seconds.
+const PHASE_BUCKETS: &[f64] =
+    &[1e-5, 5e-5, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
+
 fn doubling(first: f64, count: i32) -> Vec<f64> {
     (0..count).map(|n| first * 2_f64.powi(n)).collect()
 }
 
 fn describe() {
     describe_histogram!(APPLY_SECONDS, Unit::Seconds, "time to apply a batch of entries");
+    describe_histogram!(
+        PHASE_SECONDS,
+        Unit::Seconds,
+        "time that a call spent in a phase, of one call in 16"
+    );
     describe_counter!(PEER_FRAMES_DROPPED, "frames for peers dropped as too many waited");
     describe_counter!(HANDSHAKES_FAILED, "handshakes of TLS that came to nothing");
     describe_gauge!(RANGES_ASLEEP, "replicas of ranges that sleep");

@@ -7,7 +7,10 @@ use flotilla_core::command::Command;
 use flotilla_core::proto::internal::auth_change::What;
 use metrics::{Histogram, histogram};
 
+use super::PHASE_SECONDS;
 use super::upstream::{RANGE_SECONDS, REQUEST_SECONDS};
+use crate::api::Method;
+use crate::router::{Phase, Spent};
 
 /// Shows all kinds, with nothing observed yet.
 pub(super) fn show() {
@@ -96,6 +99,33 @@ impl RequestKind {
 /// A request ended, well or not.
 pub fn request_done(kind: RequestKind, took: Duration, is_ok: bool) {
     requests()[kind.0][usize::from(is_ok)].record(took);
+}
+
+/// Methods whose phases are told apart; the rest is `other`.
+const PHASED: [&str; 5] = ["Range", "Put", "DeleteRange", "Txn", "other"];
+
+/// Where the time of a call went. Phases that took no time are left out.
+pub fn phases(method: Method, spent: &Spent) {
+    static SECONDS: OnceLock<Vec<[Histogram; 8]>> = OnceLock::new();
+    let seconds = SECONDS.get_or_init(|| {
+        let of = |method: &'static str| {
+            let with = |phase| histogram!(PHASE_SECONDS, "method" => method, "phase" => phase);
+            Phase::NAMES.map(with)
+        };
+        PHASED.iter().map(|method| of(method)).collect()
+    });
+    let place = match method {
+        Method::Range => 0,
+        Method::Put => 1,
+        Method::DeleteRange => 2,
+        Method::Txn => 3,
+        _ => 4,
+    };
+    for (histogram, (_, micros)) in seconds[place].iter().zip(spent.iter()) {
+        if micros > 0 {
+            histogram.record(Duration::from_micros(micros));
+        }
+    }
 }
 
 fn requests() -> &'static [[Histogram; 2]] {

@@ -14,7 +14,9 @@ use flotilla_core::range::replica::Input;
 use flotilla_core::range::stored;
 use flotilla_core::snapshot::{Clear, Scope};
 use flotilla_core::spine::Shown;
+use flotilla_core::spine::apply::Answered;
 use flotilla_core::stage::{Applied, Reach, Stage, Work};
+use flotilla_core::time::Time;
 use flotilla_core::view::{Batch, Column, Write};
 use flotilla_core::watch::{Event, Published};
 use flotilla_core::{GroupId, NodeId};
@@ -23,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Completion, Mail, Ranges, deliver};
 use crate::failpoint::Failpoint;
 use crate::metrics::upstream;
-use crate::router::{Board, Pending};
+use crate::router::{self, Board, Pending, Trace};
 use crate::store::{Sealed, Store};
 use crate::supervise::fatal;
 
@@ -54,6 +56,8 @@ pub struct Applier {
     pub board: Arc<Board>,
     /// Clients that wait.
     pub pending: Arc<Pending>,
+    /// When the machines' time began.
+    pub started: Instant,
     /// The spine's actor.
     pub completions: mpsc::Sender<Completion>,
     /// Hands a batch to the workers' watchers; it must not block.
@@ -189,14 +193,20 @@ impl Applier {
         let has_left = !left.is_empty();
         self.clear_later(left);
         let (mut remote, mut answered, mut early) = (Vec::new(), Vec::new(), Vec::new());
-        for (to, outcome) in replies {
+        let (now, started) = (Instant::now(), self.started);
+        let since = now.saturating_duration_since(started).as_micros();
+        let applied = Time(u64::try_from(since).unwrap_or(u64::MAX));
+        for Answered { to, outcome, way } in replies {
+            let n = to.id.n;
             if to.node != self.node {
-                remote.push((to, outcome));
+                remote.push((to, outcome, router::phases(&way, applied)));
             } else if self.stage.shows(&outcome) {
-                answered.push(to.id.n);
-                self.pending.answer(to.id.n, outcome);
+                answered.push(n);
+                let note = |trace: &Trace| trace.follow(&way, started, now);
+                self.pending.answer_noting(n, outcome, note);
             } else {
-                early.push((to.id.n, outcome));
+                self.pending.note(n, |trace| trace.follow(&way, started, now));
+                early.push((n, outcome));
             }
         }
         Failpoint::ApplyAfterAnswers.reached();

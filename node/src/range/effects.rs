@@ -1,14 +1,19 @@
 //! Carrying out what the machine asks for.
 
+use std::time::Instant;
+
+use flotilla_core::command::Outcome;
 use flotilla_core::proto::internal::Ask;
 use flotilla_core::range::replica::Input;
 use flotilla_core::spine::{Cluster, Effect, Parcel, Status};
 use flotilla_core::stage::Work;
-use flotilla_core::{GroupId, NodeId, group, remote};
+use flotilla_core::time::Time;
+use flotilla_core::{Error, GroupId, NodeId, group, remote};
 
 use super::{ApplyMessage, Completion, EndRange, Mail, SpineActor, deliver};
 use crate::failpoint::Failpoint;
 use crate::metrics::upstream;
+use crate::router::Phase;
 use crate::supervise::fatal;
 
 /// Questions of other nodes that are answered at once; further ones are refused.
@@ -30,6 +35,9 @@ impl SpineActor {
             Effect::Append(append) => {
                 let now = self.now();
                 self.unflushed.push_back((append.token, now));
+                if self.parts.replica.status().is_leader {
+                    self.moments.proposed(&append, now);
+                }
                 self.parts.outbox.append(append);
             }
             Effect::Truncate(position) => self.parts.outbox.truncate(position),
@@ -53,14 +61,19 @@ impl SpineActor {
             Effect::Ignored(from, kind, reason) => {
                 tracing::debug!(%from, kind, %reason, "ignored a message of a peer");
             }
-            Effect::Apply(task) => {
+            Effect::Apply(mut task) => {
+                self.moments.folded(task.position.index, &mut task.steps);
                 if self.parts.replica.status().is_leader {
                     self.parts.meters.count(GroupId::SPINE, &task.steps);
                 }
                 self.parts.outbox.apply(ApplyMessage::Work(Work::Spine(task)));
             }
             Effect::FlushStore => self.flush_store(),
-            Effect::Reply(n, outcome) => self.parts.pending.answer(n, outcome),
+            Effect::Reply(n, outcome) => self.reply(n, outcome),
+            Effect::Deciding(n) => {
+                let now = Instant::now();
+                self.parts.pending.note(n, |trace| trace.reach_first(Phase::Propose, now));
+            }
             Effect::TicketReady(n, result) => self.parts.pending.answer_ticket(n, result),
             Effect::Told(n, told) => self.parts.pending.tell(n, told),
             Effect::Answer(to, ask) => self.answer(to, ask),
@@ -93,6 +106,35 @@ impl SpineActor {
                 self.parts.outbox.apply(ApplyMessage::Work(Work::Leave(range)));
             }
         }
+    }
+
+    /// Of one that nobody could carry out in time it is noted where it was kept, as far as this node
+    /// knows: on its way to a leader, or by what was proposed since.
+    fn reply(&self, n: u64, outcome: Outcome) {
+        let is_late = matches!(
+            outcome,
+            Err(Error::Timeout | Error::TimeoutDueToLeaderFail | Error::TimeoutDueToConnectionLost)
+        );
+        if !is_late {
+            self.parts.pending.answer(n, outcome);
+            return;
+        }
+        let now = Instant::now();
+        let (started, is_leader) = (self.parts.started, self.parts.replica.status().is_leader);
+        self.parts.pending.answer_noting(n, outcome, |trace| {
+            let since = now.saturating_duration_since(started).saturating_sub(trace.elapsed());
+            let since = Time(u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
+            let kept_in = match self.moments.stuck(since) {
+                _ if trace.has_reached(Phase::Propose) => Phase::Order,
+                _ if !is_leader => Phase::Route,
+                None => Phase::Propose,
+                Some(way) => {
+                    trace.follow_unapplied(&way, started);
+                    if way.flushed > Time(0) { Phase::Replicate } else { Phase::Flush }
+                }
+            };
+            trace.reach(kept_in, now);
+        });
     }
 
     /// Something for the machine of a range. What a peer says may be lost, and a client may be

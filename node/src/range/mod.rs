@@ -12,6 +12,7 @@ mod entry;
 mod look;
 mod maker;
 mod meter;
+mod moments;
 mod outbox;
 mod replica;
 
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use dashmap::DashMap;
 use flotilla_core::command::Outcome;
-use flotilla_core::proto::internal::{Heartbeat, Told};
+use flotilla_core::proto::internal::{ForwardAnswer, Heartbeat, Phases, Told};
 use flotilla_core::range::Tell;
 use flotilla_core::spine::apply::Requester;
 use flotilla_core::spine::replica::LeaseCounts;
@@ -41,6 +42,7 @@ pub use entry::{from_wal, to_wal};
 pub use look::{Beat, HEARTBEATS_MAX, Look, Looked};
 pub use maker::{Maker, OperatingSystem};
 pub use meter::{Led, Meters};
+use moments::Moments;
 pub use outbox::Outbox;
 pub use replica::{
     EndRange, HandOverRange, LeadRange, Mail, Place, RangeActor, Received, Said, Tick,
@@ -50,7 +52,7 @@ use crate::auth::Gate;
 use crate::failpoint::Failpoint;
 use crate::metrics::upstream;
 use crate::peer::{self, Peers};
-use crate::router::{Board, Pending, Request};
+use crate::router::{Board, Pending, Phase, Request};
 use crate::store::{Sealed, Store};
 use crate::supervise::fatal;
 
@@ -84,7 +86,7 @@ pub enum Completion {
         /// What may be read, if that has changed.
         reach: Option<Reach>,
         /// What is owed to clients of other nodes.
-        remote: Vec<(Requester, Outcome)>,
+        remote: Vec<(Requester, Outcome, Option<Phases>)>,
         /// Clients of this node that were answered.
         answered: Vec<u64>,
         /// Those that are to be answered once more is shown.
@@ -153,6 +155,8 @@ pub struct SpineActor {
     /// Bytes of commands in what is gathered.
     gathered_bytes: usize,
     ticked: Instant,
+    /// When what is on its way came how far.
+    moments: Moments,
     /// Appends that wait for the disk, with the time each was handed over.
     unflushed: VecDeque<(u64, Time)>,
     staged: Option<Sealed>,
@@ -190,6 +194,7 @@ impl SpineActor {
             is_flush_due: false,
             gathered_bytes: 0,
             ticked,
+            moments: Moments::default(),
             unflushed: VecDeque::new(),
             staged: None,
             is_removed: false,
@@ -207,6 +212,10 @@ impl SpineActor {
         Time(u64::try_from(self.parts.started.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
+    fn instant(&self, time: Time) -> Instant {
+        self.parts.started + Duration::from_micros(time.0)
+    }
+
     fn step(&mut self, input: Input) {
         let now = self.now();
         let mut out = std::mem::take(&mut self.out);
@@ -214,6 +223,7 @@ impl SpineActor {
         if let Err(error) = self.parts.replica.step(now, &self.parts.store, input, &mut out) {
             fatal(&format!("{error}"));
         }
+        self.moments.committed(self.parts.replica.group().commit(), now);
         self.carry_out(&mut out);
         self.out = out;
         let unsent = self.parts.peers.take_unsent();
@@ -232,13 +242,21 @@ impl SpineActor {
     fn on_request(&mut self, request: Request, ctx: &mut Context<Self>) {
         let now = self.now();
         match request {
-            Request::Command(n, pass, command) => {
+            Request::Command(n, pass, command, trace) => {
+                if let Some(trace) = trace {
+                    trace.reach(Phase::Queue, self.instant(now));
+                }
                 let result = self.parts.replica.gather(now, &self.parts.store, n, pass, command);
                 if let Err(error) = result {
                     fatal(&format!("{error}"));
                 }
             }
-            Request::Ticket(n) => self.parts.replica.gather_ticket(now, n),
+            Request::Ticket(n, trace) => {
+                if let Some(trace) = trace {
+                    trace.reach(Phase::Queue, self.instant(now));
+                }
+                self.parts.replica.gather_ticket(now, n);
+            }
             Request::TicketUnwanted(n) => self.step(Input::TicketUnwanted(n)),
             Request::Transfer(range, to) => self.step(Input::TransferRange(range, to)),
             Request::Question(n, question) => self.step(Input::Question(n, question)),
@@ -261,13 +279,15 @@ impl SpineActor {
                     self.unflushed.pop_front();
                 }
                 self.parts.outbox.send_appends();
+                self.moments.flushed(token, self.now());
                 self.step(Input::Persisted(token));
             }
             Completion::Applied { spine, reach, remote, answered, early, begun, ended } => {
                 self.parts.outbox.send_tasks();
                 let index = spine.map_or(0, |position| position.index);
-                for (to, outcome) in remote {
-                    let answer = spine::encode_answer(to.id, &outcome, index);
+                for (to, outcome, phases) in remote {
+                    let mut answer = spine::encode_answer(to.id, &outcome, index);
+                    answer.phases = phases;
                     self.parts.peers.send_one(to.node, spine::Parcel::Answer(answer));
                 }
                 if !answered.is_empty() {
@@ -365,6 +385,7 @@ impl SpineActor {
                 for heartbeat in std::mem::take(&mut frame.heartbeats) {
                     self.on_heartbeat(from, heartbeat);
                 }
+                self.note_answers(&frame.answers);
                 self.step(Input::Frame(from, frame));
             }
             peer::Event::Connected(peer) => self.step(Input::Connected(peer)),
@@ -391,6 +412,15 @@ impl SpineActor {
             peer::Event::SnapshotSent(range, to, is_ok) => {
                 self.mail(range, flotilla_core::range::replica::Input::SnapshotSent(to, is_ok));
             }
+        }
+    }
+
+    /// What other nodes tell of the way of requests that they have carried out.
+    fn note_answers(&self, answers: &[ForwardAnswer]) {
+        let origin = self.parts.maker.spine.origin;
+        let now = Instant::now();
+        for answer in answers.iter().filter(|it| it.origin == origin && !it.is_unproposed) {
+            self.parts.pending.note(answer.n, |trace| trace.follow_remote(answer.phases, now));
         }
     }
 

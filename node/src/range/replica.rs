@@ -17,6 +17,7 @@ use flotilla_core::stage::Work;
 use flotilla_core::time::Time;
 use flotilla_core::{GroupId, NodeId};
 
+use super::moments::Moments;
 use super::outbox::Outbox;
 use super::{
     ApplyMessage, MAILBOX_REQUESTS_MAX, Meters, Ranges, SpineActor, TICKS_PER_LOOK, deliver,
@@ -104,6 +105,8 @@ pub struct RangeActor {
     replica: Replica,
     store: Store,
     outbox: Outbox,
+    /// When what is on its way came how far.
+    moments: Moments,
     spine: Addr<SpineActor>,
     place: Place,
     /// When the machine's time began.
@@ -134,6 +137,7 @@ impl RangeActor {
             replica,
             store,
             outbox,
+            moments: Moments::default(),
             spine,
             place,
             started,
@@ -168,11 +172,15 @@ impl RangeActor {
                 tracing::debug!(range = %replica.range(), ?role, ?load, ?applied, commit = replica.group().commit(), last = replica.group().last_index(), numbered = replica.committed(), serving = replica.is_serving(), "range");
             }
         }
+        if let Input::Persisted(token) = input {
+            self.moments.flushed(token, now);
+        }
         let mut out = std::mem::take(&mut self.out);
         let before = self.standing();
         if let Err(error) = self.replica.step(now, &self.store, input, &mut out) {
             fatal(&format!("{error}"));
         }
+        self.moments.committed(self.replica.group().commit(), now);
         let after = self.standing();
         if after != before {
             let (role, is_serving, transferee) = after;
@@ -236,9 +244,16 @@ impl RangeActor {
     fn carry_out(&mut self, effect: Effect, ctx: &mut Context<Self>) {
         let range = self.replica.range();
         match effect {
-            Effect::Append(append) => self.outbox.append(append),
+            Effect::Append(append) => {
+                if self.replica.role().part == group::Part::Leader {
+                    self.moments.proposed(&append, self.now());
+                }
+                self.outbox.append(append);
+            }
             Effect::Truncate(position) => self.outbox.truncate(position),
-            Effect::Apply(task) => {
+            Effect::Apply(mut task) => {
+                let now = self.now();
+                self.moments.ordered(task.position.index, &mut task.steps, now);
                 if self.replica.role().part == group::Part::Leader {
                     self.meters.count(range, &task.steps);
                 }

@@ -4,10 +4,12 @@
 //! It holds no decisions: the spine's machine decides what is refused, forwarded or answered.
 
 mod head;
+mod hot;
 mod inbox;
 mod overview;
 mod pending;
 mod record;
+mod trace;
 mod usage;
 
 use std::sync::Arc;
@@ -24,10 +26,12 @@ use flotilla_core::spine::replica::Question;
 use flotilla_core::{Error, GroupId, NodeId};
 
 pub use head::{Board, Notice, owner};
+pub use hot::{Hot, REQUESTS_PER_LOOK};
 pub use inbox::Inbox;
 pub use overview::{Overview, SharedOverview};
 pub use pending::Pending;
 pub use record::{now_ms, on_record};
+pub use trace::{Phase, Spent, Trace, phases};
 pub use usage::Usage;
 
 use crate::auth::Gate;
@@ -45,9 +49,10 @@ const TRANSFER_AGAIN: Duration = Duration::from_secs(1);
 #[rtype(result = "()")]
 pub enum Request {
     /// Something the leader must do, and what it was let in with; the number names it in `Pending`.
-    Command(u64, Pass, Command),
+    /// It may be noted when it was taken up, as of the next.
+    Command(u64, Pass, Command, Option<Arc<Trace>>),
     /// A read wants a ticket.
-    Ticket(u64),
+    Ticket(u64, Option<Arc<Trace>>),
     /// The reader went away.
     TicketUnwanted(u64),
     /// The leader of a range, wherever it is, is to hand over to this member. Not answered.
@@ -94,8 +99,24 @@ impl Router {
     /// # Errors
     /// What the leader answers, or a time-out when the outcome is unknown.
     pub async fn submit(&self, pass: Pass, command: Command) -> Outcome {
+        self.submit_traced(pass, command, None).await
+    }
+
+    /// As `submit`, and notes where the time went.
+    ///
+    /// # Errors
+    /// As `submit`.
+    pub async fn submit_traced(
+        &self,
+        pass: Pass,
+        command: Command,
+        trace: Option<&Arc<Trace>>,
+    ) -> Outcome {
         let (kind, began) = (RequestKind::of(&command), Instant::now());
-        let outcome = self.submit_uncounted(pass, command).await;
+        let outcome = self.submit_uncounted(pass, command, trace).await;
+        if let Some(trace) = trace {
+            trace.settle();
+        }
         if let Some(kind) = kind {
             let is_lost = outcome.as_ref().is_err_and(is_end_unknown);
             requests::request_done(kind, began.elapsed(), !is_lost);
@@ -106,11 +127,16 @@ impl Router {
         outcome
     }
 
-    async fn submit_uncounted(&self, pass: Pass, command: Command) -> Outcome {
+    async fn submit_uncounted(
+        &self,
+        pass: Pass,
+        command: Command,
+        trace: Option<&Arc<Trace>>,
+    ) -> Outcome {
         self.board.usage().count_command();
         let n = self.next.fetch_add(1, Ordering::Relaxed);
-        let answer = self.pending.expect_outcome(n, self.inbox.as_ref());
-        if let Err(error) = self.send(Request::Command(n, pass, command)) {
+        let answer = self.pending.expect_outcome(n, self.inbox.as_ref(), trace);
+        if let Err(error) = self.send(Request::Command(n, pass, command, trace.cloned())) {
             self.pending.forget_outcome(n);
             return Err(error);
         }
@@ -125,12 +151,23 @@ impl Router {
     /// # Errors
     /// No leader answered in time.
     pub async fn ticket(&self) -> Result<Head, Error> {
+        self.ticket_traced(None).await
+    }
+
+    /// As `ticket`, and notes where the time went.
+    ///
+    /// # Errors
+    /// As `ticket`.
+    pub async fn ticket_traced(&self, trace: Option<&Arc<Trace>>) -> Result<Head, Error> {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
-        let answer = self.pending.expect_ticket(n, self.inbox.as_ref());
+        let answer = self.pending.expect_ticket(n, self.inbox.as_ref(), trace);
         let mut guard = TicketGuard { router: self, n, is_answered: false };
-        self.send(Request::Ticket(n))?;
+        self.send(Request::Ticket(n, trace.cloned()))?;
         let result = answer.await.unwrap_or(Err(Error::Stopped));
         guard.is_answered = true;
+        if let Some(trace) = trace {
+            trace.settle();
+        }
         if let Err(error) = result {
             metrics::counter!(upstream::READ_INDEXES_FAILED).increment(1);
             if is_end_unknown(&error) {

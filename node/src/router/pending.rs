@@ -1,6 +1,7 @@
 //! Who waits for what on this node: the other ends of requests handed to the range actors.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use dashmap::DashMap;
 use flotilla_core::Error;
@@ -9,6 +10,7 @@ use flotilla_core::proto::internal::Told;
 use tokio::sync::oneshot;
 
 use super::inbox::{Inbox, Letter};
+use super::trace::{Phase, Trace};
 
 /// Requests and tickets under way. Bounded by the machine, which refuses what is too much.
 #[derive(Debug, Default)]
@@ -18,17 +20,24 @@ pub struct Pending {
     questions: DashMap<u64, Waiting<Told>>,
 }
 
-/// Someone waits, and finds the answer in the inbox of its worker if it has one.
+/// Someone waits.
 #[derive(Debug)]
 struct Waiting<T> {
     answer: oneshot::Sender<T>,
+    /// Where the answer is found; by itself if there is none.
     inbox: Option<Arc<Inbox>>,
+    /// Where it is noted what kept the answer waiting.
+    trace: Option<Arc<Trace>>,
 }
 
 impl<T> Waiting<T> {
-    fn new(inbox: Option<&Arc<Inbox>>) -> (Self, oneshot::Receiver<T>) {
+    fn new(inbox: Option<&Arc<Inbox>>, trace: Option<&Arc<Trace>>) -> (Self, oneshot::Receiver<T>) {
         let (answer, receiver) = oneshot::channel();
-        (Self { answer, inbox: inbox.cloned() }, receiver)
+        (Self { answer, inbox: inbox.cloned(), trace: trace.cloned() }, receiver)
+    }
+
+    fn note(&self, note: impl FnOnce(&Trace)) {
+        self.trace.as_deref().inspect(|trace| note(trace));
     }
 
     fn give(self, letter: impl FnOnce(oneshot::Sender<T>) -> Letter) {
@@ -42,8 +51,13 @@ impl<T> Waiting<T> {
 
 impl Pending {
     /// Opens the place where request `n` will be answered.
-    pub fn expect_outcome(&self, n: u64, inbox: Option<&Arc<Inbox>>) -> oneshot::Receiver<Outcome> {
-        let (waiting, receiver) = Waiting::new(inbox);
+    pub fn expect_outcome(
+        &self,
+        n: u64,
+        inbox: Option<&Arc<Inbox>>,
+        trace: Option<&Arc<Trace>>,
+    ) -> oneshot::Receiver<Outcome> {
+        let (waiting, receiver) = Waiting::new(inbox, trace);
         self.outcomes.insert(n, waiting);
         receiver
     }
@@ -58,15 +72,16 @@ impl Pending {
         &self,
         n: u64,
         inbox: Option<&Arc<Inbox>>,
+        trace: Option<&Arc<Trace>>,
     ) -> oneshot::Receiver<Result<(), Error>> {
-        let (waiting, receiver) = Waiting::new(inbox);
+        let (waiting, receiver) = Waiting::new(inbox, trace);
         self.tickets.insert(n, waiting);
         receiver
     }
 
     /// Opens the place where question `n` will be answered.
     pub fn expect_told(&self, n: u64, inbox: Option<&Arc<Inbox>>) -> oneshot::Receiver<Told> {
-        let (waiting, receiver) = Waiting::new(inbox);
+        let (waiting, receiver) = Waiting::new(inbox, None);
         self.questions.insert(n, waiting);
         receiver
     }
@@ -83,16 +98,34 @@ impl Pending {
         self.questions.remove(&n);
     }
 
-    /// Answers a request; nothing happens when its client went away.
+    /// Answers a request; nothing happens when its client went away. If nothing is known of a store
+    /// that it waited for, it had to wait for its place in the order.
     pub fn answer(&self, n: u64, outcome: Outcome) {
+        self.answer_noting(n, outcome, |trace| {
+            let is_ordered = trace.has_reached(Phase::Order);
+            trace.reach(if is_ordered { Phase::Apply } else { Phase::Order }, Instant::now());
+        });
+    }
+
+    /// Answers a request, and has it noted what kept it waiting.
+    pub fn answer_noting(&self, n: u64, outcome: Outcome, note: impl FnOnce(&Trace)) {
         if let Some((_, waiting)) = self.outcomes.remove(&n) {
+            waiting.note(note);
             waiting.give(|answer| Letter::Outcome(answer, outcome));
+        }
+    }
+
+    /// Notes how far a request has come that is not answered yet.
+    pub fn note(&self, n: u64, note: impl FnOnce(&Trace)) {
+        if let Some(waiting) = self.outcomes.get(&n) {
+            waiting.note(note);
         }
     }
 
     /// Answers a ticket.
     pub fn answer_ticket(&self, n: u64, result: Result<(), Error>) {
         if let Some((_, waiting)) = self.tickets.remove(&n) {
+            waiting.note(|trace| trace.reach(Phase::Order, Instant::now()));
             waiting.give(|answer| Letter::Ticket(answer, result));
         }
     }

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use flotilla_core::group::Chance;
 use flotilla_core::load::Reservoir;
 
+use super::Hot;
+
 /// Keys of reads kept between two looks, about a second.
 const READ_KEYS_MAX: usize = 256;
 
@@ -16,6 +18,7 @@ pub struct Usage {
     requests: AtomicU64,
     reads: AtomicU64,
     keys: Mutex<Reservoir>,
+    hot: Hot,
 }
 
 impl Usage {
@@ -32,6 +35,11 @@ impl Usage {
         if let Ok(mut keys) = self.keys.try_lock() {
             keys.offer(key, READ_KEYS_MAX, &mut Random);
         }
+    }
+
+    /// What is asked for most.
+    pub fn hot(&self) -> &Hot {
+        &self.hot
     }
 
     /// Commands and reads since the start.

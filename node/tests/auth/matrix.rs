@@ -155,7 +155,9 @@ fn row(method: Method, peer_url: &str) -> (Who, Bytes) {
             (Permitted, bytes(&|| resign.encode_to_vec()))
         }
         Method::HealthCheck | Method::HealthWatch | Method::HealthList => (Everybody, empty),
-        Method::RangeList | Method::Decisions | Method::Split | Method::Merge => (Root, empty),
+        Method::RangeList | Method::Decisions | Method::Hot | Method::Split | Method::Merge => {
+            (Root, empty)
+        }
         Method::Transfer => {
             let transfer = internal::TransferRequest { range: 0, node: nobody };
             (Root, bytes(&|| transfer.encode_to_vec()))

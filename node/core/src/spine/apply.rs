@@ -10,6 +10,7 @@ use crate::proto::etcdserverpb::ResponseHeader;
 use crate::proto::internal;
 use crate::proto::mvccpb::KeyValue;
 use crate::spine::state::Position;
+use crate::time::Time;
 use crate::view::{Batch, ViewError};
 use crate::{Error, GroupId, NodeId};
 
@@ -44,6 +45,35 @@ pub struct Reply {
     pub content: Content,
     /// For its header.
     pub revision: i64,
+    /// How it got here.
+    pub way: Way,
+}
+
+/// When a write came to the stations of its way on the leader; zero where that is not known. A
+/// machine knows the first. The others are what the driver did, and it fills them in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Way {
+    /// Its latches were asked for.
+    pub begun: Time,
+    /// Its entry was handed to the log and to the peers.
+    pub proposed: Time,
+    /// The entry is durable here.
+    pub flushed: Time,
+    /// A quorum has it.
+    pub committed: Time,
+    /// It has its place in the order, and was handed to the store.
+    pub ordered: Time,
+}
+
+/// An answer that may be given: its write is in the store.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// Who gets it.
+    pub to: Requester,
+    /// The answer.
+    pub outcome: Outcome,
+    /// How its write got here.
+    pub way: Way,
 }
 
 impl Reply {
@@ -164,7 +194,7 @@ pub struct Applied {
     /// What watchers are owed, in the order of the steps.
     pub events: Vec<mvcc::Event>,
     /// Answers to give once the batch is in the store.
-    pub replies: Vec<(Requester, Outcome)>,
+    pub replies: Vec<Answered>,
 }
 
 impl Applied {
@@ -197,7 +227,8 @@ impl Applied {
             )?;
         }
         if let Some(reply) = step.reply {
-            self.replies.push((reply.to, reply.finish(previous)));
+            let (to, way) = (reply.to, reply.way);
+            self.replies.push(Answered { to, outcome: reply.finish(previous), way });
         }
         Ok(())
     }

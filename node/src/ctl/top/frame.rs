@@ -7,7 +7,7 @@ use flotilla_proto::internal::{RangeInfo, RangeListResponse};
 use super::Look;
 use super::sample::Sample;
 use crate::calendar;
-use crate::ctl::show;
+use crate::ctl::{hot, show};
 
 /// Ranges that are shown, those with most load.
 const RANGES_SHOWN_MAX: usize = 15;
@@ -53,6 +53,10 @@ pub(super) fn frame(before: &Look, now: &Look) -> String {
     if let Some(list) = &now.ranges {
         text.push('\n');
         text.push_str(&ranges(list));
+    }
+    if let Some(hot) = &now.hot {
+        text.push('\n');
+        text.push_str(&hot::text(hot));
     }
     text
 }

@@ -1,5 +1,5 @@
 //! `flotilla top`: a cluster at a glance, again each second: members with their rates and latencies
-//! from `/metrics`, ranges by load from the leader.
+//! from `/metrics`, ranges by load from the leader, and what is asked for most.
 
 mod frame;
 mod sample;
@@ -14,6 +14,7 @@ use flotilla_proto::internal::RangeListResponse;
 use futures::future::join_all;
 
 use super::dial::{Dialer, Target};
+use super::hot::{self, Hot};
 use sample::Sample;
 
 const USAGE: &str = "\
@@ -34,6 +35,7 @@ struct Look {
     /// By the member's id. Nothing of a member that is not reached.
     samples: BTreeMap<u64, Sample>,
     ranges: Option<RangeListResponse>,
+    hot: Option<Hot>,
 }
 
 /// Carries out the arguments after `top`.
@@ -102,7 +104,8 @@ async fn look(dialer: &Dialer, target: &Target) -> anyhow::Result<Look> {
     let samples = samples.into_iter().flatten().collect();
     let mut client = dialer.connect(&target.endpoint).await?;
     let ranges = super::ranges(dialer, &mut client).await.ok();
-    Ok(Look { at: Instant::now(), members, samples, ranges })
+    let hot = hot::ask(dialer, &target.endpoint).await.ok();
+    Ok(Look { at: Instant::now(), members, samples, ranges, hot })
 }
 
 async fn sample(dialer: &Dialer, member: &Member) -> Option<(u64, Sample)> {

@@ -17,7 +17,7 @@ use crate::range::replica::write::Waiting;
 use crate::range::replica::{Effect, Replica, Task};
 use crate::range::run;
 use crate::range::stored::{self, Position, Stored};
-use crate::spine::apply::{Content, Reply, Requester, Step};
+use crate::spine::apply::{Content, Reply, Requester, Step, Way};
 use crate::time::Length;
 use crate::view::{Batch, View, ViewError};
 use crate::{NodeId, command::RequestId};
@@ -301,7 +301,8 @@ impl Replica {
                 Some(error) => Content::Refused(error),
                 None => Content::Draft(proposed.draft),
             };
-            step.reply = Some(Reply { to, content, revision });
+            let way = Way { begun: proposed.started, ..Way::default() };
+            step.reply = Some(Reply { to, content, revision, way });
         }
         step
     }

@@ -27,14 +27,24 @@ pub(super) enum Waiting {
         command: Command,
         /// If it reads the past, the head of a ticket.
         past: Option<Head>,
+        /// When it asked for them.
+        since: Time,
     },
     /// Locks of a transaction over several ranges.
     Prepare { id: RequestId, locks: Vec<Lock> },
 }
 
+/// Who asks for a write, and since when it has asked for its latches.
+#[derive(Clone, Copy)]
+struct Asker {
+    to: Requester,
+    since: Time,
+}
+
 /// A write on its way through the log.
 #[derive(Clone, Debug)]
 pub(super) struct Proposed {
+    /// When its latches were asked for.
     pub(super) started: Time,
     /// Given back once the write is applied; `None` when the leadership it belonged to ended.
     pub(super) guard: Option<Guard>,
@@ -82,7 +92,8 @@ impl Replica {
             self.want_ticket(Holder::Evaluate(to, command));
             return Ok(());
         }
-        self.latch(footprint.into(), Waiting::Write { to, command, past: None }, view)
+        let waiting = Waiting::Write { to, command, past: None, since: self.now };
+        self.latch(footprint.into(), waiting, view)
     }
 
     /// Whether all keys of a request are the range's. They may have been when it came, and not be
@@ -163,7 +174,9 @@ impl Replica {
                 self.parked.push_back((to, command));
                 self.unlatch(vec![guard], view)
             }
-            Waiting::Write { to, command, past } => self.evaluate(guard, to, command, past, view),
+            Waiting::Write { to, command, past, since } => {
+                self.evaluate(guard, Asker { to, since }, command, past, view)
+            }
             Waiting::Prepare { id, locks } => self.propose_prepare(guard, id, locks, view),
         }
     }
@@ -171,36 +184,37 @@ impl Replica {
     fn evaluate(
         &mut self,
         guard: Guard,
-        to: Requester,
+        asker: Asker,
         command: Command,
         past: Option<Head>,
         view: &dyn View,
     ) -> Result<(), ViewError> {
         if !self.owns(&mvcc::footprint(&command)) {
-            self.out.push(Effect::Unproposed(to, command));
+            self.out.push(Effect::Unproposed(asker.to, command));
             return self.unlatch(vec![guard], view);
         }
         let head = past.unwrap_or(mvcc::NO_HEAD);
         match mvcc::evaluate_newest(view, head, &mvcc::FoldDecides, &command)? {
             Evaluated::NoEffect => {
-                self.want_ticket(Holder::Answer(to, command));
+                self.want_ticket(Holder::Answer(asker.to, command));
                 self.unlatch(vec![guard], view)
             }
             Evaluated::Effects { effects, draft, reads_at } => {
-                self.propose(to, guard, effects, draft, reads_at, view)
+                self.propose(asker, guard, effects, draft, reads_at, view)
             }
         }
     }
 
     fn propose(
         &mut self,
-        to: Requester,
+        asker: Asker,
         guard: Guard,
         effects: Vec<Change>,
         draft: Draft,
         reads_at: i64,
         view: &dyn View,
     ) -> Result<(), ViewError> {
+        let Asker { to, since } = asker;
         let limits = &self.config.limits;
         // The keys that a delete names are not the client's bytes.
         let bytes_max = match effects.iter().any(|effect| effect.is_delete) {
@@ -222,7 +236,7 @@ impl Replica {
         }
         self.writes_bytes += write_bytes;
         self.writes.push(write);
-        let proposed = Proposed { started: self.now, guard: Some(guard), draft };
+        let proposed = Proposed { started: since, guard: Some(guard), draft };
         self.proposed.insert(to.id, proposed);
         Ok(())
     }
@@ -277,7 +291,8 @@ impl Replica {
             },
             Some(Holder::Evaluate(to, command)) if self.is_serving() => {
                 let footprint = mvcc::footprint(&command).into();
-                self.latch(footprint, Waiting::Write { to, command, past: Some(head) }, view)
+                let waiting = Waiting::Write { to, command, past: Some(head), since: self.now };
+                self.latch(footprint, waiting, view)
             }
             Some(Holder::Evaluate(to, command)) => self.on_submit(to, command, view),
             Some(Holder::Members) => {

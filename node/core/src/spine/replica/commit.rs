@@ -13,7 +13,7 @@ use crate::proto::internal::{self, MemberChange, Record, SpineEntry, TxnCommit, 
 use crate::range::latch::Guard;
 use crate::range::stored::Stored;
 use crate::range::{self, run};
-use crate::spine::apply::{Content, Cut, Join, Reply, Requester, Step, Task};
+use crate::spine::apply::{Content, Cut, Join, Reply, Requester, Step, Task, Way};
 use crate::spine::replica::write::Work;
 use crate::spine::replica::{Effect, Parcel, Replica, Status};
 use crate::spine::state::{Position, State, Verdict};
@@ -262,7 +262,7 @@ impl Replica {
                 // It was not carried out: keys of other ranges are attached to the lease.
                 self.revoke_anew(proposed.requester(id), &body);
             }
-            let to = proposed.requester(id);
+            let (to, begun) = (proposed.requester(id), proposed.started);
             let content = match &verdict {
                 Verdict::Rejected(error) => proposed.content.map(|_| Content::Refused(*error)),
                 Verdict::AuthNews(News::Token { token, .. }) => {
@@ -277,7 +277,8 @@ impl Replica {
                 | Verdict::Duplicate => proposed.content,
                 Verdict::Ended => None,
             };
-            step.reply = content.and_then(|content| self.reply_later(to, content));
+            let way = Way { begun, ..Way::default() };
+            step.reply = content.and_then(|content| self.reply_later(to, content, way));
         }
         if let Verdict::Numbered(revision) = verdict {
             step.revision = revision;
@@ -401,14 +402,14 @@ impl Replica {
     }
 
     /// An answer that waits for the store. `None` when its client was answered before.
-    fn reply_later(&mut self, to: Requester, content: Content) -> Option<Reply> {
+    fn reply_later(&mut self, to: Requester, content: Content, way: Way) -> Option<Reply> {
         if to.node == self.node() {
             // A proposal of the node itself has a number too, and nobody who waits.
             let is_client = to.id.origin == self.config.origin;
             let open = self.open.get_mut(&to.id.n).filter(|open| is_client && !open.is_decided)?;
             open.is_decided = true;
         }
-        Some(Reply { to, content, revision: self.position().revision })
+        Some(Reply { to, content, revision: self.position().revision, way })
     }
 
     fn fold_change(&mut self, entry: Entry, folded: &mut Folded) {
@@ -428,7 +429,7 @@ impl Replica {
             self.out.push(Effect::Removed);
         }
         self.publish_status();
-        let reply = reply.and_then(|(to, content)| self.reply_later(to, content));
+        let reply = reply.and_then(|(to, content)| self.reply_later(to, content, Way::default()));
         folded.task.steps.push(Step { reply, ..Step::default() });
     }
 

@@ -193,6 +193,9 @@ pub enum Effect {
     FlushStore,
     /// Answer a request of this node.
     Reply(u64, Outcome),
+    /// A request of this node is a transaction over several ranges, which has its locks and was
+    /// evaluated: the spine is asked to decide it. Nothing but measuring goes by this.
+    Deciding(u64),
     /// Answer a ticket of this node: the store has everything the read must see.
     TicketReady(u64, Result<(), Error>),
     /// The answer to a question of this node; if it is a refusal, the reader looks anew where the

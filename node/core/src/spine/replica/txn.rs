@@ -175,6 +175,7 @@ impl Replica {
             txn::Effect::Propose(mut record) => {
                 if let Some(Body::TxnCommit(commit)) = &mut record.body {
                     commit.pass = self.txns.pass(id).number();
+                    self.tell_deciding(id);
                 }
                 return self.propose_own(record, view);
             }
@@ -206,6 +207,14 @@ impl Replica {
             }
         }
         Ok(())
+    }
+
+    fn tell_deciding(&mut self, id: RequestId) {
+        let (me, origin) = (self.node(), self.config.origin);
+        let to = self.txns.attempts.get(&id).and_then(|attempt| attempt.to);
+        if let Some(to) = to.filter(|to| to.node == me && to.id.origin == origin) {
+            self.out.push(Effect::Deciding(to.id.n));
+        }
     }
 
     fn end_attempt(&mut self, id: RequestId, outcome: Outcome) {
@@ -405,7 +414,11 @@ impl Replica {
         let owns = |key: &[u8]| ranges.owner(key) == GroupId::SPINE;
         let locks = lock::with_attached_keys(view, locks, None, owns)?;
         let footprint = lock::footprint(&locks);
-        self.latch(footprint, Waiting { to: None, work: Work::Prepare { id, locks } }, view)
+        self.latch(
+            footprint,
+            Waiting { since: self.now, to: None, work: Work::Prepare { id, locks } },
+            view,
+        )
     }
 
     /// The latches are held. A key may have been attached to a lease while they were waited for;

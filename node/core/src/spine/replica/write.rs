@@ -21,6 +21,8 @@ use crate::{Error, GroupId, LeaseId, NodeId};
 /// What waits for its latches.
 #[derive(Clone, Debug)]
 pub(super) struct Waiting {
+    /// When it asked for them.
+    pub(super) since: Time,
     pub(super) to: Option<Requester>,
     pub(super) work: Work,
 }
@@ -41,6 +43,7 @@ pub(super) enum Work {
 /// A record on its way through the log.
 #[derive(Clone, Debug)]
 pub(super) struct Proposed {
+    /// When its latches were asked for.
     pub(super) started: Time,
     /// Where its client is.
     pub(super) node: NodeId,
@@ -66,7 +69,11 @@ impl Replica {
         view: &dyn View,
     ) -> Result<(), ViewError> {
         let footprint = mvcc::footprint(&command).into();
-        self.latch(footprint, Waiting { to: Some(to), work: Work::Write(command) }, view)
+        self.latch(
+            footprint,
+            Waiting { since: self.now, to: Some(to), work: Work::Write(command) },
+            view,
+        )
     }
 
     /// Compacts, when nobody is evaluating a read of the past.
@@ -78,7 +85,7 @@ impl Replica {
     ) -> Result<(), ViewError> {
         let points = vec![(Point::Past, Mode::Write)];
         let work = Work::Compact { revision: request.revision };
-        let waiting = Waiting { to: Some(to), work };
+        let waiting = Waiting { since: self.now, to: Some(to), work };
         self.latch(Footprint { points, spans: Vec::new() }, waiting, view)
     }
 
@@ -103,7 +110,8 @@ impl Replica {
         let mut points = vec![(Point::Lease(lease), Mode::Write)];
         points.extend(keys.into_iter().map(|key| (Point::Key(key), Mode::Write)));
         let work = Work::Revoke { lease, expired_in_term, granted_at };
-        self.latch(Footprint { points, spans: Vec::new() }, Waiting { to, work }, view)
+        let waiting = Waiting { since: self.now, to, work };
+        self.latch(Footprint { points, spans: Vec::new() }, waiting, view)
     }
 
     /// The keys of range 0 that are attached to a lease. Those of other ranges may be here still, of a
@@ -185,7 +193,7 @@ impl Replica {
             }
             Work::Write(command) => {
                 let to = waiting.to.expect("a write has a requester");
-                self.evaluate(guard, to, command, view)
+                self.evaluate(guard, to, command, waiting.since, view)
             }
             Work::Compact { revision } => {
                 let body = Body::Compact(internal::Compact { revision });
@@ -210,6 +218,7 @@ impl Replica {
         guard: Guard,
         to: Requester,
         command: Command,
+        since: Time,
         view: &dyn View,
     ) -> Result<(), ViewError> {
         let is_abandoned = to.node == self.node() && !self.open.contains_key(&to.id.n);
@@ -232,7 +241,10 @@ impl Replica {
             }
             Evaluated::Effects { effects, draft, .. } => {
                 let body = Body::Write(internal::Write { effects, pass: to.pass.number() });
-                self.propose(Some(to), Some(guard), body, Some(Content::Draft(draft)), view)
+                let (node, pass) = (to.node, to.pass);
+                let (guard, content) = (Some(guard), Some(Content::Draft(draft)));
+                let proposed = Proposed { started: since, node, pass, guard, content };
+                self.propose_as(to, proposed, body, view)
             }
         }
     }
@@ -285,6 +297,18 @@ impl Replica {
         view: &dyn View,
     ) -> Result<(), ViewError> {
         let to = to.unwrap_or_else(|| self.own_requester());
+        let (started, node, pass) = (self.now, to.node, to.pass);
+        let proposed = Proposed { started, node, pass, guard, content };
+        self.propose_as(to, proposed, body, view)
+    }
+
+    fn propose_as(
+        &mut self,
+        to: Requester,
+        proposed: Proposed,
+        body: Body,
+        view: &dyn View,
+    ) -> Result<(), ViewError> {
         let record = Record { origin: to.id.origin, n: to.id.n, body: Some(body) };
         let is_too_large = self.is_too_large(&record);
         let is_duplicate = self.proposed.contains_key(&to.id);
@@ -295,9 +319,8 @@ impl Replica {
                 }
                 self.reply(to, Err(Error::RequestTooLarge));
             }
-            return self.unlatch(guard.into_iter().collect(), view);
+            return self.unlatch(proposed.guard.into_iter().collect(), view);
         }
-        let proposed = Proposed { started: self.now, node: to.node, pass: to.pass, guard, content };
         self.proposed.insert(to.id, proposed);
         self.push_record(record, view)
     }

@@ -12,7 +12,7 @@ use crate::proto::etcdserverpb as pb;
 use crate::proto::internal::{ConfState, Ref, Run};
 use crate::range::replica::{Config, Effect, Input, Limits, Members, Replica, Task};
 use crate::range::stored::Stored;
-use crate::spine::apply::{Applied, Requester};
+use crate::spine::apply::{Answered, Applied, Requester};
 use crate::time::{Length, Time};
 use crate::view::Batch;
 use crate::{GroupId, NodeId, proto::Span};
@@ -166,7 +166,7 @@ impl Trio {
         applied.batch.writes.extend(task.rows.writes);
         node.store.apply(&applied.batch);
         self.inputs.push_back((id, Input::Applied(task.position)));
-        for (to, outcome) in applied.replies {
+        for Answered { to, outcome, .. } in applied.replies {
             self.answer(to, outcome);
         }
     }

@@ -24,7 +24,7 @@ use crate::range::replica::{Config, Effect, Input, Limits, Replica, Task};
 use crate::range::run;
 use crate::range::stored::Stored;
 use crate::spine::State;
-use crate::spine::apply::{Applied, Requester};
+use crate::spine::apply::{Answered, Applied, Requester};
 use crate::spine::state::Verdict;
 use crate::spine::txns;
 use crate::time::{Length, Time};
@@ -639,7 +639,7 @@ impl World {
                 assert_eq!(*known, effect, "two changes at {revision}/{sub}");
             }
         }
-        for (to, outcome) in applied.replies {
+        for Answered { to, outcome, .. } in applied.replies {
             self.answer(to, outcome);
         }
         self.step(id, task.range, Input::Applied(task.position));

@@ -13,7 +13,7 @@ use crate::proto::etcdserverpb as pb;
 use crate::proto::internal::{ConfState, Member, PeerFrame};
 use crate::range;
 use crate::remote;
-use crate::spine::apply::{Requester, Task};
+use crate::spine::apply::{Answered, Task};
 use crate::spine::replica::{Config, Effect, Input, Limits, Parcel, Replica};
 use crate::spine::state::State;
 use crate::stage::{Applied, Stage, Work};
@@ -177,12 +177,12 @@ impl Cluster {
         let Applied { batch, spine, replies, reach, .. } = applied;
         node.store.apply(&batch);
         let position = spine.expect("the spine has moved");
-        let is_own = |(to, _): &&(Requester, Outcome)| to.node == NodeId(id);
-        let answered = replies.iter().filter(is_own).map(|(to, _)| to.id.n).collect();
+        let is_own = |it: &&Answered| it.to.node == NodeId(id);
+        let answered = replies.iter().filter(is_own).map(|it| it.to.id.n).collect();
         self.inputs.push_back((id, Input::Answered(answered)));
         self.inputs.push_back((id, Input::Applied(position)));
         self.inputs.extend(reach.map(|reach| (id, Input::Reach(reach))));
-        for (to, outcome) in replies {
+        for Answered { to, outcome, .. } in replies {
             if to.node == NodeId(id) {
                 self.answer(id, to.id.n, outcome);
             } else {
