@@ -308,7 +308,15 @@ impl Stage {
         let mut ended = Vec::new();
         for range in known.into_iter().filter(|range| has_gone(*range)) {
             if Stored::load(view, range)?.is_none() {
+                let pieces = self.reach.owners.pieces().into_iter();
+                let mut own = pieces.filter(|(owner, _)| *owner == range).map(|(_, span)| span);
+                let has_all =
+                    own.all(|span| span.without(&stored.span).into_iter().next().is_none());
                 self.end(range);
+                if !has_all {
+                    // Some of it was cut off what took it over.
+                    self.gone.insert(range);
+                }
                 ended.push(range);
             }
         }
@@ -333,7 +341,8 @@ impl Stage {
     fn forget_cut_off(&mut self, view: &dyn View, state: &State) -> Result<(), ViewError> {
         let here = stored::ids(view)?;
         let mut spans = Vec::new();
-        for range in &here {
+        // What took over from one that has ceased may have come here without it.
+        for range in here.iter().filter(|range| !state.has_ceased(**range)) {
             spans.extend(Stored::load(view, *range)?.map(|stored| stored.span));
         }
         let without = state.ranges().iter().filter(|(range, _)| !here.contains(range));
@@ -481,7 +490,7 @@ impl Stage {
                         if is_elsewhere && !self.frontier.knows(cut.child) {
                             self.absent.insert(cut.child);
                         } else {
-                            self.expect(cut);
+                            self.expect(view, cut)?;
                         }
                     }
                     for join in task.merged {
@@ -596,9 +605,12 @@ impl Stage {
         revision <= self.reach.shown.head.revision || mutant::is(Mutant::AnsweredEarly)
     }
 
-    /// The range has a replica here from now on. Its keys are shown if they were shown before.
-    fn expect(&mut self, cut: Cut) {
-        let is_here = !self.ahead_of_spine.contains_key(&cut.parent);
+    /// The range has a replica here from now on. Its keys are shown if they were shown before, and come
+    /// from the parent's replica.
+    fn expect(&mut self, view: &dyn View, cut: Cut) -> Result<(), ViewError> {
+        let has_passed = Stored::load(view, cut.parent)?
+            .is_some_and(|parent| parent.generation >= cut.generation);
+        let is_here = !has_passed && !self.ahead_of_spine.contains_key(&cut.parent);
         if self.frontier.knows(cut.child) || self.is_gone(cut.child) {
             // It began before the spine's state here came so far, and knows itself how it stands.
         } else if is_here && self.frontier.shows(cut.parent) || mutant::is(Mutant::CutShown) {
@@ -609,6 +621,7 @@ impl Stage {
         if self.ahead_of_spine.get(&cut.parent) == Some(&cut.key) {
             self.ahead_of_spine.remove(&cut.parent);
         }
+        Ok(())
     }
 
     /// The replica of a range ends. All that it ever had is in the store, and is another's.

@@ -42,7 +42,7 @@ pub fn read_after_cut() -> Result<(), Finding> {
 
     // The cut; then a write to the new half, which is numbered 2.
     let key = Bytes::from_static(b"m");
-    let cut = Cut { parent: OLD, child: NEW, key: key.clone() };
+    let cut = Cut { parent: OLD, child: NEW, key: key.clone(), generation: 2 };
     let at = |index, revision| Position { index, term: 1, revision, compact_revision: -1 };
     run(vec![Work::Spine(Task {
         position: at(2, 1),

@@ -147,6 +147,8 @@ pub struct Cut {
     pub child: GroupId,
     /// Where.
     pub key: Bytes,
+    /// Of the parent from then on: a replica of it that has this one has come so far.
+    pub generation: u64,
 }
 
 /// A range was merged into the one before it.

@@ -364,7 +364,8 @@ impl Replica {
         self.is_unpark_due = true;
         let child = self.state.ranges().owner(&split.key);
         let parent = GroupId(split.parent);
-        folded.task.cuts.push(Cut { parent, child, key: split.key.clone() });
+        let generation = self.state.ranges().get(parent).map_or(0, |parent| parent.generation);
+        folded.task.cuts.push(Cut { parent, child, key: split.key.clone(), generation });
         if !self.is_here(child) {
             folded.task.elsewhere.push(child);
             return;
