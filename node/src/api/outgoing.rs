@@ -95,6 +95,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Outgoing<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -131,8 +133,8 @@ mod tests {
         let mut outgoing = Outgoing::new(ours);
         outgoing.write_all(b"head").await.unwrap();
         let mut got = [0; 4];
-        let arrives = theirs.read_exact(&mut got);
-        assert!(futures_util::FutureExt::now_or_never(arrives).is_none(), "it is held");
+        let arrives = tokio::time::timeout(Duration::ZERO, theirs.read_exact(&mut got));
+        assert!(arrives.await.is_err(), "it is held");
         outgoing.flush().await.unwrap();
         theirs.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"head");
