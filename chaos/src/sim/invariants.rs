@@ -103,6 +103,13 @@ impl Invariants {
             self.break_named(Invariant::ElectionSafety, what);
         }
     }
+
+    /// A crash took the terms after this one from the only voter of a group, by its own conf. It elects
+    /// itself at once, and nothing of that leaves it before its vote is on disk (`Outbox`): another
+    /// that still counts two voters may lead such a term.
+    pub(super) fn forgets(&mut self, range: GroupId, id: u64, term: u64) {
+        self.leaders.retain(|(of, led), by| *of != range || *led <= term || *by != id);
+    }
 }
 
 impl World {

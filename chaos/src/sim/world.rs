@@ -34,6 +34,8 @@ use crate::history::Operation;
 pub(super) const CLUSTER_ID: u64 = 0xf107;
 /// A run that is not over after so many events never will be.
 const EVENTS_MAX: u64 = 20_000_000;
+/// The same where it is looked how far a large cluster scales.
+const SCALE_EVENTS_MAX: u64 = 1_000_000_000;
 
 /// How far a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,8 +146,9 @@ impl World {
                 self.invariants.break_with(format!("nothing is left to happen at {}", self.now));
                 return;
             };
-            if nth > EVENTS_MAX {
-                self.invariants.break_with(format!("no end after {EVENTS_MAX} events"));
+            let events_max = if self.plan.scale.is_some() { SCALE_EVENTS_MAX } else { EVENTS_MAX };
+            if nth > events_max {
+                self.invariants.break_with(format!("no end after {events_max} events"));
                 return;
             }
             assert!(at >= self.now, "time does not go back");
@@ -532,6 +535,17 @@ impl World {
             .ranges
             .iter()
             .any(|(range, replica)| replica.is_merging() || state.has_ceased(*range));
+        let is_alone = |voters: &[u64]| voters == [id];
+        let mut alone = Vec::new();
+        if is_alone(&state.conf().voters) {
+            alone.push(GroupId::SPINE);
+        }
+        for range in running.ranges.keys() {
+            let stored = Stored::load(&node.store.view, *range).ok().flatten();
+            if stored.is_some_and(|stored| is_alone(&stored.conf.voters)) {
+                alone.push(*range);
+            }
+        }
         let lost_records = node.log.crash(&mut self.chance);
         let lost_batches = node.store.crash(&mut self.chance);
         if self.mutant == Some(Mutant::FlushForgotten) {
@@ -539,6 +553,10 @@ impl World {
                 node.log.durable.entry(GroupId::SPINE).or_default().entries.pop_back();
             }
             node.log.written = node.log.durable.clone();
+        }
+        for group in alone {
+            let log = node.log.durable.get(&group);
+            self.invariants.forgets(group, id, log.map_or(0, |log| log.hard_state.term));
         }
         node.paused_until = 0;
         self.see("crash");
