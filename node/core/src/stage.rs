@@ -431,8 +431,9 @@ impl Stage {
             lacking.extend(self.reach.owners.of(span));
         }
         // A part of the parent, as it is shown. A replica of what was cut off may itself be cut later.
-        for (_, transfer) in self.transfers.iter().rev() {
+        for (index, transfer) in self.transfers.iter().rev() {
             if let Transfer::Cut(cut) = transfer
+                && *index > shown.index
                 && lacking.contains(&cut.child)
             {
                 lacking.insert(cut.parent);
