@@ -52,8 +52,8 @@ impl Inbox {
     }
 
     fn empty(&self) {
-        // Before it is looked: who comes later wakes again.
-        self.is_woken.store(false, Ordering::SeqCst);
+        // Before it is looked: who comes later wakes again, and what came earlier is seen.
+        self.is_woken.swap(false, Ordering::AcqRel);
         while let Some(letter) = self.letters.pop() {
             letter.deliver();
         }
