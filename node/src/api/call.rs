@@ -22,7 +22,7 @@ use super::inside::RequestBody;
 use super::phases::Report;
 use super::policy::{self, Wishes};
 use super::status::IntoStatus;
-use super::{Context, Method};
+use super::{Context, Method, once};
 use crate::metrics::{CallMeter, upstream};
 use crate::router::{Phase, Trace};
 
@@ -47,36 +47,38 @@ impl Call {
         Req: Message + Default + Send + 'static,
         Res: Message + Send + 'static,
         E: IntoStatus,
-        F: Fn(Arc<Context>, Client, Req) -> Fut + Send + Sync,
+        F: FnOnce(Arc<Context>, Client, Req) -> Fut,
         Fut: Future<Output = Result<Res, E>> + Send,
     {
         let Self { context, method: name, wishes, mut client } = self;
         let meter = context.meters.begin(name);
         let trace = Arc::new(Trace::begin());
         client.trace(trace.clone());
-        let mut grpc = grpc::<ToProst<Res>, Req>(&context);
         let limit = context.config.warning_unary_request_duration;
         let report = Report::new(trace.clone(), name, limit, wishes.wants_phases);
-        let (context, meter, method) = (&context, &meter, &method);
-        let (client, trace) = (&client, &trace);
-        let service = service_fn(move |request: tonic::Request<Req>| async move {
-            let request = request.into_inner();
+        let answer_bytes_max = context.limits.answer_bytes_max;
+        let answered = async {
+            let bytes_max = context.limits.message_bytes_max;
+            let request = once::receive(request.into_body(), bytes_max).await?;
             meter.received();
             let admitted = policy::admit(name, wishes, context.board(), is_local_read(&request));
             let admitted = match admitted {
-                Ok(()) => client.admit(context, name.guard()).await,
+                Ok(()) => client.admit(&context, name.guard()).await,
                 refused => refused,
             };
             trace.spend(Phase::Queue);
             admitted.map_err(Error::into_status)?;
-            let answer = method(context.clone(), client.clone(), request).await;
+            let answer = method(context, client, request).await;
             trace.spend(Phase::Apply);
-            let answer = answer.map_err(E::into_status)?;
-            meter.sent();
-            Ok::<_, Status>(tonic::Response::new(answer))
-        });
-        let response = unreceived(grpc.unary(service, request).await);
-        let code = code_of(&response);
+            answer.map_err(E::into_status)
+        };
+        let (code, response) = match answered.await {
+            Ok(answer) => {
+                meter.sent();
+                (Code::Ok, once::answer(&answer, answer_bytes_max))
+            }
+            Err(status) => (status.code(), status.into_http()),
+        };
         meter.end(code);
         report.follow(code, response)
     }
@@ -200,12 +202,6 @@ fn unreceived(response: http::Response<Body>) -> http::Response<Body> {
         Some(status) if status.code() == Code::OutOfRange => codec::received(status).into_http(),
         _ => response,
     }
-}
-
-/// The code of an answer that was made in one go.
-fn code_of(response: &http::Response<Body>) -> Code {
-    let code = response.headers().get(Status::GRPC_STATUS);
-    code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
 }
 
 /// The client's messages.

@@ -3,6 +3,7 @@
 
 use std::marker::PhantomData;
 
+use bytes::Buf;
 use flotilla_core::watch;
 use prost::Message;
 use tonic::codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -41,7 +42,7 @@ where
     }
 
     fn decoder(&mut self) -> FromProst<M> {
-        FromProst(PhantomData)
+        FromProst::new()
     }
 }
 
@@ -99,18 +100,32 @@ impl Encoder for ToWatchResponse {
 /// Decodes a message.
 pub(super) struct FromProst<M>(PhantomData<M>);
 
+impl<M> FromProst<M> {
+    pub(super) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
 impl<M: Message + Default> Decoder for FromProst<M> {
     type Item = M;
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<M>, Status> {
-        metrics::traffic().received_bytes.increment(bytes::Buf::remaining(buffer) as u64);
-        M::decode(buffer).map(Some).map_err(|error| unreadable(&error.to_string()))
+        decode(buffer).map(Some)
     }
 
     fn buffer_settings(&self) -> BufferSettings {
         BufferSettings::new(BUFFER_BYTES, TOGETHER_BYTES)
     }
+}
+
+/// A received message.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn decode<M: Message + Default>(message: impl Buf) -> Result<M, Status> {
+    metrics::traffic().received_bytes.increment(message.remaining() as u64);
+    M::decode(message).map_err(|error| unreadable(&error.to_string()))
 }
 
 fn unreadable(detail: &str) -> Status {

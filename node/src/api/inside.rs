@@ -20,7 +20,7 @@ use super::Method;
 use super::service::Service;
 
 /// Bytes in front of a message on a stream: whether it is compressed, and its length.
-const FRAME_HEAD_BYTES: usize = 5;
+pub(super) const FRAME_HEAD_BYTES: usize = 5;
 
 /// The messages of a call.
 pub(super) enum RequestBody {

@@ -40,6 +40,7 @@ mod codec;
 mod context;
 mod header;
 mod inside;
+mod once;
 mod origin;
 mod quota;
 mod status;

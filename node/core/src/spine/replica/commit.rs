@@ -82,9 +82,12 @@ impl Replica {
             self.leader_since = self.now;
             self.is_retry_due = true;
             self.is_unpark_due = true;
-            self.on_leader_for_transfer();
         }
         self.publish_status();
+        // Who is told that leadership has moved finds that it has.
+        if is_new_leader && role.leader.is_some() {
+            self.on_leader_for_transfer();
+        }
     }
 
     /// The leader's volatile state ends with the leadership. What was proposed stays remembered:

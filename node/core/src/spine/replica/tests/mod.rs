@@ -38,6 +38,8 @@ struct Node {
     stage: Stage,
     tasks: VecDeque<Task>,
     answers: BTreeMap<u64, Outcome>,
+    /// As everybody on the node is told.
+    leader: Option<NodeId>,
 }
 
 /// Nodes whose log is durable at once and whose wires lose nothing but what a test cuts off.
@@ -103,6 +105,7 @@ impl Cluster {
                 stage: Stage::open(&store).expect("memory can be read"),
                 tasks: VecDeque::new(),
                 answers: BTreeMap::new(),
+                leader: None,
             };
             cluster.nodes.insert(*id, node);
         }
@@ -157,6 +160,9 @@ impl Cluster {
             Effect::Apply(task) => {
                 self.nodes.get_mut(&id).expect("it exists").tasks.push_back(task);
             }
+            Effect::Status(status) => {
+                self.nodes.get_mut(&id).expect("it exists").leader = status.leader;
+            }
             Effect::Reply(n, outcome) => self.answer(id, n, outcome),
             Effect::Answer(to, ask) => {
                 let told =
@@ -194,6 +200,9 @@ impl Cluster {
 
     fn answer(&mut self, id: u64, n: u64, outcome: Outcome) {
         let node = self.nodes.get_mut(&id).expect("it exists");
+        if let Ok(Answer::MoveLeader(_)) = outcome {
+            assert!(node.leader.is_some_and(|it| it != NodeId(id)), "{:?} leads", node.leader);
+        }
         let earlier = node.answers.insert(n, outcome);
         assert!(earlier.is_none(), "request {n} is answered once");
     }
@@ -337,6 +346,16 @@ fn what_waits_for_a_key_while_the_lead_is_handed_over_goes_to_the_new_leader() {
     }
     let answer = cluster.nodes[&1].answers.get(&2);
     assert!(matches!(answer, Some(Ok(_))), "{answer:?}");
+}
+
+#[test]
+fn who_is_told_that_the_leader_has_moved_finds_that_it_has() {
+    let mut cluster = Cluster::new(&[1, 2, 3]);
+    let request = pb::MoveLeaderRequest { target_id: 2 };
+    cluster.submit(1, 1, Command::MoveLeader(request));
+    let answer = cluster.nodes[&1].answers.get(&1);
+    assert!(matches!(answer, Some(Ok(Answer::MoveLeader(_)))), "{answer:?}");
+    assert_eq!(cluster.nodes[&1].leader, Some(NodeId(2)));
 }
 
 #[test]
