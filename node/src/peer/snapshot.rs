@@ -11,7 +11,7 @@ use flotilla_core::proto::internal::{
 use flotilla_core::snapshot::{self, Limits, Receiver, Scope, Sender};
 use flotilla_core::view::View;
 use flotilla_core::{GroupId, NodeId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::listen::Port;
@@ -24,8 +24,13 @@ use crate::store::Store;
 use crate::supervise::fatal;
 use crate::tls::Connector;
 
-/// Bytes a second of one snapshot, so that it does not take the network from the log.
-const SNAPSHOT_BYTES_PER_SECOND_MAX: u64 = 100 << 20;
+/// Bytes a second of one snapshot, so that it does not take the network from the log. A range is sent while
+/// it is in use, by those who serve it, and nobody waits for the copy: it takes its time. Without the spine a
+/// member can do nothing.
+const SPINE_BYTES_PER_SECOND_MAX: u64 = 100 << 20;
+const RANGE_BYTES_PER_SECOND_MAX: u64 = 32 << 20;
+/// What threads that read and write snapshots add to their niceness: those that serve clients go first.
+const NICENESS: i32 = 10;
 /// A receiver that says nothing for this long is given up.
 const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Chunks read ahead of the network.
@@ -61,9 +66,11 @@ pub(super) async fn send(
     let (chunks, mut incoming) = mpsc::channel(CHUNKS_AHEAD_MAX);
     let (acks, acked) = channel::unbounded();
     let group = GroupId(message.group);
-    std::thread::Builder::new()
-        .name("snapshot".to_owned())
-        .spawn(move || store.with_snapshot(|view| read(id, group, view, &chunks, &acked)))?;
+    let rate = match group {
+        GroupId::SPINE => SPINE_BYTES_PER_SECOND_MAX,
+        _ => RANGE_BYTES_PER_SECOND_MAX,
+    };
+    aside(move || store.with_snapshot(|view| read(id, group, view, &chunks, &acked)))?;
 
     let began = Instant::now();
     let mut sent_bytes = 0_u64;
@@ -85,7 +92,7 @@ pub(super) async fn send(
                 };
                 Failpoint::SnapshotChunkSent.reached();
                 sent_bytes += bytes as u64;
-                let due = sent_bytes.saturating_mul(1_000_000) / SNAPSHOT_BYTES_PER_SECOND_MAX;
+                let due = sent_bytes.saturating_mul(1_000_000) / rate;
                 sleep_until(began + Duration::from_micros(due)).await;
             }
             ack = timeout(ACK_TIMEOUT, reader.next::<SnapshotAck>()), if !is_hung_up => {
@@ -187,7 +194,9 @@ async fn receive_all<S: dial::Stream>(port: &Port, stream: S) -> io::Result<()> 
         if receiver.is_complete() {
             let staging = staged.0.take().expect("put back above");
             let finishing = Instant::now();
-            let sealed = blocking(move || staging.finish(group)).await?;
+            let (done, finished) = oneshot::channel();
+            aside(move || drop(done.send(staging.finish(group))))?;
+            let sealed = finished.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
             Failpoint::SnapshotSealed.reached();
             metrics::histogram!(upstream::SNAPSHOT_FSYNC_SECONDS).record(finishing.elapsed());
             metrics::histogram!(upstream::SNAPSHOT_SAVE_SECONDS).record(began.elapsed());
@@ -212,6 +221,16 @@ impl<T: Send + 'static> Drop for OffThread<T> {
             tokio::task::spawn_blocking(move || drop(value));
         }
     }
+}
+
+/// Does it on a thread of its own, which yields to those that serve clients.
+fn aside(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let niced = move || {
+        // Not to be nice is no failure.
+        let _ = rustix::process::setpriority_process(None, NICENESS);
+        work();
+    };
+    std::thread::Builder::new().name("snapshot".to_owned()).spawn(niced).map(drop)
 }
 
 async fn blocking<T: Send + 'static>(
