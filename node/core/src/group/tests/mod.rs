@@ -9,6 +9,7 @@ mod network;
 mod random;
 mod recovery;
 mod replication;
+mod retention;
 mod sleep;
 mod snapshots;
 mod tickets;
