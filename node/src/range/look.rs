@@ -2,7 +2,7 @@
 
 use actix::prelude::*;
 use flotilla_core::proto::internal::{
-    Decision, Heartbeat, LeaseEnd, Member, RangeInfo, ReplicaProgress,
+    Decision, Heartbeat, LeaseEnding, Member, RangeInfo, ReplicaProgress,
 };
 use flotilla_core::spine::{Parcel, Status};
 use flotilla_core::{GroupId, NodeId};
@@ -41,7 +41,7 @@ pub struct Looked {
     /// Leases there are.
     pub leases_count: usize,
     /// Those that end first. Of the leader only.
-    pub leases_ending: Vec<LeaseEnd>,
+    pub leases_ending: Vec<LeaseEnding>,
 }
 
 /// What this node has and does, on its way to the spine's leader. It may be lost.
@@ -74,7 +74,7 @@ impl Handler<Look> for SpineActor {
         Looked {
             leases_count: replica.state().leases().len(),
             leases_ending: ending
-                .map(|(id, left)| LeaseEnd {
+                .map(|(id, left)| LeaseEnding {
                     lease: id.0,
                     seconds_left: left.secs,
                     ttl_seconds: left.ttl,

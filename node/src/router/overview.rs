@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
-use flotilla_core::proto::internal::{ComplaintInfo, LeaseEnd, NodeInfo, RangeSurvey};
+use flotilla_core::proto::internal::{ComplaintInfo, LeaseEnding, NodeInfo, RangeSurvey};
 
 /// What is known.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +20,7 @@ pub struct Overview {
     /// Leases there are.
     pub leases_count: usize,
     /// Those that end first.
-    pub leases_ending: Vec<LeaseEnd>,
+    pub leases_ending: Vec<LeaseEnding>,
 }
 
 /// The overview, for every thread.
