@@ -105,7 +105,10 @@ async fn every_node_tells_of_the_whole_cluster() {
             let cells = items(&map, "cells");
             let borders: Vec<&Value> = cells.iter().map(|cell| &cell["from"]).collect();
             assert_eq!(borders, ["", "b", r"m\x7f"], "in the order of keys, escaped");
-            assert!(cells.iter().all(|cell| cell["held"] == serde_json::json!([1, 1, 1])), "{map:#}");
+            assert!(
+                cells.iter().all(|cell| cell["held"] == serde_json::json!([1, 1, 1])),
+                "{map:#}"
+            );
             let ranges = get(port, "ranges");
             assert_eq!((items(&ranges, "ranges").len(), &ranges["more"]), (3, &0.into()));
             assert_eq!(get(port, "ranges?first=2")["ranges"][0]["range"], 0, "range 0 comes last");
@@ -130,7 +133,8 @@ async fn every_node_tells_of_the_whole_cluster() {
             let writes = column["writes_per_second"].as_array();
             writes.map_or(0, |rows| rows.iter().filter_map(Value::as_u64).sum())
         };
-        let heat = wait(ports[0], "heat", |told| items(told, "columns").iter().any(|it| load(it) > 0));
+        let heat =
+            wait(ports[0], "heat", |told| items(told, "columns").iter().any(|it| load(it) > 0));
         assert_eq!(items(&heat, "rows").len(), 3);
         assert_eq!(heat["columns_max"], 360);
         heat
@@ -211,9 +215,11 @@ async fn with_authentication_on_only_root_may_look() {
         let headers = format!("{HOST}Authorization: Basic {}\r\n", STANDARD.encode(pair));
         move |path: &str| ask(port, "GET", path, &headers)
     };
-    for path in ["/", "/main.js", "/nowhere"].into_iter().map(str::to_owned).chain(
-        PARTS.map(|part| format!("/api/{part}")),
-    ) {
+    for path in ["/", "/main.js", "/nowhere"]
+        .into_iter()
+        .map(str::to_owned)
+        .chain(PARTS.map(|part| format!("/api/{part}")))
+    {
         let (status, head, _) = ask(port, "GET", &path, HOST);
         assert_eq!(status, 401, "{path}");
         assert!(head.contains("www-authenticate: basic realm="), "{head}");
@@ -223,10 +229,8 @@ async fn with_authentication_on_only_root_may_look() {
         assert_eq!(with("root:root's:secret")(&path).0, expected, "{path}");
     }
     // What was right is forgotten with the next change.
-    let authenticate = pb::AuthenticateRequest {
-        name: "root".to_owned(),
-        password: "root's:secret".to_owned(),
-    };
+    let authenticate =
+        pb::AuthenticateRequest { name: "root".to_owned(), password: "root's:secret".to_owned() };
     let token = auth.authenticate(authenticate).await.expect("a token").into_inner().token;
     assert_eq!(ask(port, "GET", "/", &format!("{HOST}Authorization: Bearer {token}\r\n")).0, 200);
     let mut change = tonic::Request::new(pb::AuthUserChangePasswordRequest {
@@ -266,7 +270,8 @@ fn a_node_that_is_not_told_to_has_no_console() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_shows_ranges_members_and_decisions() {
-    let Some(browser) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(on_path)
+    let Some(browser) =
+        ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(on_path)
     else {
         return skip("the page of the console was not shown: no chromium on the path");
     };

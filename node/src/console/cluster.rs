@@ -16,8 +16,7 @@ pub(super) fn hex(id: u64) -> String {
 /// How people call a member: by its name where that tells it apart, else by its id.
 pub(super) fn name(members: &[Member], id: u64) -> String {
     let member = members.iter().find(|member| member.id == id && !member.name.is_empty());
-    let is_unique =
-        |name: &str| members.iter().filter(|other| other.name == name).count() == 1;
+    let is_unique = |name: &str| members.iter().filter(|other| other.name == name).count() == 1;
     member.filter(|member| is_unique(&member.name)).map_or_else(|| hex(id), |it| it.name.clone())
 }
 

@@ -89,6 +89,9 @@ mod tests {
     #[test]
     fn a_key_is_shown_escaped_and_not_too_long() {
         assert_eq!(shown(b"/a\x00\xff\""), r#"/a\x00\xff\""#);
-        assert_eq!(shown(&[b'x'; KEY_BYTES_SHOWN_MAX + 1]).chars().count(), KEY_BYTES_SHOWN_MAX + 1);
+        assert_eq!(
+            shown(&[b'x'; KEY_BYTES_SHOWN_MAX + 1]).chars().count(),
+            KEY_BYTES_SHOWN_MAX + 1
+        );
     }
 }

@@ -71,7 +71,8 @@ fn one_range_is_one_cell_of_all_keys() {
     let [cell] = items(&map, "cells") else { panic!("one cell: {map}") };
     assert_eq!((&cell["from"], &cell["to"], &cell["range"]), (&"".into(), &Value::Null, &0.into()));
     // By name, and by id where names do not tell apart.
-    let names: Vec<&str> = items(&map, "members").iter().filter_map(|it| it["name"].as_str()).collect();
+    let names: Vec<&str> =
+        items(&map, "members").iter().filter_map(|it| it["name"].as_str()).collect();
     assert_eq!(names, ["2", "3", "n1"]);
     assert_eq!((&cell["held"], &cell["led"]), (&vec![1, 0, 0].into(), &vec![1, 0, 0].into()));
     assert_eq!(cell["survey"]["keys"], 10);

@@ -7,6 +7,8 @@ const AXIS = 20;
 const HEIGHT_MIN = 90;
 const ROW_MIN = 7;
 const ROW_MAX = 26;
+// The time that is drawn grows in steps of so much.
+const STEP_MS = 300000;
 // From nothing to the most; dark pages begin dark.
 const LIGHT = [[238, 242, 247], [253, 224, 150], [249, 158, 61], [214, 63, 53], [115, 14, 54]];
 const DARK = [[27, 37, 51], [66, 30, 110], [168, 45, 110], [241, 106, 66], [253, 231, 140]];
@@ -44,8 +46,9 @@ function geometry() {
   const rows = Math.max(heat.rows.length, 1);
   const row = Math.min(Math.max(260 / rows, ROW_MIN), rows === 1 ? 64 : ROW_MAX);
   const plot = Math.max(row * rows, Math.min(HEIGHT_MIN, row * rows));
-  const span = heat.columns_max * heat.sample_every_ms;
   const end = heat.columns.at(-1)?.time_ms ?? Date.now();
+  const age = end - (heat.columns[0]?.time_ms ?? end);
+  const span = Math.min(Math.max(Math.ceil(age / STEP_MS), 1) * STEP_MS, heat.columns_max * heat.sample_every_ms);
   const x = (ms) => LABELS + (1 - (end + heat.sample_every_ms - ms) / (span + heat.sample_every_ms)) * (width - LABELS);
   return { node, width, row, plot, x, end, span };
 }
@@ -69,8 +72,9 @@ function draw() {
   const style = getComputedStyle(document.documentElement);
   const ink = (name) => style.getPropertyValue(name).trim();
   pen.scale(scale, scale);
-  pen.fillStyle = ink("--faint");
-  pen.fillRect(LABELS, 0, width - LABELS, plot);
+  const unknown = hatch(pen, ink);
+  pen.strokeStyle = ink("--line");
+  pen.strokeRect(LABELS + 0.5, 0.5, width - LABELS - 1, plot - 1);
   const most = Math.max(peak(), 1);
   const step = Math.max(x(heat.sample_every_ms) - x(0), 1);
   heat.columns.forEach((column, n) => {
@@ -79,7 +83,7 @@ function draw() {
     if (right < LABELS) return;
     heat.rows.forEach((_, at) => {
       const load = value(column, at);
-      pen.fillStyle = load === null ? ink("--line") : tint(load / most);
+      pen.fillStyle = load === null ? unknown : tint(load / most);
       const edge = Math.max(left, LABELS);
       pen.fillRect(edge, at * row, Math.max(right - edge, 1) + 0.4, row + (row > 12 ? -1 : 0.4));
     });
@@ -95,19 +99,31 @@ function draw() {
   tell();
 }
 
+// What is not known is hatched; what was not kept is empty.
+function hatch(pen, ink) {
+  const tile = el("canvas", { width: 6, height: 6 });
+  const line = tile.getContext("2d");
+  line.strokeStyle = ink("--soft");
+  line.globalAlpha = 0.5;
+  line.moveTo(0, 6);
+  line.lineTo(6, 0);
+  line.stroke();
+  return pen.createPattern(tile, "repeat");
+}
+
 function label(pen, ink, row, plot, x, end, span, width) {
   pen.fillStyle = ink("--soft");
   pen.textBaseline = "middle";
   pen.font = '11px ui-monospace, "DejaVu Sans Mono", monospace';
   const every = Math.ceil(13 / row);
   heat.rows.forEach((it, at) => {
-    if (at % every === 0) pen.fillText(it.from === "" ? "first key" : cut(it.from, 20), 0, (at + 0.5) * row);
+    if (at % every === 0) pen.fillText(it.from === "" ? "first key" : cut(it.from, 20), 0, Math.max((at + 0.5) * row, 6));
   });
   pen.font = "11px system-ui, sans-serif";
   pen.textBaseline = "alphabetic";
-  for (let minutes = 30; minutes >= 0; minutes -= 5) {
+  const apart = span > 2 * STEP_MS ? 5 : 1;
+  for (let minutes = Math.floor(span / 60000); minutes >= 0; minutes -= apart) {
     const ms = minutes * 60000;
-    if (ms > span) continue;
     const at = x(end - ms);
     const text = minutes === 0 ? "now" : `−${minutes} min`;
     pen.textAlign = minutes === 0 ? "right" : at < LABELS + 20 ? "left" : "center";

@@ -66,9 +66,9 @@ function cluster(it) {
     tile("Revision", whole(it.revision), it.compact_revision > 0 ? `compacted to ${whole(it.compact_revision)}` : "not compacted"),
     tile("Data", about || bytes(it.bytes), about || `~${short(it.keys)} keys`),
     tile("Writes/s", about || rate(it.writes_per_second), about || `${bytes(it.write_bytes_per_second)}/s`),
-    tile("Reads/s", about || rate(it.reads_per_second), about || "linearizable and local"),
-    tile("Most lag", about || whole(it.lag_entries_max), about || "entries", it.lag_entries_max > 5000 ? "warn" : null),
-    tile("Placement", about || (it.complaints_count > 0 ? whole(it.complaints_count) : "calm"), about || (it.complaints_count > 0 ? "cannot be helped" : "nothing to complain of"), it.complaints_count > 0 ? "warn" : null),
+    tile("Reads/s", about || rate(it.reads_per_second), about || "of all members"),
+    tile("Replication lag", about || whole(it.lag_entries_max), about || "entries at most", it.lag_entries_max > 5000 ? "warn" : null),
+    tile("Placement", about || (it.complaints_count > 0 ? whole(it.complaints_count) : "calm"), about || (it.complaints_count > 0 ? "cannot be helped" : "no complaints"), it.complaints_count > 0 ? "warn" : null),
   );
 }
 

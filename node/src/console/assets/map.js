@@ -3,9 +3,9 @@
 import { byId, bytes, colour, cut, el, from, keyOf, rate, short, svg, to, whole } from "./show.js";
 
 const NAME_WIDTH = 92;
-const ROW = 30;
+const ROWS_HEIGHT = 150;
 const GAP = 5;
-const LOAD = 34;
+const LOAD = 48;
 const AXIS = 24;
 
 let map = null;
@@ -44,6 +44,7 @@ export function show(next) {
 function draw() {
   const node = byId("map");
   const width = Math.max(node.clientWidth || node.parentElement.clientWidth || 900, 320);
+  const ROW = Math.min(Math.max(ROWS_HEIGHT / map.members.length, 18), 46);
   const height = LOAD + GAP + map.members.length * (ROW + GAP) + AXIS;
   node.setAttribute("viewBox", `0 0 ${width} ${height}`);
   node.setAttribute("height", height);

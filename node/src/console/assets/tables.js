@@ -36,7 +36,8 @@ function spans(row, key) {
 
 function part(used, all, title) {
   if (!all) return "";
-  return el("meter", { min: 0, max: 1, low: 0.75, high: 0.9, optimum: 0, value: used / all, title });
+  const text = `${Math.round((used / all) * 100)}% ${title}, ${bytes(all)}`;
+  return el("meter", { class: "under", min: 0, max: 1, low: 0.75, high: 0.9, optimum: 0, value: used / all, title: text, "aria-label": text });
 }
 
 function state(row) {
@@ -48,26 +49,28 @@ function state(row) {
   return badge("up", "good");
 }
 
+function role(row) {
+  if (row.is_leader) return "leads the spine";
+  return row.is_learner ? "learner" : row.figures?.role ?? "";
+}
+
 export function members(told) {
   const told_of = (row, text) => (row.figures ? text(row.figures) : "–");
   const known = (row, text) => (row.survey ? text(row.survey) : "–");
   table(byId("members-table"), [
-    { head: "Member", row: true, cell: (row) => [el("i", { class: `swatch ${colour(told.members.indexOf(row))}` }), ` ${row.name}`, row.is_asked ? badge("asked", "") : ""] },
-    { head: "Id", cell: (row) => el("span", { class: "mono" }, row.id) },
-    { head: "State", cell: state },
-    { head: "Role", cell: (row) => (row.is_leader ? "leads the spine" : row.is_learner ? "learner" : row.figures?.role ?? "–") },
-    { head: "Zone", cell: (row) => row.survey?.zone || "–" },
+    { head: "Member", row: true, cell: (row) => [el("i", { class: `swatch ${colour(told.members.indexOf(row))}` }), ` ${row.name}`, row.is_asked ? badge("asked", "") : "", el("small", { class: "mono" }, row.id)] },
+    { head: "State", title: "with its role in the spine, and its zone", cell: (row) => [state(row), el("small", {}, [role(row), row.survey?.zone].filter(Boolean).join(", "))] },
     { head: "Heard", num: true, title: "by the leader, so long ago", cell: (row) => known(row, (it) => length(it.silent_ms)) },
-    { head: "Leads", num: true, cell: (row) => `${whole(row.led_count)} of ${whole(row.replicas_count)}` },
-    { head: "Requests/s", num: true, cell: (row) => known(row, (it) => rate(it.requests_per_second)) },
+    { head: "Leads", num: true, title: "of the ranges it holds", cell: (row) => `${whole(row.led_count)} of ${whole(row.replicas_count)}` },
+    { head: "Requests/s", num: true, title: "of its clients, smoothed over about a minute", cell: (row) => known(row, (it) => rate(it.requests_per_second)) },
     { head: "Puts/s", num: true, title: "keys written here, whoever was asked", cell: (row) => told_of(row, (it) => rate(it.puts_per_second)) },
     { head: "Reads/s", num: true, cell: (row) => told_of(row, (it) => rate(it.reads_per_second)) },
-    { head: "Failed/s", num: true, title: "calls that ended with an error", cell: (row) => told_of(row, (it) => rate(it.failed_per_second)) },
+    { head: "Failed/s", num: true, title: "calls that ended with an error", cell: (row) => told_of(row, (it) => it.failed_per_second > 0 ? el("span", { class: "warn" }, rate(it.failed_per_second)) : "0") },
     { head: "Pending", num: true, title: "commands of its clients that wait", cell: (row) => told_of(row, (it) => whole(it.pending)) },
     { head: "Flush p99", num: true, title: "of the log", cell: (row) => told_of(row, (it) => atMost(it.flush_p99_ms)) },
     { head: "Request p99", num: true, cell: (row) => told_of(row, (it) => atMost(it.request_p99_ms)) },
-    { head: "Store", num: true, title: "and its part of the quota", cell: (row) => told_of(row, (it) => [bytes(it.store_bytes), part(it.store_bytes, it.quota_bytes, `of a quota of ${bytes(it.quota_bytes)}`)]) },
-    { head: "Disk used", num: true, cell: (row) => known(row, (it) => [it.capacity_bytes ? `${bytes(it.used_bytes)} of ${bytes(it.capacity_bytes)}` : "–", part(it.used_bytes, it.capacity_bytes, "used")]) },
+    { head: "Store", num: true, title: "and its part of the quota", cell: (row) => told_of(row, (it) => [bytes(it.store_bytes), part(it.store_bytes, it.quota_bytes, "of the quota")]) },
+    { head: "Disk used", num: true, title: "of the disk with its data", cell: (row) => known(row, (it) => [it.capacity_bytes ? bytes(it.used_bytes) : "–", part(it.used_bytes, it.capacity_bytes, "of the disk")]) },
     { head: "Memory", num: true, cell: (row) => told_of(row, (it) => bytes(it.memory_bytes)) },
     { head: "CPU", num: true, title: "100% is one processor", cell: (row) => told_of(row, (it) => `${Math.round(it.cpus * 100)}%`) },
     { head: "Version", cell: (row) => row.version ?? "–" },
@@ -111,7 +114,7 @@ export function decisions(told) {
     { head: "Step", cls: "mono", cell: (row) => row.step },
     { head: "Rule", cell: (row) => row.rule },
     { head: "Reason", cls: "wide", cell: (row) => row.reason },
-    { head: "Outcome", cls: "wide", cell: outcome },
+    { head: "Outcome", cell: outcome },
   ], told.decisions, "Nothing was decided so far.");
   byId("decisions-note").textContent = `${whole(told.decisions.length + told.more)} decisions are kept, the newest first${told.more > 0 ? `; ${whole(told.more)} are not shown` : ""}`;
   const complaints = told.complaints.map((it) => el("p", { class: "banner warn" }, el("b", {}, "Cannot be helped: "), `${it.about}: ${it.reason}`));
