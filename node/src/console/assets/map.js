@@ -26,7 +26,10 @@ function leaderOf(cell) {
 const tone = (place) => (place < 0 ? "" : colour(place));
 
 export function show(next) {
+  const isFirst = map === null;
   map = next;
+  // At first what is busiest is told of.
+  if (isFirst) pointed = map.cells.reduce((best, cell, n) => (load(cell) > load(map.cells[best]) ? n : best), 0);
   if (held !== null && held >= map.cells.length) held = null;
   pointed = Math.min(pointed, Math.max(map.cells.length - 1, 0));
   const many = map.cells.some((cell) => cell.ranges_count > 1);
