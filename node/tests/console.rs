@@ -263,6 +263,19 @@ fn it_listens_elsewhere_than_on_loopback_only_if_told_to() {
 }
 
 #[test]
+fn an_address_of_https_speaks_tls() {
+    let port = free_port();
+    let url = format!("--listen-console-urls=https://127.0.0.1:{port}");
+    let _cluster = Cluster::start_with(&flotilla(), 1, &["--auto-tls", &url]);
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the node runs");
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it listens");
+    let mut answer = [0; 200];
+    let bytes = stream.read(&mut answer).expect("it answers");
+    let answer = String::from_utf8_lossy(&answer[..bytes]);
+    assert!(answer.contains("Client sent an HTTP request to an HTTPS server"), "{answer}");
+}
+
+#[test]
 fn a_node_that_is_not_told_to_has_no_console() {
     let cluster = Cluster::start(&flotilla(), 1);
     assert!(!cluster.nodes[0].log().contains("console"), "nothing is said of it");
@@ -285,7 +298,8 @@ async fn a_browser_shows_ranges_members_and_decisions() {
     let page = tokio::task::block_in_place(|| {
         let is_told = |it: &Value| it["figures"].is_object();
         wait(ports[0], "members", |told| items(told, "members").iter().all(is_told));
-        wait(ports[0], "decisions", |told| !items(told, "decisions").is_empty());
+        let is_last = |it: &Value| it["step"] == "transfer_leader range=1 to=n2";
+        wait(ports[0], "decisions", |told| items(told, "decisions").iter().any(is_last));
         shown(&browser, &format!("http://127.0.0.1:{}/", ports[0]))
     });
     let has = |text: &str| assert!(page.contains(text), "{text} is missing in {page}");

