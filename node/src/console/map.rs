@@ -176,6 +176,8 @@ pub(super) struct Ranges {
     /// The number of the first.
     first: usize,
     ranges_count: usize,
+    /// Rows of an answer, at most.
+    rows_max: usize,
     /// Ranges behind those that are told of.
     more: usize,
     is_surveyed: bool,
@@ -220,6 +222,7 @@ impl Ranges {
         Self {
             first,
             ranges_count: table.len(),
+            rows_max: ROWS_MAX,
             more: table.len() - first - rows.len(),
             is_surveyed: picture.survey.is_some(),
             ranges: rows,

@@ -11,7 +11,9 @@ const PARTS = ["cluster", "map", "heat", "members", "decisions", "watches", "lea
 let isPaused = false;
 let told = null;
 let failure = null;
+// The number of the first row of the table of ranges, and how many it has.
 let first = 0;
+let page = 0;
 
 async function ask(what) {
   const answer = await fetch(`api/${what}`, { cache: "no-store" });
@@ -42,7 +44,9 @@ async function look() {
 }
 
 async function ranges() {
-  tables.ranges(await ask(`ranges?order=${byId("ranges-order").value}&first=${first}`));
+  const answer = await ask(`ranges?order=${byId("ranges-order").value}&first=${first}`);
+  page = answer.rows_max;
+  tables.ranges(answer);
 }
 
 function turn(to) {
@@ -81,6 +85,10 @@ function banners() {
     if (!told.leader) say("bad", "The asked member knows of no leader of the spine: nothing can be written.");
     else if (!told.is_surveyed) say("warn", `Sizes and load are known to the leader of the spine, ${told.leader.name}, which has not told yet or is not reached.`);
   }
+  // What stays the same is not said again.
+  const text = all.map((it) => it.textContent).join("\n");
+  if (byId("banners").dataset.text === text) return;
+  byId("banners").dataset.text = text;
   byId("banners").replaceChildren(...all);
 }
 
@@ -102,8 +110,8 @@ byId("pause").addEventListener("click", () => {
 document.addEventListener("visibilitychange", () => { if (document.visibilityState === "visible" && !isPaused) look(); });
 byId("ranges-details").addEventListener("toggle", () => { if (byId("ranges-details").open) turn(first); });
 byId("ranges-order").addEventListener("change", () => turn(0));
-byId("ranges-back").addEventListener("click", () => turn(first - 500));
-byId("ranges-next").addEventListener("click", () => turn(first + 500));
+byId("ranges-back").addEventListener("click", () => turn(first - page));
+byId("ranges-next").addEventListener("click", () => turn(first + page));
 map.start((row) => {
   byId("ranges-order").value = "key";
   first = row;

@@ -146,8 +146,9 @@ function card(cell) {
   const title = one ? `Range ${cell.range}${cell.range === 0 ? ", the spine's" : ""}` : `${whole(cell.ranges_count)} ranges`;
   const rest = cell.range === 0 && map.cells.filter((it) => it.range === 0).length > 1
     && el("p", { class: "note" }, "Range 0 has what no other has. Size and load are of all of it.");
-  node.replaceChildren(el("h3", {}, title, el("span", { class: "pin" }, held !== null ? "held; Esc lets go" : "")), el("dl", {}, pairs), rest || "",
+  const next = el("div", {}, el("h3", {}, title, el("span", { class: "pin" }, held !== null ? "held; Esc lets go" : "")), el("dl", {}, pairs), rest || "",
     one ? "" : el("p", {}, jump(cell)));
+  if (node.textContent !== next.textContent) node.replaceChildren(next);
 }
 
 function jump(cell) {
@@ -189,5 +190,8 @@ export function start(showTable) {
     event.preventDefault();
     mark();
   });
+  // Who moves along the strip by keys is told of each cell, and not again whenever it is looked at anew.
+  node.addEventListener("focus", () => byId("cell").setAttribute("aria-live", "polite"));
+  node.addEventListener("blur", () => byId("cell").removeAttribute("aria-live"));
   new ResizeObserver(() => { if (map) draw(); }).observe(node.parentElement);
 }
