@@ -296,8 +296,7 @@ async fn a_browser_shows_ranges_members_and_decisions() {
         admin.transfer(transfer).await.expect("a transfer");
     }
     let page = tokio::task::block_in_place(|| {
-        let is_told = |it: &Value| it["figures"].is_object();
-        wait(ports[0], "members", |told| items(told, "members").iter().all(is_told));
+        wait(ports[0], "cluster", |told| told["is_surveyed"] == true && told["reached_count"] == 3);
         let is_last = |it: &Value| it["step"] == "transfer_leader range=1 to=n2";
         wait(ports[0], "decisions", |told| items(told, "decisions").iter().any(is_last));
         shown(&browser, &format!("http://127.0.0.1:{}/", ports[0]))

@@ -16,8 +16,9 @@ use crate::peer;
 use crate::router::{Notice, now_ms};
 use crate::tls::Connector;
 
-/// Rates are of two looks: the second comes soon.
-const SECOND_LOOK_AFTER: Duration = Duration::from_secs(1);
+/// A node that starts learns much at once, and rates are of two looks: the first ones come soon.
+const SOON: Duration = Duration::from_secs(1);
+const LOOKS_SOON: usize = 6;
 
 /// The cluster at one look.
 pub(super) struct Picture {
@@ -98,8 +99,10 @@ impl Picture {
 
 /// Looks until the node stops.
 pub(super) async fn run(desk: Arc<Desk>, tls: Connector) {
-    look(&desk, &tls).await;
-    tokio::time::sleep(SECOND_LOOK_AFTER).await;
+    for _ in 0..LOOKS_SOON {
+        look(&desk, &tls).await;
+        tokio::time::sleep(SOON).await;
+    }
     loop {
         look(&desk, &tls).await;
         tokio::time::sleep(LOOK_EVERY).await;
