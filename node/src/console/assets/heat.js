@@ -7,8 +7,9 @@ const AXIS = 20;
 const HEIGHT_MIN = 90;
 const ROW_MIN = 7;
 const ROW_MAX = 26;
-// The time that is drawn grows in steps of so much.
-const STEP_MS = 300000;
+// The time that is drawn, which grows by the minute.
+const SPAN_MS_MIN = 300000;
+const MINUTE_MS = 60000;
 // From nothing to the most; dark pages begin dark.
 const LIGHT = [[238, 242, 247], [253, 224, 150], [249, 158, 61], [214, 63, 53], [115, 14, 54]];
 const DARK = [[27, 37, 51], [66, 30, 110], [168, 45, 110], [241, 106, 66], [253, 231, 140]];
@@ -48,7 +49,7 @@ function geometry() {
   const plot = Math.max(row * rows, Math.min(HEIGHT_MIN, row * rows));
   const end = heat.columns.at(-1)?.time_ms ?? Date.now();
   const age = end - (heat.columns[0]?.time_ms ?? end);
-  const span = Math.min(Math.max(Math.ceil(age / STEP_MS), 1) * STEP_MS, heat.columns_max * heat.sample_every_ms);
+  const span = Math.min(Math.max(Math.ceil(age / MINUTE_MS) * MINUTE_MS, SPAN_MS_MIN), heat.columns_max * heat.sample_every_ms);
   const x = (ms) => LABELS + (1 - (end + heat.sample_every_ms - ms) / (span + heat.sample_every_ms)) * (width - LABELS);
   return { node, width, row, plot, x, end, span };
 }
@@ -121,9 +122,10 @@ function label(pen, ink, row, plot, x, end, span, width) {
   });
   pen.font = "11px system-ui, sans-serif";
   pen.textBaseline = "alphabetic";
-  const apart = span > 2 * STEP_MS ? 5 : 1;
-  for (let minutes = Math.floor(span / 60000); minutes >= 0; minutes -= apart) {
-    const ms = minutes * 60000;
+  const apart = span > 2 * SPAN_MS_MIN ? 5 : 1;
+  const most = Math.floor(span / MINUTE_MS / apart) * apart;
+  for (let minutes = most; minutes >= 0; minutes -= apart) {
+    const ms = minutes * MINUTE_MS;
     const at = x(end - ms);
     const text = minutes === 0 ? "now" : `−${minutes} min`;
     pen.textAlign = minutes === 0 ? "right" : at < LABELS + 20 ? "left" : "center";
