@@ -22,8 +22,8 @@ usage: flotilla dev [--nodes COUNT] [--port FIRST] [-- FLAG...]
   A throw-away cluster on loopback: data in a temporary folder, all of it gone at Ctrl-C.
   --nodes COUNT   how many nodes, 3 unless told otherwise
   --port FIRST    client port of the first node, 2379 unless told otherwise; each further node has
-                  one that is higher by 10, and its peer port is the next after that. Ports that are
-                  taken are replaced by others; 0: the system chooses all of them
+                  one that is higher by 10, and the next two after that are for its peers and its
+                  console. Ports that are taken are replaced by others; 0: the system chooses all
   -- FLAG...      flags of each node, such as --initial-split-keys=m";
 
 const NODES_DEFAULT: u16 = 3;
@@ -135,6 +135,7 @@ struct Cluster {
 struct Node {
     name: String,
     client_port: u16,
+    console_port: u16,
     log: PathBuf,
     /// None once it has left.
     process: Option<Child>,
@@ -146,10 +147,10 @@ impl Cluster {
         let ports = choose_ports(wish)?;
         let members: Vec<String> = (1..)
             .zip(&ports)
-            .map(|(n, (_, peer_port))| format!("n{n}=http://127.0.0.1:{peer_port}"))
+            .map(|(n, [_, peer_port, _])| format!("n{n}=http://127.0.0.1:{peer_port}"))
             .collect();
         let mut nodes = Vec::new();
-        for (n, (client_port, peer_port)) in (1..).zip(ports) {
+        for (n, [client_port, peer_port, console_port]) in (1..).zip(ports) {
             let name = format!("n{n}");
             let log = folder.path().join(format!("{name}.log"));
             let (client, peer) = (
@@ -165,6 +166,7 @@ impl Cluster {
                 .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
                 .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
                 .args(["--initial-cluster", &members.join(","), "--log-format", "console"])
+                .args(["--listen-console-urls", &format!("http://127.0.0.1:{console_port}")])
                 .args(&wish.flags)
                 .stdin(Stdio::null())
                 .stdout(output.try_clone()?)
@@ -179,7 +181,7 @@ impl Cluster {
                 }
             }
             let process = Some(command.spawn().context("a node cannot be started")?);
-            nodes.push(Node { name, client_port, log, process });
+            nodes.push(Node { name, client_port, console_port, log, process });
         }
         Ok(Self { nodes, tls: Connector::open(&Tls::of_client(None, None))? })
     }
@@ -204,9 +206,11 @@ impl Cluster {
              export ETCDCTL_API=3 ETCDCTL_ENDPOINTS={}\n  \
              etcdctl put greeting hello\n  \
              flotilla top --endpoint {first}\n  \
-             flotilla ctl --endpoint {first} nodes\nCtrl-C ends it and removes everything.",
+             flotilla ctl --endpoint {first} nodes\nIn a browser: http://127.0.0.1:{}\n\
+             Ctrl-C ends it and removes everything.",
             began.elapsed().as_secs_f64(),
-            all.join(",")
+            all.join(","),
+            self.nodes[0].console_port
         ));
         loop {
             self.bury()?;
@@ -254,8 +258,8 @@ impl Cluster {
     }
 }
 
-/// Client and peer port of each node, all different.
-fn choose_ports(wish: &Wish) -> io::Result<Vec<(u16, u16)>> {
+/// The ports of each node for clients, for peers and for its console, all different.
+fn choose_ports(wish: &Wish) -> io::Result<Vec<[u16; 3]>> {
     // Held until all are chosen, so that none is given twice.
     let mut held = Vec::new();
     let mut choose = |wanted: Option<u16>| {
@@ -274,8 +278,8 @@ fn choose_ports(wish: &Wish) -> io::Result<Vec<(u16, u16)>> {
             0 => None,
             first => first.checked_add(n * PORT_STEP),
         };
-        let peer = client.and_then(|port| port.checked_add(1));
-        ports.push((choose(client)?, choose(peer)?));
+        let after = |step| client.and_then(|port| port.checked_add(step));
+        ports.push([choose(client)?, choose(after(1))?, choose(after(2))?]);
     }
     Ok(ports)
 }
@@ -315,10 +319,10 @@ mod tests {
         let port = taken.local_addr().expect("a port").port();
         let wish = Wish { nodes: 2, port, flags: Vec::new() };
         let ports = choose_ports(&wish).expect("ports");
-        let mut all: Vec<u16> = ports.iter().flat_map(|(a, b)| [*a, *b]).collect();
+        let mut all: Vec<u16> = ports.into_iter().flatten().collect();
         assert!(!all.contains(&port), "{all:?}");
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 4);
+        assert_eq!(all.len(), 6);
     }
 }

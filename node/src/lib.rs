@@ -8,6 +8,7 @@ pub mod start;
 pub mod api;
 pub mod auth;
 pub mod cluster;
+pub mod console;
 pub mod io;
 pub mod peer;
 pub mod placement;

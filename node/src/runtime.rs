@@ -1,5 +1,5 @@
 //! The threads of a node: which worker runs what, and how connections come to them. The only file
-//! that starts workers; the log, the apply thread and snapshots start their own.
+//! that starts workers; the log, the apply thread, snapshots and the console start their own.
 //!
 //! Each worker is one thread with a current-thread runtime. A client's connection stays on one
 //! worker with all of its requests and watchers. The spine's actor and the peers run on the main
@@ -26,7 +26,7 @@ use crate::tls;
 use crate::watch::HubHandle;
 
 /// Connections that may wait for a worker.
-const CONNECTIONS_WAITING_MAX: usize = 1_024;
+pub const CONNECTIONS_WAITING_MAX: usize = 1_024;
 /// Pause after a connection could not be accepted: descriptors come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -58,7 +58,7 @@ pub struct ClientListener {
 impl ClientListener {
     fn acceptor(&self, ends: &tls::Ends) -> Option<tls::Acceptor> {
         let acceptor = match self.door {
-            Door::Everything | Door::Grpc | Door::Pages => &ends.clients,
+            Door::Everything | Door::Grpc | Door::Pages | Door::Console => &ends.clients,
             Door::Metrics => &ends.metrics,
         };
         self.is_tls.then(|| {
@@ -73,6 +73,8 @@ pub struct Listeners {
     pub clients: Vec<ClientListener>,
     /// For peers.
     pub peers: Vec<peer::Listener>,
+    /// For the console.
+    pub consoles: Vec<ClientListener>,
 }
 
 impl Listeners {
@@ -81,7 +83,7 @@ impl Listeners {
     /// # Errors
     /// A port is taken or not allowed.
     pub async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let mut clients = Vec::new();
+        let (mut clients, mut consoles) = (Vec::new(), Vec::new());
         let calls = match config.listen_client_http_urls.is_empty() {
             true => Door::Everything,
             false => Door::Grpc,
@@ -90,11 +92,13 @@ impl Listeners {
             (calls, &config.listen_client_urls),
             (Door::Pages, &config.listen_client_http_urls),
             (Door::Metrics, &config.listen_metrics_urls),
+            (Door::Console, &config.listen_console_urls),
         ];
         for (door, urls) in doors {
             for url in urls {
                 let bound = bind(url).await.with_context(|| format!("listen on {url}"))?;
-                clients.push(ClientListener { bound, is_tls: url.is_tls(), door });
+                let side = if door == Door::Console { &mut consoles } else { &mut clients };
+                side.push(ClientListener { bound, is_tls: url.is_tls(), door });
             }
         }
         let mut peers = Vec::new();
@@ -105,7 +109,7 @@ impl Listeners {
             };
             peers.push(peer::Listener { socket, is_tls: url.is_tls() });
         }
-        Ok(Self { clients, peers })
+        Ok(Self { clients, peers, consoles })
     }
 }
 
@@ -178,14 +182,7 @@ impl Workers {
 
     /// Accepts connections and deals them out in turn, until what it returns is dropped.
     pub fn accept(&self, listeners: Vec<ClientListener>, ends: &tls::Ends) -> Accepting {
-        let tasks = listeners
-            .into_iter()
-            .map(|listener| {
-                let tls = listener.acceptor(ends);
-                actix::spawn(accept(listener, tls, self.connections.clone()))
-            })
-            .collect();
-        Accepting { tasks }
+        Accepting::start(listeners, ends, &self.connections)
     }
 
     /// Ends the workers.
@@ -201,6 +198,21 @@ impl Workers {
 /// Accepts connections until it is dropped.
 pub struct Accepting {
     tasks: Vec<JoinHandle<()>>,
+}
+
+impl Accepting {
+    /// Hands the connections that come in to these in turn.
+    pub fn start(
+        listeners: Vec<ClientListener>,
+        ends: &tls::Ends,
+        to: &[mpsc::Sender<Connection>],
+    ) -> Self {
+        let tasks = listeners.into_iter().map(|listener| {
+            let tls = listener.acceptor(ends);
+            actix::spawn(accept(listener, tls, to.to_vec()))
+        });
+        Self { tasks: tasks.collect() }
+    }
 }
 
 impl Drop for Accepting {

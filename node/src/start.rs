@@ -22,6 +22,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::auth::Gate;
 use crate::cluster::{Bootstrapped, announce, auto_compact, bootstrap, refuse_lost_log};
 use crate::config::Config;
+use crate::console::{Console, Teller};
 use crate::corruption;
 use crate::failpoint::Failpoint;
 use crate::hand_over::hand_over;
@@ -97,7 +98,8 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     let gate = Arc::new(Gate::open(&config, state.auth().clone())?);
     let router = Router::new(pending.clone(), board.clone(), store.clone(), gate.clone());
     let config = Arc::new(config);
-    let workers = Workers::start(&config, &router, metrics_handle)?;
+    let workers = Workers::start(&config, &router, metrics_handle.clone())?;
+    let teller = Teller::new(config.clone(), router.clone(), metrics_handle);
 
     let stage = match state.position().index {
         0 => Stage::joining(),
@@ -192,7 +194,8 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
 
     for listener in listeners.peers {
         let (board, store, events) = (board.clone(), store.clone(), peer_events.clone());
-        actix::spawn(peer::serve(listener, ends.peers.clone(), board, store, events));
+        let tell = teller.tell();
+        actix::spawn(peer::serve(listener, ends.peers.clone(), board, store, events, tell));
     }
     if has_ranges && !until_shown(&board, &removed).await {
         return Ok(applying);
@@ -213,6 +216,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     };
     Driver::new(parts, &measurer, findings, heard).start();
     let accepting = workers.accept(listeners.clients, &ends);
+    let console = Console::start(listeners.consoles, &ends, teller)?;
     service_manager::watchdog();
     announce_when_ready(&config, &router, node);
     if let Some(policy) = config.auto_compaction {
@@ -223,6 +227,7 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     tracing::info!("stopping");
     service_manager::stopping();
     drop(accepting);
+    console.stop();
     hand_over(&actor, &board, node).await;
     pending.stop();
     workers.stop();

@@ -21,13 +21,14 @@ const BANNED_IN_CORE: [&str; 11] = [
 
 /// Modules of the node, in the order of a request's way, with the node's modules each may name.
 /// `config`, `metrics`, `supervise` and the crate's constants may be named by all.
-const IMPORTS: [(&str, &[&str]); 21] = [
+const IMPORTS: [(&str, &[&str]); 22] = [
     (
         "start",
         &[
             "api",
             "auth",
             "cluster",
+            "console",
             "corruption",
             "hand_over",
             "peer",
@@ -43,6 +44,7 @@ const IMPORTS: [(&str, &[&str]); 21] = [
             "watch",
         ],
     ),
+    ("console", &["api", "auth", "peer", "router", "runtime", "store", "tls"]),
     ("backup", &["calendar", "cluster", "ctl"]),
     ("verify", &["cluster", "range", "store", "wal"]),
     ("corruption", &["peer", "router", "tls"]),

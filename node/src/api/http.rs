@@ -15,8 +15,8 @@ use tonic::body::Body;
 
 use super::maintenance::alarm_name;
 use super::service::Service;
-use super::{Context, Door, gateway, log_level, read};
-use crate::metrics::{self, Figures, peers, upstream};
+use super::{Context, Door, exposition, gateway, log_level, read};
+use crate::metrics::{self, upstream};
 use crate::{CLUSTER_VERSION, ETCD_VERSION};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -34,7 +34,7 @@ pub(super) async fn answer(service: &Service, request: Request<Incoming>) -> Res
     let Service { context, origin, .. } = service;
     match origin.door {
         Door::Everything | Door::Pages => {}
-        Door::Grpc => return error(StatusCode::NOT_FOUND, "404 page not found"),
+        Door::Grpc | Door::Console => return error(StatusCode::NOT_FOUND, "404 page not found"),
         Door::Metrics => return measured(context, &request).await,
     }
     // A certificate has a name already, which no web page can change.
@@ -257,32 +257,7 @@ fn version(context: &Context) -> Response<Body> {
 }
 
 fn exposition(context: &Context) -> Response<Body> {
-    let board = context.board();
-    let head = board.head();
-    metrics::look(&Figures {
-        revision: head.revision,
-        compact_revision: head.compact_revision,
-        committed: board.commit_index(),
-        applied: board.applied_index(),
-        has_leader: board.leader() != 0,
-        is_leader: board.leader() == board.member_id(),
-        is_learner: board.is_learner(),
-        member_id: board.member_id(),
-        cluster_version: board.notice().cluster_version,
-        quota_bytes: context.config.quota_backend_bytes.unwrap_or(0),
-        store_bytes: context.store().sizes().ok().map(|sizes| (sizes.total, sizes.in_use)),
-        auth_revision: context.gate().auth().revision(),
-        open_views: context.store().open_views(),
-        proposals_pending: context.router.outcomes_pending(),
-    });
-    let alarms = board.notice().alarms.into_iter();
-    upstream::alarms(alarms.map(|(kind, member)| (member, alarm_name(kind))).collect());
-    let others = board.notice().members.into_iter().map(|member| member.id);
-    peers::known(board.member_id(), others.filter(|id| *id != board.member_id()).collect());
-    let under_way = ::metrics::gauge!(upstream::SCRAPES_UNDER_WAY);
-    under_way.increment(1.0);
-    let text = metrics::render(&context.metrics);
-    under_way.decrement(1.0);
+    let text = exposition::text(&context.config, &context.router, &context.metrics);
     ::metrics::counter!(upstream::SCRAPES, "code" => "200").increment(1);
     respond(StatusCode::OK, EXPOSITION, text)
 }
@@ -325,7 +300,8 @@ fn unwelcome_host<B>(context: &Context, request: &Request<B>) -> Option<String> 
     (!context.config.host_whitelist.allows(host)).then(|| host.to_owned())
 }
 
-fn without_port(host: &str) -> &str {
+/// A host as a request names it, without its port.
+pub fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         // The last part of an IPv6 address in brackets is no port.
         Some((name, port)) if !port.ends_with(']') => name,

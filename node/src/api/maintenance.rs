@@ -90,7 +90,7 @@ async fn active_alarms(
 }
 
 /// The name of a kind of alarm in etcd's API.
-pub(super) fn alarm_name(kind: i32) -> String {
+pub fn alarm_name(kind: i32) -> String {
     match pb::AlarmType::try_from(kind) {
         Ok(kind) => kind.as_str_name().to_owned(),
         Err(_) => kind.to_string(),

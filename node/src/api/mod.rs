@@ -32,6 +32,7 @@ mod lock;
 mod log_level;
 mod queue;
 
+mod exposition;
 mod gateway;
 mod http;
 
@@ -49,7 +50,10 @@ mod status;
 mod tests;
 
 pub use context::Context;
+pub use exposition::text as metrics_text;
 pub use guard::Guard;
+pub use http::without_port;
+pub use maintenance::alarm_name;
 pub use method::{Method, Streaming};
 pub use origin::{Door, Origin};
 pub use serve::serve;

@@ -30,6 +30,8 @@ pub enum Door {
     Pages,
     /// `--listen-metrics-urls`: metrics and health, and nothing that holds data.
     Metrics,
+    /// `--listen-console-urls`: the console alone, which has connections of its own.
+    Console,
 }
 
 impl Door {

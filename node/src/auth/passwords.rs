@@ -19,6 +19,13 @@ const PASSWORD_BYTES_MAX: usize = 72;
 #[derive(Clone)]
 pub struct Password(Zeroizing<String>);
 
+impl Password {
+    /// Its text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl From<String> for Password {
     fn from(text: String) -> Self {
         Self(Zeroizing::new(text))

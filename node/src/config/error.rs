@@ -81,6 +81,12 @@ pub enum Error {
 
     #[error("expected IP in URL for binding ({0})")]
     BindHost(String),
+    #[error(
+        "--listen-console-urls has {0}, which is not on loopback: the console shows keys, clients and \
+         addresses to whoever reaches it, unless authentication is on. If that is meant, give \
+         --console-allow-public"
+    )]
+    PublicConsole(String),
     #[error("{setting} needs at least one URL")]
     NoUrl { setting: &'static str },
     #[error(

@@ -449,6 +449,20 @@ pub(super) static FLAGS: &[Flag] = &[
     used(Category::Other, "version", Bool, "false", "print the version and exit"),
     used(
         Category::Flotilla,
+        "listen-console-urls",
+        Urls,
+        "",
+        "addresses of the console, pages on which a browser shows the cluster; on loopback only",
+    ),
+    used(
+        Category::Flotilla,
+        "console-allow-public",
+        Bool,
+        "false",
+        "the console may listen elsewhere than on loopback: it shows keys, clients and addresses",
+    ),
+    used(
+        Category::Flotilla,
         "give-up-lost-ranges",
         Bool,
         "false",

@@ -111,6 +111,9 @@ pub struct Config {
     pub listen_client_http_urls: Vec<Url>,
     pub listen_peer_urls: Vec<Url>,
     pub listen_metrics_urls: Vec<Url>,
+    /// Where browsers are shown the cluster. On loopback, or the operator said that it need not be.
+    /// Not a flag of etcd.
+    pub listen_console_urls: Vec<Url>,
     pub advertise_client_urls: Vec<Url>,
     pub initial_advertise_peer_urls: Vec<Url>,
     /// Pairs of a member's name and one of its peer addresses, sorted; a name may have several.

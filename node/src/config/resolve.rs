@@ -74,6 +74,7 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
         ("--listen-client-urls", &urls.listen_client[..]),
         ("--listen-client-http-urls", &urls.listen_client_http[..]),
         ("--listen-metrics-urls", &urls.listen_metrics[..]),
+        ("--listen-console-urls", &urls.listen_console[..]),
     ];
     tls::check_urls(&client_tls, &peer_tls, listening, notices)?;
 
@@ -106,6 +107,7 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
         listen_client_http_urls: urls.listen_client_http,
         listen_peer_urls: urls.listen_peer,
         listen_metrics_urls: urls.listen_metrics,
+        listen_console_urls: urls.listen_console,
         advertise_client_urls: urls.advertise_client,
         initial_advertise_peer_urls: urls.advertise_peer,
         initial_cluster,
@@ -188,6 +190,7 @@ struct Urls {
     listen_client: Vec<Url>,
     listen_client_http: Vec<Url>,
     listen_metrics: Vec<Url>,
+    listen_console: Vec<Url>,
     advertise_peer: Vec<Url>,
     advertise_client: Vec<Url>,
 }
@@ -199,6 +202,7 @@ impl Urls {
             listen_client: listen_urls(settings, "listen-client-urls")?,
             listen_client_http: listen_urls(settings, "listen-client-http-urls")?,
             listen_metrics: listen_urls(settings, "listen-metrics-urls")?,
+            listen_console: console_urls(settings)?,
             advertise_peer: settings.urls("initial-advertise-peer-urls"),
             advertise_client: settings.urls("advertise-client-urls"),
         };
@@ -235,6 +239,22 @@ fn listen_urls(settings: &Settings, name: &str) -> Result<Vec<Url>, Error> {
         }
     }
     Ok(urls)
+}
+
+/// Addresses of the console: it shows keys and clients to whoever reaches it while authentication is off.
+fn console_urls(settings: &Settings) -> Result<Vec<Url>, Error> {
+    let urls = listen_urls(settings, "listen-console-urls")?;
+    let is_public = |url: &&Url| match url.endpoint() {
+        Endpoint::Tcp { host, .. } if host == "localhost" => false,
+        Endpoint::Tcp { host, .. } => {
+            !host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        Endpoint::Unix { .. } => false,
+    };
+    match urls.iter().find(is_public).filter(|_| !settings.bool("console-allow-public")) {
+        Some(url) => Err(Error::PublicConsole(url.to_string())),
+        None => Ok(urls),
+    }
 }
 
 fn has_host(url: &Url) -> bool {

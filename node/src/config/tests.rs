@@ -120,6 +120,33 @@ fn the_table_is_that_of_etcd() {
 }
 
 #[test]
+fn the_console_listens_on_loopback_unless_the_operator_says_otherwise() {
+    assert_eq!(config(&[]).listen_console_urls, []);
+    for url in ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1", "unix://console:1"] {
+        let flag = format!("--listen-console-urls={url}");
+        assert_eq!(strings(&config(&[&flag]).listen_console_urls), [url]);
+    }
+    for host in ["0.0.0.0", "10.0.0.1", "[::]"] {
+        let flag = format!("--listen-console-urls=http://127.0.0.1:2,http://{host}:1");
+        let text = error(&[&flag]);
+        assert!(text.contains(&format!("http://{host}:1, which is not on loopback")), "{text}");
+        assert!(text.contains("--console-allow-public"), "{text}");
+        let allowed = config(&[&flag, "--console-allow-public"]);
+        assert_eq!(allowed.listen_console_urls.len(), 2);
+    }
+    let text = error(&["--listen-console-urls=http://console.example:1", "--console-allow-public"]);
+    assert!(text.contains("expected IP in URL"), "{text}");
+    let text = error(&["--listen-console-urls=https://127.0.0.1:1"]);
+    assert!(text.contains("cannot listen on TLS for 127.0.0.1:1"), "{text}");
+    // By the environment and a file as well.
+    let of_environment = [("ETCD_LISTEN_CONSOLE_URLS", "http://127.0.0.1:1")];
+    let (by_environment, _) = run(parse_with(&[], &of_environment));
+    let (by_file, _) = run(parse_file("listen-console-urls: http://127.0.0.1:1"));
+    assert_eq!(by_environment.listen_console_urls, by_file.listen_console_urls);
+    assert_eq!(by_file.listen_console_urls.len(), 1);
+}
+
+#[test]
 fn the_table_names_each_flag_once_and_reads_every_default() {
     let names: BTreeSet<&str> = FLAGS.iter().map(|flag| flag.name).collect();
     assert_eq!(names.len(), FLAGS.len());

@@ -255,9 +255,11 @@ fn cipher_suites(settings: &Settings) -> Result<Vec<CipherSuite>, Error> {
 pub(super) fn check_urls(
     client: &Tls,
     peer: &Tls,
-    urls: [(&'static str, &[Url]); 4],
+    urls: [(&'static str, &[Url]); 5],
     notices: &mut Vec<Notice>,
 ) -> Result<(), Error> {
+    // Nobody is surprised that these are plain.
+    let beside = ["--listen-metrics-urls", "--listen-console-urls"];
     for (setting, urls) in urls {
         let is_peer = setting == "--listen-peer-urls";
         let tls = if is_peer { peer } else { client };
@@ -271,7 +273,7 @@ pub(super) fn check_urls(
                     _ => Error::NoCert { address: address(&url).to_owned() },
                 });
             }
-            if !url.is_tls() && setting != "--listen-metrics-urls" {
+            if !url.is_tls() && !beside.contains(&setting) {
                 let side = if is_peer { "peer" } else { "client" };
                 if tls.is_on() {
                     notices.push(Notice::CertUnused { side, url: url.to_string() });

@@ -1,13 +1,12 @@
 //! What the clients of a cluster ask for most: what its members tell of theirs, added up.
 
-use std::collections::BTreeMap;
-
 use flotilla_placement::units::Key;
 use flotilla_proto::internal::{HotItem, HotRequest, HotResponse};
 use futures::future::join_all;
 
 use super::dial::Dialer;
 use super::show;
+use crate::router::added_up;
 
 /// Names that are shown of each kind.
 const SHOWN_MAX: usize = 10;
@@ -49,20 +48,13 @@ pub(super) fn text(hot: &Hot) -> String {
 
 /// Those with most first. Of what may be another's it is said how much.
 fn rows<'i>(items: impl Iterator<Item = &'i HotItem>) -> Vec<Vec<String>> {
-    let mut sums: BTreeMap<&[u8], (f64, f64)> = BTreeMap::new();
-    for item in items {
-        let (sum, uncertain) = sums.entry(&item.name[..]).or_default();
-        *sum += item.per_second;
-        *uncertain += item.uncertain_per_second;
-    }
-    let mut sums: Vec<_> = sums.into_iter().collect();
-    sums.sort_by(|(_, (a, _)), (_, (b, _))| b.total_cmp(a));
-    let shown = sums.into_iter().take(SHOWN_MAX).map(|(name, (sum, uncertain))| {
+    let shown = added_up(items).into_iter().take(SHOWN_MAX).map(|item| {
+        let HotItem { name, per_second, uncertain_per_second: uncertain } = item;
         let rate = match uncertain {
-            uncertain if uncertain < 0.05 => format!("~{sum:.1}"),
-            uncertain => format!("~{:.1} to {sum:.1}", sum - uncertain),
+            uncertain if uncertain < 0.05 => format!("~{per_second:.1}"),
+            uncertain => format!("~{:.1} to {per_second:.1}", per_second - uncertain),
         };
-        vec![Key(name).to_string(), rate]
+        vec![Key(&name).to_string(), rate]
     });
     shown.collect()
 }

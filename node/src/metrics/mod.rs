@@ -4,6 +4,8 @@
 pub mod peers;
 mod process;
 pub mod requests;
+pub mod sample;
+pub mod shown;
 pub mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -8,7 +8,7 @@ use rustix::process::{Resource, getrlimit};
 
 /// Time on the processor, in seconds.
 pub(super) const CPU_SECONDS: &str = "process_cpu_seconds_total";
-const RESIDENT_BYTES: &str = "process_resident_memory_bytes";
+pub(super) const RESIDENT_BYTES: &str = "process_resident_memory_bytes";
 const VIRTUAL_BYTES: &str = "process_virtual_memory_bytes";
 const VIRTUAL_BYTES_MAX: &str = "process_virtual_memory_max_bytes";
 const OPEN_FDS: &str = "process_open_fds";

@@ -22,7 +22,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 
-use super::{Event, SNAPSHOT, STREAM, dial, frame, hash, hello, members, snapshot};
+use super::{Event, SNAPSHOT, STREAM, Tell, dial, frame, hash, hello, members, snapshot, view};
 use crate::metrics::peers::FromPeer;
 use crate::router::Board;
 use crate::store::Store;
@@ -80,6 +80,7 @@ pub(super) struct Port {
     pub(super) board: Arc<Board>,
     pub(super) store: Store,
     pub(super) events: mpsc::Sender<Event>,
+    pub(super) tell: Tell,
 }
 
 /// Serves peers until the process ends. `tls` is needed for a listener that has it.
@@ -89,15 +90,17 @@ pub async fn serve(
     board: Arc<Board>,
     store: Store,
     events: mpsc::Sender<Event>,
+    tell: Tell,
 ) {
     let tls = tls.filter(|_| listener.is_tls);
     assert_eq!(tls.is_some(), listener.is_tls, "the configuration has a certificate for it");
-    let port = Port { board, store, events };
+    let port = Port { board, store, events, tell };
     let router = Router::new()
         .route(&format!("/{STREAM}"), post(on_stream))
         .route(&format!("/{SNAPSHOT}"), post(on_snapshot))
         .route("/members", get(members::list))
         .route("/members/hashkv", get(hash::answer))
+        .route("/members/view", get(view::answer))
         .route("/version", get(members::version))
         .with_state(port);
     loop {

@@ -1,9 +1,8 @@
 //! Node to node: one stream to each peer carries the messages of all groups in frames, batched and
 //! bounded; snapshots travel beside it on connections of their own.
 //!
-//! A connection begins as HTTP/1.1 on the peer URL, beside `/members`, `/members/hashkv` and `/version`,
-//! and is then
-//! upgraded to frames. Loss of messages is allowed, wrong order and damage are not.
+//! A connection begins as HTTP/1.1 on the peer URL, beside `/members`, `/members/hashkv`,
+//! `/members/view` and `/version`, and is then upgraded to frames. Loss of messages is allowed, wrong order and damage are not.
 
 mod dial;
 mod frame;
@@ -14,6 +13,7 @@ mod link;
 mod listen;
 mod members;
 mod snapshot;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,6 +29,7 @@ pub use frame::FRAME_BYTES_MAX;
 pub use hash::{checksum, fetch_checksum};
 pub use listen::{Listener, Socket, serve, turn_away};
 pub use members::{RemoteMembers, fetch};
+pub use view::{Tell, fetch_view};
 
 use crate::metrics::peers::{SnapshotMeter, SnapshotWay};
 use crate::router::Board;

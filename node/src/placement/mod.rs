@@ -177,6 +177,8 @@ impl Driver {
         self.router.board().overview().change(|overview| {
             overview.is_surveyed = true;
             (overview.ranges, overview.nodes) = (ranges, nodes);
+            overview.leases_count = looked.leases_count;
+            overview.leases_ending.clone_from(&looked.leases_ending);
         });
         self.names = names(&looked.members);
         self.conclude_abandoned(looked, ctx);

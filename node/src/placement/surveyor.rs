@@ -319,6 +319,8 @@ mod tests {
             is_changing: false,
             open_decisions: Vec::new(),
             replicas_wanted: 2,
+            leases_count: 0,
+            leases_ending: Vec::new(),
         }
     }
 

@@ -1,7 +1,9 @@
 //! What placement asks of the spine's actor, and the heartbeats that pass through it.
 
 use actix::prelude::*;
-use flotilla_core::proto::internal::{Decision, Heartbeat, Member, RangeInfo, ReplicaProgress};
+use flotilla_core::proto::internal::{
+    Decision, Heartbeat, LeaseEnding, Member, RangeInfo, ReplicaProgress,
+};
 use flotilla_core::spine::{Parcel, Status};
 use flotilla_core::{GroupId, NodeId};
 
@@ -10,6 +12,8 @@ use super::SpineActor;
 /// Heartbeats that may wait for placement: about a second's of the largest cluster. A later one
 /// says more than those before.
 pub const HEARTBEATS_MAX: usize = 1_024;
+/// Leases about to end that are told of.
+const LEASES_ENDING_MAX: usize = 50;
 
 /// Asks how the spine stands here.
 #[derive(Debug, Message)]
@@ -34,6 +38,10 @@ pub struct Looked {
     pub open_decisions: Vec<(u64, u64)>,
     /// How many nodes are to hold each range.
     pub replicas_wanted: usize,
+    /// Leases there are.
+    pub leases_count: usize,
+    /// Those that end first. Of the leader only.
+    pub leases_ending: Vec<LeaseEnding>,
 }
 
 /// What this node has and does, on its way to the spine's leader. It may be lost.
@@ -62,7 +70,16 @@ impl Handler<Look> for SpineActor {
             self.parts.meters.look(GroupId::SPINE, replica.group());
             replicas = self.parts.meters.replicas(GroupId::SPINE);
         }
+        let ending = replica.leases_ending(LEASES_ENDING_MAX).into_iter();
         Looked {
+            leases_count: replica.state().leases().len(),
+            leases_ending: ending
+                .map(|(id, left)| LeaseEnding {
+                    lease: id.0,
+                    seconds_left: left.secs,
+                    ttl_seconds: left.ttl,
+                })
+                .collect(),
             status,
             members: replica.state().members().values().cloned().collect(),
             ranges: replica.range_table(),

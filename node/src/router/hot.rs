@@ -6,7 +6,7 @@
 //! and the count of the one with the smallest, and remembers how much of the count is not its own.
 //! What has more than a share of 1 in `NAMES_MAX` is never missing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -100,6 +100,20 @@ impl Counts {
             [&self.keys, &self.prefixes, &self.clients].map(|sketch| sketch.top(per_count));
         HotResponse { keys, prefixes, clients }
     }
+}
+
+/// What several members told of one kind, added up, those with most first.
+pub fn added_up<'i>(items: impl Iterator<Item = &'i HotItem>) -> Vec<HotItem> {
+    let mut sums: BTreeMap<&Bytes, HotItem> = BTreeMap::new();
+    for item in items {
+        let sum = sums.entry(&item.name).or_default();
+        sum.per_second += item.per_second;
+        sum.uncertain_per_second += item.uncertain_per_second;
+    }
+    let mut sums: Vec<HotItem> =
+        sums.into_iter().map(|(name, sum)| HotItem { name: name.clone(), ..sum }).collect();
+    sums.sort_by(|a, b| b.per_second.total_cmp(&a.per_second));
+    sums
 }
 
 /// Names and how often each was seen.

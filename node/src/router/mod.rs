@@ -26,7 +26,7 @@ use flotilla_core::spine::replica::Question;
 use flotilla_core::{Error, GroupId, NodeId};
 
 pub use head::{Board, Notice, owner};
-pub use hot::{Hot, REQUESTS_PER_LOOK};
+pub use hot::{Hot, REQUESTS_PER_LOOK, added_up};
 pub use inbox::Inbox;
 pub use overview::{Overview, SharedOverview};
 pub use pending::Pending;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
-use flotilla_core::proto::internal::{ComplaintInfo, NodeInfo, RangeSurvey};
+use flotilla_core::proto::internal::{ComplaintInfo, LeaseEnding, NodeInfo, RangeSurvey};
 
 /// What is known.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +17,10 @@ pub struct Overview {
     pub nodes: Vec<NodeInfo>,
     /// What nothing can be done about.
     pub complaints: Vec<ComplaintInfo>,
+    /// Leases there are.
+    pub leases_count: usize,
+    /// Those that end first.
+    pub leases_ending: Vec<LeaseEnding>,
 }
 
 /// The overview, for every thread.

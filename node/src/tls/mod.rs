@@ -32,7 +32,7 @@ use crate::config::{Config, Tls, Url};
 /// Both ends of both sides of a node.
 #[derive(Clone)]
 pub struct Ends {
-    /// For the addresses of clients.
+    /// For the addresses of clients, and of the console.
     pub clients: Option<Acceptor>,
     /// For the addresses of metrics, which compare a certificate with where it comes from.
     pub metrics: Option<Acceptor>,
@@ -49,7 +49,10 @@ impl Ends {
     /// A file cannot be read, or does not hold what it should.
     pub fn open(config: &Config) -> Result<Self, Error> {
         let generated = config.data_dir.join("fixtures");
-        let urls = || config.listen_client_urls.iter().chain(&config.listen_client_http_urls);
+        let urls = || {
+            let of_clients = [&config.listen_client_urls, &config.listen_client_http_urls];
+            of_clients.into_iter().chain([&config.listen_console_urls]).flatten()
+        };
         let client_tls =
             with_generated(&config.client_tls, urls().collect(), || generated.join("client"))?;
         let peer_tls =

@@ -222,6 +222,15 @@ impl Book {
         expiring.iter().chain(&pages.running).map(|(_, id)| LeaseId(*id)).collect()
     }
 
+    /// The leases that end first, and how long each still lives: at most `count_max`. Empty on other
+    /// nodes.
+    pub fn ending_first(&self, now: Time, count_max: usize) -> Vec<(LeaseId, TimeLeft)> {
+        let Some(pages) = &self.pages else { return Vec::new() };
+        let listed = pages.expiring.iter().chain(&pages.running).take(count_max);
+        let told = listed.map(|(_, id)| (LeaseId(*id), self.time_left(now, LeaseId(*id))));
+        told.filter_map(|(id, left)| Some((id, left.ok()?))).collect()
+    }
+
     /// Leases past their deadline, at most `DUE_MAX` each `DUE_INTERVAL`, to be revoked through the
     /// log under the present term. `is_allowed`: a quorum has confirmed this leader recently, and
     /// its own disk is not stalled. A leader that is cut off must not queue revocations that come

@@ -5,13 +5,13 @@ use flotilla_proto::etcdserverpb::Member;
 use flotilla_proto::internal::{RangeInfo, RangeListResponse};
 
 use super::Look;
-use super::sample::Sample;
 use crate::calendar;
 use crate::ctl::{hot, show};
+use crate::metrics::sample::Sample;
+use crate::metrics::shown::Shown;
 
 /// Ranges that are shown, those with most load.
 const RANGES_SHOWN_MAX: usize = 15;
-const OK: &str = "grpc_code=\"OK\"";
 
 pub(super) fn frame(before: &Look, now: &Look) -> String {
     let seconds = now.at.duration_since(before.at).as_secs_f64().max(f64::MIN_POSITIVE);
@@ -73,41 +73,26 @@ fn member_row(
         row.resize(16, String::new());
         return row;
     };
-    let is = |name: &str| now.sum(name, &[]) > 0.0;
-    let role = match () {
-        () if is("etcd_server_is_leader") => "leader",
-        () if is("etcd_server_is_learner") => "learner",
-        () if !is("etcd_server_has_leader") => "no leader",
-        () => "follower",
-    };
-    let rate = |name: &str| rate(now.sum(name, &[]) - before.sum(name, &[]), seconds);
-    let failed = |sample: &Sample| sample.sum_without("grpc_server_handled_total", OK);
-    let figure = |name: &str| format!("{}", now.sum(name, &[]));
-    let p99 = |name: &str| now.p99_since(before, name).map_or_else(|| "-".to_owned(), time);
-    let cpu =
-        now.sum("process_cpu_seconds_total", &[]) - before.sum("process_cpu_seconds_total", &[]);
+    let shown = Shown::between(before, now, seconds);
+    let whole = |figure: f64| format!("{figure:.0}");
+    let p99 = |seconds: Option<f64>| seconds.map_or_else(|| "-".to_owned(), time);
     row.extend([
-        role.to_owned(),
-        figure("flotilla_ranges_led"),
-        rate("etcd_mvcc_put_total"),
-        rate("etcd_mvcc_range_total"),
-        rate("grpc_server_started_total"),
-        self::rate(failed(now) - failed(before), seconds),
-        figure("etcd_server_proposals_pending"),
-        figure("etcd_debugging_mvcc_watcher_total"),
-        figure("etcd_debugging_mvcc_slow_watcher_total"),
-        p99("etcd_disk_wal_fsync_duration_seconds"),
-        p99("etcd_server_request_duration_seconds"),
-        bytes(now.sum("etcd_mvcc_db_total_size_in_bytes", &[])),
-        bytes(now.sum("process_resident_memory_bytes", &[])),
-        format!("{:.0}%", (cpu / seconds * 100.0).max(0.0)),
+        shown.role.name().to_owned(),
+        whole(shown.led),
+        whole(shown.puts_per_second),
+        whole(shown.reads_per_second),
+        whole(shown.calls_per_second),
+        whole(shown.failed_per_second),
+        whole(shown.pending),
+        whole(shown.watchers),
+        whole(shown.slow_watchers),
+        p99(shown.flush_p99_seconds),
+        p99(shown.request_p99_seconds),
+        bytes(shown.store_bytes),
+        bytes(shown.memory_bytes),
+        format!("{:.0}%", shown.cpus * 100.0),
     ]);
     row
-}
-
-/// A process that has begun anew counts from 0 again.
-fn rate(difference: f64, seconds: f64) -> String {
-    format!("{:.0}", (difference / seconds).max(0.0))
 }
 
 fn bytes(count: f64) -> String {

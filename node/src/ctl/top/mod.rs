@@ -2,7 +2,6 @@
 //! from `/metrics`, ranges by load from the leader, and what is asked for most.
 
 mod frame;
-mod sample;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -15,7 +14,7 @@ use futures::future::join_all;
 
 use super::dial::{Dialer, Target};
 use super::hot::{self, Hot};
-use sample::Sample;
+use crate::metrics::sample::Sample;
 
 const USAGE: &str = "\
 usage: flotilla top [--endpoint URL] [--user NAME:PASSWORD] [--cacert FILE] [--cert FILE --key FILE]

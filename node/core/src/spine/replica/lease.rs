@@ -34,6 +34,12 @@ impl Replica {
         self.lease_counts
     }
 
+    /// The leases that end first, and how long each still lives: at most `count_max`. Of the leader
+    /// only.
+    pub fn leases_ending(&self, count_max: usize) -> Vec<(LeaseId, TimeLeft)> {
+        self.book.ending_first(self.now, count_max)
+    }
+
     pub(super) fn begin_grant(
         &mut self,
         to: Requester,

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 /// What `/metrics` of one node said.
 #[derive(Debug, Default)]
-pub(super) struct Sample {
+pub struct Sample {
     /// By name: labels and value of each series.
     series: BTreeMap<String, Vec<(String, f64)>>,
 }
 
 impl Sample {
-    pub(super) fn read(page: &str) -> Self {
+    /// Reads a page; lines that are none of a page are left out.
+    pub fn read(page: &str) -> Self {
         let mut sample = Self::default();
         for line in page.lines().filter(|line| !line.starts_with('#')) {
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
@@ -23,7 +24,7 @@ impl Sample {
     }
 
     /// The sum of all series of a name whose labels hold all of these texts.
-    pub(super) fn sum(&self, name: &str, labels: &[&str]) -> f64 {
+    pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
         let of_name = self.series.get(name).into_iter().flatten();
         let wanted = of_name.filter(|(has, _)| labels.iter().all(|label| has.contains(label)));
         // The sum of nothing would be a negative zero.
@@ -31,13 +32,13 @@ impl Sample {
     }
 
     /// The same of series whose labels do not hold a text.
-    pub(super) fn sum_without(&self, name: &str, label: &str) -> f64 {
+    pub fn sum_without(&self, name: &str, label: &str) -> f64 {
         self.sum(name, &[]) - self.sum(name, &[label])
     }
 
     /// The end of the bucket that the slowest hundredth of what was observed since `before` reaches
     /// into, over all series of a histogram. None if nothing was observed.
-    pub(super) fn p99_since(&self, before: &Self, histogram: &str) -> Option<f64> {
+    pub fn p99_since(&self, before: &Self, histogram: &str) -> Option<f64> {
         let name = format!("{histogram}_bucket");
         let mut counts: Vec<(f64, f64)> = Vec::new();
         for (sample, sign) in [(self, 1.0), (before, -1.0)] {
