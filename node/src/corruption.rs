@@ -1,5 +1,6 @@
-//! Comparing what this member holds with what the others hold: before it serves for the first time, and
-//! as the leader every now and then. Who is wrong is decided by `flotilla_core::corruption`.
+//! Comparing what this member holds with what the others hold: before it serves, or a while after, and
+//! as the leader every now and then and after compactions. Who is wrong is decided by
+//! `flotilla_core::corruption`.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -13,6 +14,7 @@ use flotilla_core::proto::etcdserverpb::AlarmRequest;
 use flotilla_core::proto::etcdserverpb::alarm_request::AlarmAction;
 use flotilla_core::spine::state::ALARM_CORRUPT;
 
+use crate::config::CorruptChecks;
 use crate::peer;
 use crate::router::Router;
 use crate::tls::Connector;
@@ -23,6 +25,13 @@ const AGAIN_AFTER: Duration = Duration::from_millis(200);
 const WHOLE_WITHIN: Duration = Duration::from_secs(10);
 /// How often it is asked.
 const ATTEMPTS_MAX: usize = 10;
+/// A node that starts has served for this long when it is compared: the first minute is its clients'.
+const START_PAUSE: Duration = Duration::from_secs(60);
+/// How often it is asked whether to compare.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A comparison reads all of a store. So many times what it took is the pause before the next, however
+/// often one is asked for.
+const PAUSE_PER_COMPARISON: u32 = 20;
 
 /// Compares before the node serves.
 ///
@@ -48,22 +57,57 @@ pub async fn check_at_start(router: &Router, tls: &Connector) -> anyhow::Result<
     Ok(())
 }
 
+/// Compares a while after a start, whoever leads.
+pub async fn check_after_start(router: Router, tls: Connector) {
+    tokio::time::sleep(START_PAUSE).await;
+    for member in found_wrong(&router, &tls).await {
+        raise_alarm(&router, member).await;
+    }
+}
+
 /// Compares as the leader, for as long as the node runs, and raises the alarm for members that are wrong.
-pub async fn run(router: Router, tls: Connector, every: Duration) {
+pub async fn run(router: Router, tls: Connector, checks: CorruptChecks) {
+    let CorruptChecks { every, after_compactions } = checks;
+    let periods = [Some(LOOK_EVERY), Some(every), after_compactions];
+    let look_every = periods.into_iter().flatten().filter(|it| !it.is_zero()).min();
+    let look_every = look_every.unwrap_or(LOOK_EVERY);
+    let board = router.board();
+    let (mut began, mut took) = (Instant::now(), Duration::ZERO);
+    let mut compacted_then = board.compacted();
     loop {
-        tokio::time::sleep(every).await;
-        let board = router.board();
-        if board.leader() != board.member_id() {
+        tokio::time::sleep(look_every).await;
+        let (since, compacted) = (began.elapsed(), board.compacted());
+        let is_time = !every.is_zero() && since >= every;
+        let is_compacted =
+            compacted != compacted_then && after_compactions.is_some_and(|pause| since >= pause);
+        let is_due = (is_time || is_compacted) && since >= took * PAUSE_PER_COMPARISON;
+        if !is_due || board.leader() != board.member_id() {
             continue;
         }
-        let Some(Verdict::Wrong(members) | Verdict::Undecided(members)) =
-            compared(&router, &tls).await
-        else {
-            continue;
-        };
-        for member in members {
+        (began, compacted_then) = (Instant::now(), compacted);
+        for member in found_wrong(&router, &tls).await {
             raise_alarm(&router, member).await;
         }
+        took = began.elapsed();
+    }
+}
+
+/// Who holds something else, found twice: the alarm stops all writes.
+async fn found_wrong(router: &Router, tls: &Connector) -> Vec<NodeId> {
+    let mut found = wrong(compared(router, tls).await);
+    if !found.is_empty() {
+        tracing::warn!(members = ?found, "members hold different data: looking again");
+        tokio::time::sleep(AGAIN_AFTER).await;
+        let again = wrong(compared(router, tls).await);
+        found.retain(|member| again.contains(member));
+    }
+    found
+}
+
+fn wrong(verdict: Option<Verdict>) -> Vec<NodeId> {
+    match verdict {
+        Some(Verdict::Wrong(members) | Verdict::Undecided(members)) => members,
+        Some(Verdict::Same) | None => Vec::new(),
     }
 }
 
@@ -83,6 +127,9 @@ async fn raise_alarm(router: &Router, member: NodeId) {
 async fn compared(router: &Router, tls: &Connector) -> Option<Verdict> {
     let board = router.board();
     let (me, members) = (board.member_id(), board.notice().members);
+    if members.iter().all(|member| member.id == me) {
+        return None;
+    }
     let revision = board.head().revision;
     let (own, compacted) = peer::checksum(router.store(), board, revision).await?;
     let mut checksums = BTreeMap::from([(NodeId(me), own)]);

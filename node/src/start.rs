@@ -21,7 +21,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::auth::Gate;
 use crate::cluster::{Bootstrapped, announce, auto_compact, bootstrap, refuse_lost_log};
-use crate::config::Config;
+use crate::config::{CheckAtStart, Config};
 use crate::console::{Console, Teller};
 use crate::corruption;
 use crate::failpoint::Failpoint;
@@ -200,13 +200,18 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     if has_ranges && !until_shown(&board, &removed).await {
         return Ok(applying);
     }
-    if config.initial_corrupt_check && has_state {
-        corruption::check_at_start(&router, &ends.to_peers).await?;
+    let to_compare = || (router.clone(), ends.to_peers.clone());
+    match config.corrupt_check_at_start {
+        _ if !has_state => {}
+        CheckAtStart::Before => corruption::check_at_start(&router, &ends.to_peers).await?,
+        CheckAtStart::After => {
+            let (router, tls) = to_compare();
+            actix::spawn(corruption::check_after_start(router, tls));
+        }
+        CheckAtStart::Never => {}
     }
-    if !config.corrupt_check_time.is_zero() {
-        let (router, tls) = (router.clone(), ends.to_peers.clone());
-        actix::spawn(corruption::run(router, tls, config.corrupt_check_time));
-    }
+    let (for_leader, tls) = to_compare();
+    actix::spawn(corruption::run(for_leader, tls, config.corrupt_checks));
     let (measurer, findings) = Measurer::start(store.clone(), config.data_dir.clone())?;
     let parts = placement::Parts {
         config: config.clone(),

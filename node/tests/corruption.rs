@@ -9,7 +9,9 @@ use flotilla::store::{self, Options, Store};
 use flotilla_core::proto::etcdserverpb::alarm_request::AlarmAction;
 use flotilla_core::proto::etcdserverpb::kv_client::KvClient;
 use flotilla_core::proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use flotilla_core::proto::etcdserverpb::{AlarmRequest, AlarmType, PutRequest, RangeRequest};
+use flotilla_core::proto::etcdserverpb::{
+    AlarmRequest, AlarmType, CompactionRequest, PutRequest, RangeRequest,
+};
 use flotilla_core::view::{Batch, Column, View};
 use harness::{Cluster, flotilla, http_get};
 use tonic::transport::{Channel, Endpoint};
@@ -83,21 +85,45 @@ async fn a_member_that_holds_something_else_does_not_start() {
     put(&cluster.endpoint(1), "after").await.expect("a put");
 }
 
-#[tokio::test]
-async fn the_leader_finds_who_holds_something_else() {
-    let mut cluster = damaged(&["--corrupt-check-time=500ms"]).await;
-    let found = corrupt_members(&cluster.endpoint(0)).await;
-    assert!(found.is_empty(), "those that are up hold the same: {found:?}");
-    cluster.spawn(2);
+/// The members for which the alarm is raised, once there are any.
+async fn found(url: &str) -> Vec<u64> {
     let deadline = Instant::now() + SEEN_WITHIN;
-    let found = loop {
-        let members = corrupt_members(&cluster.endpoint(0)).await;
+    loop {
+        let members = corrupt_members(url).await;
         if !members.is_empty() {
-            break members;
+            return members;
         }
         assert!(Instant::now() < deadline, "nobody finds it");
         tokio::time::sleep(POLL_EVERY).await;
-    };
+    }
+}
+
+async fn compact(url: &str, revision: i64) {
+    let request = CompactionRequest { revision, physical: true };
+    KvClient::new(channel(url).await).compact(request).await.expect("a compaction");
+}
+
+#[tokio::test]
+async fn a_compaction_finds_who_holds_something_else_unasked() {
+    let mut cluster = damaged(&["--compact-hash-check-time=500ms"]).await;
+    compact(&cluster.endpoint(0), 20).await;
+    // Long enough for a comparison of those that are up.
+    tokio::time::sleep(3 * Duration::from_secs(1)).await;
+    assert!(corrupt_members(&cluster.endpoint(0)).await.is_empty(), "they hold the same");
+    cluster.restart(2);
+    compact(&cluster.endpoint(0), 30).await;
+    assert_eq!(found(&cluster.endpoint(0)).await.len(), 1);
+    let logs: String = cluster.nodes.iter().map(|node| node.log()).collect();
+    assert!(logs.contains("members hold different data: looking again"), "{logs}");
+}
+
+#[tokio::test]
+async fn the_leader_finds_who_holds_something_else() {
+    let mut cluster = damaged(&["--corrupt-check-time=500ms"]).await;
+    let before = corrupt_members(&cluster.endpoint(0)).await;
+    assert!(before.is_empty(), "those that are up hold the same: {before:?}");
+    cluster.spawn(2);
+    let found = found(&cluster.endpoint(0)).await;
     let (_, body) = http_get(cluster.nodes[2].client_port, "/members").unwrap_or_default();
     assert_eq!(found.len(), 1, "{body}");
     let refused = put(&cluster.endpoint(0), "after").await.expect_err("a write under the alarm");

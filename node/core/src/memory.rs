@@ -8,14 +8,25 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::mvcc::Counts;
 use crate::view::{Batch, Column, View, ViewError, Visit, Write};
 
 type Rows = BTreeMap<Bytes, Bytes>;
 
 /// The columns as ordered maps.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryView {
     columns: [Arc<Rows>; Column::ALL.len()],
+    counts: Counts,
+}
+
+/// Rows of a block of counts: few, as those who hold a view in memory have few keys.
+const BLOCK_ROWS: usize = 3;
+
+impl Default for MemoryView {
+    fn default() -> Self {
+        Self { columns: Default::default(), counts: Counts::new(BLOCK_ROWS) }
+    }
 }
 
 impl MemoryView {
@@ -36,6 +47,7 @@ impl MemoryView {
                 }
             }
         }
+        self.counts.note(batch);
     }
 
     /// All rows of a column in ascending order.
@@ -103,6 +115,10 @@ impl View for MemoryView {
     ) -> Result<(), ViewError> {
         visit_all(self.between(column, from, to).rev(), visit);
         Ok(())
+    }
+
+    fn counts(&self) -> Option<&Counts> {
+        Some(&self.counts)
     }
 }
 

@@ -9,6 +9,8 @@ use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 
+use crate::mvcc::Counts;
+
 /// One ordered map of byte strings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -75,6 +77,12 @@ pub trait View {
         to: Bound<&[u8]>,
         visit: Visit<'_>,
     ) -> Result<(), ViewError>;
+
+    /// How many keys spans have, as far as it is remembered. Only a view that moves on with the batches
+    /// has that.
+    fn counts(&self) -> Option<&Counts> {
+        None
+    }
 }
 
 /// One change of a batch.

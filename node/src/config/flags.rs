@@ -160,8 +160,8 @@ pub(super) static FLAGS: &[Flag] = &[
         "feature-gates",
         Gates,
         "",
-        "InitialCorruptCheck compares a node with the others before it serves; no other changes \
-         anything",
+        "InitialCorruptCheck compares a node with the others before it serves, and not at all if false; \
+         CompactHashCheck=false: not after compactions; no other changes anything",
     ),
     clustering(
         "initial-advertise-peer-urls",
@@ -379,15 +379,15 @@ pub(super) static FLAGS: &[Flag] = &[
         Category::Tuning,
         "corrupt-check-time",
         Duration,
-        "0s",
+        "1h0m0s",
         "how often the leader compares what the members hold; 0 means never",
     ),
-    no_meaning(
+    used(
         Category::Tuning,
         "compact-hash-check-time",
         Duration,
         "1m0s",
-        "members are not compared at a compaction; see --corrupt-check-time",
+        "after a compaction the leader compares what the members hold, this long after the last time",
     ),
     used(
         Category::Tuning,

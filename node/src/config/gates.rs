@@ -1,6 +1,6 @@
 //! etcd's feature gates: the names it knows and the rules between them, so that a list of gates
-//! that etcd refuses is refused here too. One of them changes what this node does:
-//! `InitialCorruptCheck`.
+//! that etcd refuses is refused here too. Two of them change what this node does:
+//! `InitialCorruptCheck` and `CompactHashCheck`.
 
 use std::collections::BTreeMap;
 

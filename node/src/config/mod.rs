@@ -179,10 +179,10 @@ pub struct Config {
     pub socket_reuse_port: bool,
     pub socket_reuse_address: bool,
 
-    /// The node is compared with the others before it serves.
-    pub initial_corrupt_check: bool,
-    /// How often the leader compares what the members hold; zero: never.
-    pub corrupt_check_time: Duration,
+    /// Whether the node is compared with the others when it starts.
+    pub corrupt_check_at_start: CheckAtStart,
+    /// When the leader compares what the members hold.
+    pub corrupt_checks: CorruptChecks,
     /// The cluster has lost its quorum for good: this node is to go on alone with what it has.
     pub force_new_cluster: bool,
     /// Ranges of which it has nothing begin anew then, without a key. Not a flag of etcd.
@@ -238,6 +238,25 @@ pub struct GrpcKeepAlive {
     pub interval: Duration,
     /// A connection that does not answer a ping for this long is closed.
     pub timeout: Duration,
+}
+
+/// Whether a node that starts is compared with the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckAtStart {
+    /// Before it serves. It does not start if it is wrong.
+    Before,
+    /// A while after.
+    After,
+    Never,
+}
+
+/// When the leader compares what the members hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CorruptChecks {
+    /// So often. Zero: never.
+    pub every: Duration,
+    /// After a compaction, and so long after the comparison before. None: not then.
+    pub after_compactions: Option<Duration>,
 }
 
 /// How much history compaction keeps by itself.

@@ -12,11 +12,11 @@ use super::discovery;
 use super::error::Error;
 use super::notice::Notice;
 use super::number;
-use super::settings::{INITIAL_CHECK, Settings};
+use super::settings::{COMPACTION_CHECK, INITIAL_CHECK, Settings};
 use super::tls;
 use super::{
-    AllowList, AutoCompaction, Config, Endpoint, GrpcKeepAlive, InitialClusterState, LogFormat,
-    LogLevel, LogOutput, MetricsDetail, Url, tokens,
+    AllowList, AutoCompaction, CheckAtStart, Config, CorruptChecks, Endpoint, GrpcKeepAlive,
+    InitialClusterState, LogFormat, LogLevel, LogOutput, MetricsDetail, Url, tokens,
 };
 
 const AUTH_TOKEN_TTL_SECONDS_DEFAULT: u64 = 300;
@@ -67,7 +67,7 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
     {
         return Err(Error::AdvertiseClientUrlsMissing);
     }
-    check_without_meaning(settings)?;
+    check_values(settings)?;
     let (client_tls, peer_tls) = tls::both(settings, notices)?;
     let listening = [
         ("--listen-peer-urls", &urls.listen_peer[..]),
@@ -163,8 +163,12 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
         unsafe_no_fsync,
         initial_split_keys: initial_split_keys(settings),
         range_replicas: range_replicas(settings)?,
-        initial_corrupt_check: settings.gate(INITIAL_CHECK),
-        corrupt_check_time: positive(settings, "corrupt-check-time", "--corrupt-check-time")?,
+        corrupt_check_at_start: match settings.gate(INITIAL_CHECK) {
+            Some(true) => CheckAtStart::Before,
+            Some(false) => CheckAtStart::Never,
+            None => CheckAtStart::After,
+        },
+        corrupt_checks: corrupt_checks(settings)?,
         force_new_cluster: settings.bool("force-new-cluster"),
         give_up_lost_ranges: settings.bool("give-up-lost-ranges"),
         zone: zone(settings)?,
@@ -302,8 +306,8 @@ fn raft_times(settings: &Settings) -> Result<(Duration, Duration), Error> {
     Ok((Duration::from_millis(heartbeat_ms), Duration::from_millis(election_ms)))
 }
 
-/// Values that etcd refuses for flags that change nothing here.
-fn check_without_meaning(settings: &Settings) -> Result<(), Error> {
+/// Values that etcd refuses, where it does.
+fn check_values(settings: &Settings) -> Result<(), Error> {
     // A file has no such key to etcd, whose sample file has it set to just this.
     if !settings.is_file && settings.text("discovery-fallback") == "proxy" {
         return Err(Error::DiscoveryFallback);
@@ -495,6 +499,13 @@ fn positive(
 ) -> Result<Duration, Error> {
     let given = settings.nanoseconds(name);
     duration(given).ok_or(Error::Negative { setting, given })
+}
+
+fn corrupt_checks(settings: &Settings) -> Result<CorruptChecks, Error> {
+    let every = positive(settings, "corrupt-check-time", "--corrupt-check-time")?;
+    let pause = positive(settings, "compact-hash-check-time", "--compact-hash-check-time")?;
+    let is_on = settings.gate(COMPACTION_CHECK).unwrap_or(true);
+    Ok(CorruptChecks { every, after_compactions: is_on.then_some(pause) })
 }
 
 /// A node that missed a heartbeat or two is not dead.

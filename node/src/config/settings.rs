@@ -11,6 +11,7 @@ use super::value::Value;
 
 /// The gate that changes something.
 pub(super) const INITIAL_CHECK: &str = "InitialCorruptCheck";
+pub(super) const COMPACTION_CHECK: &str = "CompactHashCheck";
 
 /// Given values. A name or a type that the table does not have is a slip in this module, which
 /// the lookups answer with a panic and the test of the defaults finds.
@@ -55,7 +56,7 @@ impl Settings {
             let setting = self.spelling(flag);
             match flag.state {
                 State::Used if flag.name == "feature-gates" && self.has_gate_without_meaning() => {
-                    let why = "of the gates only InitialCorruptCheck changes anything";
+                    let why = "of the gates only InitialCorruptCheck and CompactHashCheck change anything";
                     notices.push(Notice::NoMeaning { setting, why });
                 }
                 State::NoMeaning(why) => notices.push(Notice::NoMeaning { setting, why }),
@@ -112,20 +113,19 @@ impl Settings {
         }
     }
 
-    /// Whether a gate that is off unless named is on.
-    pub(super) fn gate(&self, name: &str) -> bool {
+    /// Whether one of the gates that etcd has off unless named is on. None if nothing says so.
+    pub(super) fn gate(&self, name: &str) -> Option<bool> {
         match self.value("feature-gates") {
-            Value::Gates(gates) => {
-                let of_group = || gates.get("AllAlpha").copied().unwrap_or(false);
-                gates.get(name).copied().unwrap_or_else(of_group)
-            }
+            Value::Gates(gates) => gates.get(name).or_else(|| gates.get("AllAlpha")).copied(),
             other => mistyped("feature-gates", &other),
         }
     }
 
     fn has_gate_without_meaning(&self) -> bool {
         let given = self.given.get("feature-gates");
-        matches!(given, Some(Value::Gates(gates)) if gates.keys().any(|it| it != INITIAL_CHECK))
+        matches!(given, Some(Value::Gates(gates)) if gates.keys().any(|it| {
+            it != INITIAL_CHECK && it != COMPACTION_CHECK
+        }))
     }
 
     pub(super) fn texts(&self, name: &str) -> Vec<String> {

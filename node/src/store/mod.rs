@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use flotilla_core::mvcc::{BLOCK_ROWS, Counts};
 use flotilla_core::view::{Batch, Column, View, ViewError, Visit};
 
 use database::{Database, Dir};
@@ -85,6 +86,8 @@ struct Shared {
     /// What the file HEAD says.
     head: Mutex<Head>,
     sizes: Mutex<Option<(Instant, Sizes)>>,
+    /// How many keys spans have.
+    counts: Counts,
     /// The first error of a write or a flush.
     stopped: OnceLock<String>,
 }
@@ -134,6 +137,7 @@ pub fn open(options: &Options) -> Result<Store, Error> {
             writer: Mutex::new(Writer { next_generation }),
             head: Mutex::new(head),
             sizes: Mutex::new(None),
+            counts: Counts::new(BLOCK_ROWS),
             stopped: OnceLock::new(),
         }),
     })
@@ -161,7 +165,9 @@ impl Store {
     /// RocksDB refuses, or did so before.
     pub fn apply(&self, batch: &Batch) -> Result<(), Error> {
         let _writer = self.writer()?;
-        self.current().write(batch).map_err(|error| self.stop(error))
+        self.current().write(batch).map_err(|error| self.stop(error))?;
+        self.shared.counts.note(batch);
+        Ok(())
     }
 
     /// Makes everything applied before the call durable. Blocks for as long as the disk takes;
@@ -230,6 +236,7 @@ impl Store {
         *head = next;
         *self.shared.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         drop(head);
+        self.shared.counts.forget();
         *locked(&self.shared.sizes) = None;
         // Readers that still hold it are let finish.
         old.retire();
@@ -363,6 +370,10 @@ impl View for Store {
         visit: Visit<'_>,
     ) -> Result<(), ViewError> {
         self.current().scan_back(column, from, to, visit)
+    }
+
+    fn counts(&self) -> Option<&Counts> {
+        Some(&self.shared.counts)
     }
 }
 

@@ -71,6 +71,7 @@ impl Store {
             None => carry_out(&self.current(), under_way, Some(&received), usize::MAX).map(|_| ()),
         };
         done.map_err(|error| self.stop(error))?;
+        self.shared.counts.forget();
         drop(writer);
         Failpoint::InstallWritten.reached();
         self.flush()?;
@@ -116,6 +117,7 @@ impl Store {
         let under_way = UnderWay { group, generation: None };
         let done = carry_out(&self.current(), under_way, None, usize::MAX);
         done.map_err(|error| self.stop(error))?;
+        self.shared.counts.forget();
         drop(writer);
         #[cfg(test)]
         crate::failpoint::act::kill_at("clear written");

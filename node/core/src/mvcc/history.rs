@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Failure;
 use super::compact;
+use super::counts::Found;
 use super::layout::{self, Record, RecordHead, Revision};
 use crate::proto::Span;
 use crate::proto::mvccpb::KeyValue;
@@ -96,7 +97,8 @@ pub(super) fn visit_live(
 
 /// How many keys of a span were live at a revision.
 ///
-/// Walks the keys; everything that counts goes through here.
+/// Walks the keys that the view does not remember to have counted; everything that counts goes through
+/// here.
 ///
 /// # Errors
 /// The store cannot be read, or compaction has overtaken the revision.
@@ -107,6 +109,25 @@ pub(super) fn count_live(view: &dyn View, span: &Span, revision: i64) -> Result<
     if let Some(key) = span.single_key() {
         return Ok(i64::from(live_at(view, key, revision)?.is_some()));
     }
+    let Some(counts) = view.counts() else { return walk_live(view, span, revision, None) };
+    let plan = counts.plan(span, revision);
+    let mut count = plan.known;
+    for piece in &plan.pieces {
+        let mut found = plan.found(piece);
+        count += walk_live(view, &piece.span, revision, Some(&mut found))?;
+        plan.remember(piece, found, revision);
+    }
+    ensure_not_overtaken(view, revision)?;
+    Ok(count)
+}
+
+/// Counts by looking at every key, and tells what was found where.
+fn walk_live(
+    view: &dyn View,
+    span: &Span,
+    revision: i64,
+    mut found: Option<&mut Found>,
+) -> Result<i64, Failure> {
     let mut count = 0;
     let mut resume: Option<Bytes> = None;
     loop {
@@ -119,10 +140,17 @@ pub(super) fn count_live(view: &dyn View, span: &Span, revision: i64) -> Result<
             end_of(span),
             &mut |key, row| {
                 match RecordHead::decode(row) {
-                    Ok(head) if head.revision.main > revision => {
-                        newer.push(Bytes::copy_from_slice(key));
+                    Ok(head) => {
+                        let is_newer = head.revision.main > revision;
+                        let is_live = !is_newer && !head.is_tombstone;
+                        if let Some(found) = &mut found {
+                            found.row(key, is_newer, is_live);
+                        }
+                        if is_newer {
+                            newer.push(Bytes::copy_from_slice(key));
+                        }
+                        count += i64::from(is_live);
                     }
-                    Ok(head) => count += i64::from(!head.is_tombstone),
                     Err(error) => damage = Some(error),
                 }
                 stop_if(damage.is_some() || newer.len() == PAGE_ROWS_MAX)

@@ -12,6 +12,7 @@ pub mod layout;
 mod check;
 mod quota;
 
+mod counts;
 mod history;
 mod keyspace;
 
@@ -43,6 +44,7 @@ mod tests;
 pub use apply::{Applier, newest_keys_count};
 pub use check::{check_delete, check_put, check_range, check_range_stream, check_txn};
 pub use compact::{Slice, check_compact, compact_slice, compaction_floor, merge_cursor};
+pub use counts::{BLOCK_ROWS, Counts};
 pub use draft::Draft;
 pub use draft::header;
 pub use evaluate::{

@@ -17,6 +17,7 @@ use crate::view::Batch;
 
 mod chance;
 mod compaction;
+mod counts;
 mod elsewhere;
 mod footprints;
 mod fuzz;
