@@ -24,8 +24,10 @@ use crate::view::{Batch, Column, Write};
 pub const BLOCK_ROWS: usize = 512;
 /// A block with so many times the keys it was made of is forgotten, and made anew as several.
 const GROWTH_MAX: usize = 4;
-/// Blocks that are remembered; with more, all are forgotten.
-const BLOCKS_MAX: usize = 1 << 15;
+/// Blocks that are remembered; with more, all are forgotten. A walk that finds more is not remembered.
+pub(super) const BLOCKS_MAX: usize = 1 << 15;
+/// Walks under way that are to be remembered: every change looks at all of them.
+const WALKS_MAX: usize = 64;
 
 /// What is remembered. A clone remembers nothing.
 #[derive(Debug)]
@@ -125,52 +127,25 @@ impl Counts {
         let mut known = self.known();
         let may_remember = revision < REVISION_BEFORE;
         let (mut count, mut pieces) = (0, Pieces::default());
-        let mut at = span.start.clone();
-        // The block that begins before the span and may reach into it.
-        let before = known.blocks.range::<Bytes, _>(..&at).next_back();
-        if let Some((_, block)) = before
-            && block.end.as_ref().is_none_or(|end| *end > at)
-        {
-            let end = least_end(block.end.as_ref(), span.end.as_ref());
-            pieces.walk_only(&at, end.as_ref());
-            match end {
-                Some(end) if Some(&end) != span.end.as_ref() => at = end,
-                _ => {
-                    return Plan {
-                        counts: self,
-                        known: 0,
-                        pieces: pieces.announce(&mut known, false),
-                    };
-                }
+        // Up to where the span is planned; none at the end of all keys.
+        let mut planned = Some(span.start.clone());
+        for (start, block) in known.blocks_in(span) {
+            let from = start.max(&span.start);
+            if let Some(planned) = planned.filter(|planned| planned < from) {
+                pieces.walk_to_remember(&planned, Some(from));
             }
-        }
-        let mut is_open = true;
-        let from =
-            (Bound::Included(&at), span.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded));
-        let mut at = at.clone();
-        for (start, block) in known.blocks.range::<Bytes, _>(from) {
-            if at < *start {
-                pieces.walk_to_remember(&at, Some(start));
-            }
-            let is_inside = match (&block.end, &span.end) {
-                (_, None) => true,
-                (None, Some(_)) => false,
-                (Some(end), Some(last)) => end <= last,
-            };
             let end = least_end(block.end.as_ref(), span.end.as_ref());
-            if is_inside && block.since <= revision {
+            let is_whole = from == start && end == block.end;
+            if is_whole && block.since <= revision {
                 count += block.count;
             } else {
-                pieces.walk_only(start, end.as_ref());
+                pieces.walk_only(from, end.as_ref());
             }
-            match end {
-                Some(end) => at = end,
-                None => is_open = false,
-            }
+            planned = end;
         }
-        let is_left = is_open && span.end.as_ref().is_none_or(|end| at < *end);
-        if is_left {
-            pieces.walk_to_remember(&at, span.end.as_ref());
+        let is_left = |planned: &Bytes| span.end.as_ref().is_none_or(|end| planned < end);
+        if let Some(planned) = planned.filter(is_left) {
+            pieces.walk_to_remember(&planned, span.end.as_ref());
         }
         let pieces = pieces.announce(&mut known, may_remember);
         Plan { counts: self, known: count, pieces }
@@ -190,6 +165,16 @@ fn least_end(a: Option<&Bytes>, b: Option<&Bytes>) -> Option<Bytes> {
 }
 
 impl Known {
+    /// The blocks that have keys of a span, in their order: the first may begin before it, the last may
+    /// end behind it.
+    fn blocks_in(&self, span: &Span) -> impl Iterator<Item = (&Bytes, &Block)> {
+        let before = self.blocks.range::<Bytes, _>(..&span.start).next_back();
+        let reaches_in = |block: &Block| block.end.as_ref().is_none_or(|end| *end > span.start);
+        let to = span.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let within = self.blocks.range::<Bytes, _>((Bound::Included(&span.start), to));
+        before.filter(|(_, block)| reaches_in(block)).into_iter().chain(within)
+    }
+
     fn note(&mut self, key: &Bytes, change: Option<(i64, i64)>, block_rows: usize) {
         for walk in self.walks.values_mut() {
             walk.is_spoilt |= walk.span.contains(key);
@@ -234,7 +219,8 @@ impl Pieces {
 
     fn announce(self, known: &mut Known, may_remember: bool) -> Vec<Piece> {
         let announced = self.0.into_iter().map(|(span, is_remembered)| {
-            let walk = (is_remembered && may_remember).then(|| {
+            let has_room = known.walks.len() < WALKS_MAX;
+            let walk = (is_remembered && may_remember && has_room).then(|| {
                 known.walks_begun += 1;
                 let walk = Walk { span: span.clone(), is_spoilt: false };
                 known.walks.insert(known.walks_begun, walk);
@@ -265,7 +251,9 @@ impl Plan<'_> {
         let Some(walk) = known.walks.remove(&number) else { return };
         // Few rows are walked as fast as they are remembered.
         let is_small = found.blocks.len() == 1 && found.rows < found.block_rows / 2;
-        if walk.is_spoilt || found.is_spoilt || is_small || known.overlaps(&piece.span) {
+        // Another walk may have been remembered meanwhile.
+        let is_known = known.blocks_in(&piece.span).next().is_some();
+        if walk.is_spoilt || found.is_spoilt || is_small || is_known {
             return;
         }
         if known.blocks.len() + found.blocks.len() > BLOCKS_MAX {
@@ -292,18 +280,6 @@ impl Drop for Plan<'_> {
     }
 }
 
-impl Known {
-    /// Whether another walk has been remembered of these keys.
-    fn overlaps(&self, span: &Span) -> bool {
-        let before = self.blocks.range::<Bytes, _>(..=&span.start).next_back();
-        let reaches_in =
-            before.is_some_and(|(_, it)| it.end.as_ref().is_none_or(|end| *end > span.start));
-        let to = span.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let within = (Bound::Excluded(&span.start), to);
-        reaches_in || self.blocks.range::<Bytes, _>(within).next().is_some()
-    }
-}
-
 impl Found {
     /// The next row: whether it is newer than the walk's revision, and whether its key was live then.
     pub(super) fn row(&mut self, key: &[u8], is_newer: bool, is_live: bool) {
@@ -312,6 +288,11 @@ impl Found {
             return;
         }
         if self.rows == self.block_rows {
+            if self.blocks.len() == BLOCKS_MAX {
+                self.is_spoilt = true;
+                self.blocks = Vec::new();
+                return;
+            }
             self.blocks.push((Bytes::copy_from_slice(key), 0));
             self.rows = 0;
         }

@@ -2,10 +2,11 @@
 //! between a batch's rows being there and its being noted, every count is that of its revision.
 
 use std::cell::{Cell, RefCell};
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 
 use super::chance::Chance;
 use super::*;
+use crate::mvcc::counts::BLOCKS_MAX;
 use crate::proto::Span;
 use crate::view::{Column, View, ViewError, Visit};
 
@@ -24,6 +25,8 @@ struct Busy {
     /// The last revision that may be read.
     shown: Cell<i64>,
     scans: Cell<usize>,
+    /// Nobody writes by himself.
+    is_quiet: Cell<bool>,
 }
 
 fn key(n: u64) -> Bytes {
@@ -40,11 +43,20 @@ impl Busy {
             there: RefCell::new(vec![BTreeSet::new(), BTreeSet::new()]),
             shown: Cell::new(1),
             scans: Cell::new(0),
+            is_quiet: Cell::new(false),
         }
     }
 
     fn below(&self, end: u64) -> u64 {
         self.chance.borrow_mut().below(end as usize) as u64
+    }
+
+    fn move_on_a_little(&self) {
+        if !self.is_quiet.get() {
+            for _ in 0..self.below(3) {
+                self.move_on();
+            }
+        }
     }
 
     /// One writer: a batch is in the rows, then it is noted, then it is shown.
@@ -108,14 +120,10 @@ impl View for Busy {
         to: Bound<&[u8]>,
         visit: Visit<'_>,
     ) -> Result<(), ViewError> {
-        for _ in 0..self.below(3) {
-            self.move_on();
-        }
+        self.move_on_a_little();
         self.scans.set(self.scans.get() + usize::from(column == Column::Key));
         self.rows.borrow().scan(column, from, to, visit)?;
-        for _ in 0..self.below(3) {
-            self.move_on();
-        }
+        self.move_on_a_little();
         Ok(())
     }
 
@@ -166,13 +174,12 @@ fn what_was_walked_is_not_walked_again() {
         applied.expect("memory can be read");
         rows.apply(&batch);
     }
-    // Nobody writes from here on.
-    let quiet = Quiet(busy);
+    busy.is_quiet.set(true);
     let head = KEYS as i64 + 1;
     let count = |span: &Span, revision| {
-        let before = quiet.0.scans.get();
-        let count = history::count_live(&quiet, span, revision).expect("memory can be read");
-        (count, quiet.0.scans.get() - before)
+        let before = busy.scans.get();
+        let count = history::count_live(&busy, span, revision).expect("memory can be read");
+        (count, busy.scans.get() - before)
     };
     let all = Span { start: key(0), end: None };
     assert_eq!(count(&all, head), (KEYS as i64, 1));
@@ -184,49 +191,38 @@ fn what_was_walked_is_not_walked_again() {
     // A key goes: its block has changed, at that revision.
     let mut batch = Batch::default();
     let effect = Effect { key: key(9), is_delete: true, ..Effect::default() };
-    let mut rows = quiet.0.rows.borrow_mut();
+    let mut rows = busy.rows.borrow_mut();
     let applied =
         Applier::new(&*rows).apply(head + 1, &[effect], false, &mut batch, &mut Vec::new());
     applied.expect("memory can be read");
     rows.apply(&batch);
     drop(rows);
-    quiet.0.counts.note(&batch);
+    busy.counts.note(&batch);
     assert_eq!(count(&all, head + 1), (KEYS as i64 - 1, 0));
     assert_eq!(count(&all, head), (KEYS as i64, 1), "the block that changed since is walked");
-    quiet.0.counts.forget();
+    busy.counts.forget();
     assert_eq!(count(&all, head + 1), (KEYS as i64 - 1, 1));
 }
 
-/// `Busy` when nobody writes.
-struct Quiet(Busy);
-
-impl View for Quiet {
-    fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
-        self.0.get(column, key)
-    }
-
-    fn scan(
-        &self,
-        column: Column,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-        visit: Visit<'_>,
-    ) -> Result<(), ViewError> {
-        self.0.scans.set(self.0.scans.get() + usize::from(column == Column::Key));
-        self.0.rows.borrow().scan(column, from, to, visit)
-    }
-
-    fn scan_back(
-        &self,
-        column: Column,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), ViewError> {
-        self.0.scan_back(column, from, to, visit)
-    }
-
-    fn counts(&self) -> Option<&Counts> {
-        self.0.counts()
-    }
+#[test]
+fn what_is_remembered_is_bounded() {
+    let counts = Counts::new(2);
+    let walk = |rows: usize| {
+        let plan = counts.plan(&Span::all(), 5);
+        let piece = &plan.pieces[0];
+        let mut found = plan.found(piece);
+        for n in 0..rows {
+            found.row(format!("{n:08}").as_bytes(), false, true);
+        }
+        plan.remember(piece, found, 5);
+    };
+    let known = || counts.plan(&Span::all(), 5).known;
+    walk(2 * BLOCKS_MAX + 1);
+    assert_eq!(known(), 0, "a walk with too many blocks");
+    let under_way: Vec<_> = (0..1_000).map(|_| counts.plan(&Span::all(), 5)).collect();
+    walk(10);
+    assert_eq!(known(), 0, "a walk beside too many others");
+    drop(under_way);
+    walk(2 * BLOCKS_MAX);
+    assert_eq!(known(), 2 * BLOCKS_MAX as i64);
 }
