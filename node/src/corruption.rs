@@ -68,6 +68,9 @@ pub async fn check_after_start(router: Router, tls: Connector) {
 /// Compares as the leader, for as long as the node runs, and raises the alarm for members that are wrong.
 pub async fn run(router: Router, tls: Connector, checks: CorruptChecks) {
     let CorruptChecks { every, after_compactions } = checks;
+    if every.is_zero() && after_compactions.is_none() {
+        return;
+    }
     let periods = [Some(LOOK_EVERY), Some(every), after_compactions];
     let look_every = periods.into_iter().flatten().filter(|it| !it.is_zero()).min();
     let look_every = look_every.unwrap_or(LOOK_EVERY);

@@ -72,10 +72,12 @@ impl Call {
             trace.spend(Phase::Apply);
             answer.map_err(E::into_status)
         };
-        let (code, response) = match answered.await {
-            Ok(answer) => {
+        let answered = answered.await;
+        let response = answered.and_then(|answer| once::answer(&answer, answer_bytes_max));
+        let (code, response) = match response {
+            Ok(response) => {
                 meter.sent();
-                (Code::Ok, once::answer(&answer, answer_bytes_max))
+                (Code::Ok, response)
             }
             Err(status) => (status.code(), status.into_http()),
         };

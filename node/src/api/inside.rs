@@ -114,10 +114,15 @@ impl Inside {
 
 /// A message as gRPC puts it on a stream.
 pub(super) fn frame(message: &[u8]) -> Bytes {
-    let mut framed = BytesMut::with_capacity(FRAME_HEAD_BYTES + message.len());
+    frame_of(message.len(), |framed| framed.put_slice(message))
+}
+
+/// The same of a message of so many bytes, less than 4 GiB, which `write` puts there.
+pub(super) fn frame_of(length: usize, write: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut framed = BytesMut::with_capacity(FRAME_HEAD_BYTES + length);
     framed.put_u8(0);
-    framed.put_u32(u32::try_from(message.len()).expect("no message has 4 GiB"));
-    framed.put_slice(message);
+    framed.put_u32(u32::try_from(length).expect("no message has 4 GiB"));
+    write(&mut framed);
     framed.freeze()
 }
 

@@ -5,7 +5,7 @@
 use std::pin::{Pin, pin};
 use std::task::{Context as TaskContext, Poll};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use futures::TryStreamExt;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http_body::Frame;
@@ -17,7 +17,7 @@ use tonic::codec::Streaming;
 use tonic::codegen::StdError;
 
 use super::codec::{self, FromProst};
-use super::inside::{FRAME_HEAD_BYTES, RequestBody};
+use super::inside::{FRAME_HEAD_BYTES, RequestBody, frame_of};
 use crate::metrics;
 
 /// The message of a call of at most so many bytes, once the client has said that there are no more.
@@ -56,23 +56,26 @@ fn whole(piece: &Bytes, bytes_max: usize) -> Option<Bytes> {
     is_whole.then(|| piece.slice(FRAME_HEAD_BYTES..))
 }
 
-/// An answer, which is refused if it has more than so many bytes.
-pub(super) fn answer<M: Message>(message: &M, bytes_max: usize) -> http::Response<Body> {
+/// An answer.
+///
+/// # Errors
+/// It has more than so many bytes; in grpc-go's words.
+pub(super) fn answer<M: Message>(
+    message: &M,
+    bytes_max: usize,
+) -> Result<http::Response<Body>, Status> {
     let length = message.encoded_len();
-    let Some(framed_length) = u32::try_from(length).ok().filter(|_| length <= bytes_max) else {
+    if length > bytes_max.min(u32::MAX as usize) {
         let text =
             format!("grpc: trying to send message larger than max ({length} vs. {bytes_max})");
-        return Status::resource_exhausted(text).into_http();
-    };
+        return Err(Status::resource_exhausted(text));
+    }
     metrics::traffic().sent_bytes.increment(length as u64);
-    let mut framed = BytesMut::with_capacity(FRAME_HEAD_BYTES + length);
-    framed.put_u8(0);
-    framed.put_u32(framed_length);
-    message.encode_raw(&mut framed);
-    let body = Once { message: Some(framed.freeze()), has_ended: false };
+    let framed = frame_of(length, |framed| message.encode_raw(framed));
+    let body = Once { message: Some(framed), has_ended: false };
     let mut response = http::Response::new(Body::new(body));
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
-    response
+    Ok(response)
 }
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -198,7 +201,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_one_piece_and_a_good_end() {
-        let answer = answer(&request(), BYTES_MAX);
+        let answer = answer(&request(), BYTES_MAX).unwrap();
         assert_eq!(answer.headers()[CONTENT_TYPE], "application/grpc");
         let body = answer.into_body().collect().await.unwrap();
         assert_eq!(body.trailers().unwrap()[Status::GRPC_STATUS], "0");
@@ -207,8 +210,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_too_large_is_refused() {
-        let answer = answer(&request(), 3);
-        let status = Status::from_header_map(answer.headers()).unwrap();
+        let status = answer(&request(), 3).unwrap_err();
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(status.message(), "grpc: trying to send message larger than max (12 vs. 3)");
     }

@@ -2,7 +2,8 @@
 //! bounded; snapshots travel beside it on connections of their own.
 //!
 //! A connection begins as HTTP/1.1 on the peer URL, beside `/members`, `/members/hashkv`,
-//! `/members/view` and `/version`, and is then upgraded to frames. Loss of messages is allowed, wrong order and damage are not.
+//! `/members/view` and `/version`, and is then upgraded to frames. Loss of messages is allowed, wrong
+//! order and damage are not.
 
 mod dial;
 mod frame;
