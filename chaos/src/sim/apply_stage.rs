@@ -211,6 +211,7 @@ impl World {
         if !ended.is_empty() {
             self.see("merged range replaced by a snapshot");
         }
+        self.check_to_begin(id);
         let (remote, answered, early) = (Vec::new(), Vec::new(), Vec::new());
         let reach = Some(self.up(id).stage.reach().clone());
         let (spine, begun) = (None, Vec::new());

@@ -9,14 +9,17 @@ use std::panic::Location;
 use bytes::Bytes;
 use flotilla_core::GroupId;
 use flotilla_core::group::Entry;
+use flotilla_core::memory::MemoryView;
 use flotilla_core::mvcc::{self, Failure, Head};
 use flotilla_core::proto::Span;
 use flotilla_core::proto::internal::ConfState;
+use flotilla_core::range::stored::{self, Stored};
 use flotilla_core::remote::Overlay;
 use flotilla_core::spine::Shown;
 use flotilla_core::spine::State;
 use flotilla_core::spine::apply::Task;
 use flotilla_core::spine::state::Position;
+use flotilla_core::view::ViewError;
 
 use super::apply_stage::{COMPARE_EVERY, common_rows};
 use super::finding::{Class, Finding, Invariant, Stall};
@@ -198,6 +201,7 @@ impl World {
     /// compared.
     pub(super) fn check_shown(&mut self, id: u64, shown: Option<Shown>) {
         let Some(Shown { index, head }) = shown else { return };
+        self.check_to_begin(id);
         let is_compared = index.is_multiple_of(COMPARE_EVERY / 8) && self.plan.scale.is_none();
         if !self.plan.is_split || !is_compared {
             return;
@@ -207,6 +211,41 @@ impl World {
             if reach.has(range) {
                 self.compare_range(id, index, head, range, &span);
             }
+        }
+    }
+
+    /// A range that is to begin with another's rows is shown only while they are.
+    pub(super) fn check_to_begin(&mut self, id: u64) {
+        let node = &self.nodes[&id];
+        let stage = &node.running.as_ref().expect("it is up").stage;
+        let reach = stage.reach();
+        if reach.owners.ranges().all(|range| range == GroupId::SPINE) {
+            return;
+        }
+        let held = match stored_spans(&node.store.view) {
+            Ok(held) => held,
+            Err(error) => return self.invariants.break_with(format!("node {id}: {error}")),
+        };
+        let is_to_begin = |range: GroupId| {
+            range != GroupId::SPINE
+                && reach.has(range)
+                && !held.contains_key(&range)
+                && !stage.has_ended(range)
+        };
+        let is_shown = |start: &Bytes| {
+            held.iter().any(|(range, span)| span.contains(start) && reach.has(*range))
+        };
+        let pieces = reach.owners.pieces().into_iter();
+        let wrong: Vec<_> = pieces
+            .filter(|(range, span)| is_to_begin(*range) && !is_shown(&span.start))
+            .collect();
+        if let Some((range, span)) = wrong.first() {
+            let what = format!(
+                "node {id} shows range {range}, {span:?}, which has no rows here, nor has any that is \
+                 shown: here are {held:?}, not shown are {:?}",
+                reach.lacking
+            );
+            self.invariants.break_inside(what);
         }
     }
 
@@ -304,4 +343,13 @@ fn digest(entry: &Entry) -> u64 {
     trace.bytes(&entry.data);
     trace.bytes(&entry.context);
     trace.hash()
+}
+
+/// The ranges that have rows in a store, and their keys.
+fn stored_spans(view: &MemoryView) -> Result<BTreeMap<GroupId, Span>, ViewError> {
+    let mut spans = BTreeMap::new();
+    for range in stored::ids(view)? {
+        spans.extend(Stored::load(view, range)?.map(|stored| (range, stored.span)));
+    }
+    Ok(spans)
 }

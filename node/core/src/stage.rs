@@ -276,7 +276,7 @@ impl Stage {
         if let Some(known) = state.ranges().get(range) {
             self.look_at_end(range, known, &stored);
         }
-        self.forget_cut_off(view, &state)?;
+        self.forget_to_begin(view, &state, range)?;
         // Where it comes from, more may have been compacted than is shown here.
         self.floor = mvcc::compaction_floor(view)?;
         // Its events are not among those that are held back.
@@ -336,22 +336,37 @@ impl Stage {
         }
     }
 
-    /// What was shown as a part of a range that was replaced by one that ends before it is not here
-    /// any more, until a replica of its own is filled.
-    fn forget_cut_off(&mut self, view: &dyn View, state: &State) -> Result<(), ViewError> {
+    /// Ranges that are shown and have no rows of their own yet were to begin with what the replica of
+    /// another had, and that one was replaced. What is new may end before them, so that they come from
+    /// elsewhere; or it has not come to the cut yet, and may lack what was shown of their keys.
+    fn forget_to_begin(
+        &mut self,
+        view: &dyn View,
+        state: &State,
+        replaced: GroupId,
+    ) -> Result<(), ViewError> {
         let here = stored::ids(view)?;
         let mut spans = Vec::new();
         // What took over from one that has ceased may have come here without it.
-        for range in here.iter().filter(|range| !state.has_ceased(**range)) {
+        for range in here.iter().filter(|it| **it != replaced && !state.has_ceased(**it)) {
             spans.extend(Stored::load(view, *range)?.map(|stored| stored.span));
         }
-        let without = state.ranges().iter().filter(|(range, _)| !here.contains(range));
-        for (range, start) in without.map(|(range, known)| (range, &known.span.start)) {
-            let is_cut_off = !spans.iter().any(|span| span.contains(start));
-            if is_cut_off && self.frontier.shows(range) {
-                let open = state.txns().open(range).map(|(id, share)| (id, share.prepared_at));
-                self.frontier.join(range, open.collect());
-            }
+        let known = state.ranges().iter().map(|(range, known)| (range, &known.span.start));
+        // One that has ceased since may be shown still.
+        let cut_off = self.transfers.iter().filter_map(|(_, transfer)| match transfer {
+            Transfer::Cut(cut) => Some((cut.child, &cut.key)),
+            Transfer::Join { .. } => None,
+        });
+        let is_to_begin = |(range, start): &(GroupId, &Bytes)| {
+            !here.contains(range)
+                && self.frontier.shows(*range)
+                && !spans.iter().any(|span| span.contains(start))
+        };
+        let to_begin: BTreeSet<GroupId> =
+            known.chain(cut_off).filter(is_to_begin).map(|(range, _)| range).collect();
+        for range in to_begin {
+            let open = state.txns().open(range).map(|(id, share)| (id, share.prepared_at));
+            self.frontier.join(range, open.collect());
         }
         Ok(())
     }
