@@ -236,9 +236,8 @@ impl World {
             held.iter().any(|(range, span)| span.contains(start) && reach.has(*range))
         };
         let pieces = reach.owners.pieces().into_iter();
-        let wrong: Vec<_> = pieces
-            .filter(|(range, span)| is_to_begin(*range) && !is_shown(&span.start))
-            .collect();
+        let wrong: Vec<_> =
+            pieces.filter(|(range, span)| is_to_begin(*range) && !is_shown(&span.start)).collect();
         if let Some((range, span)) = wrong.first() {
             let what = format!(
                 "node {id} shows range {range}, {span:?}, which has no rows here, nor has any that is \
