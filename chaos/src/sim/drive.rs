@@ -253,8 +253,12 @@ impl World {
             Effect::Removed => self.on_removed(id),
             Effect::Status(status) => self.on_status(id, status),
             Effect::Range(range, input) => {
-                if matches!(input, range::replica::Input::CutOff(_)) {
-                    self.see("node cut off from the spine only");
+                match input {
+                    range::replica::Input::CutOff(_) => {
+                        self.see("node cut off from the spine only")
+                    }
+                    range::replica::Input::DiskStalled => self.see("node whose log has stalled"),
+                    _ => {}
                 }
                 self.mail(id, range, input);
             }

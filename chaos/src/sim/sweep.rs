@@ -126,6 +126,7 @@ pub const CORNERS: &[&str] = &[
     "merged range replaced by a snapshot",
     "merged range retired",
     "node cut off from the spine only",
+    "node whose log has stalled",
     "node lost for good",
     "paused",
     "permission denied",

@@ -178,9 +178,9 @@ impl Replica {
     }
 
     /// Nothing is handed over where nothing waits: whoever leads a range that nobody uses may go on.
-    pub(super) fn on_cut_off(
+    pub(super) fn hand_over_to_any(
         &mut self,
-        others: &BTreeSet<NodeId>,
+        can_lead: impl Fn(NodeId) -> bool,
         view: &dyn View,
     ) -> Result<(), ViewError> {
         if self.group.transferee().is_some() || self.is_idle() {
@@ -188,7 +188,8 @@ impl Replica {
         }
         let progress = self.group.progress();
         let ready = progress.iter().filter(|it| {
-            others.contains(&it.node)
+            it.node != self.group.id()
+                && can_lead(it.node)
                 && it.is_recently_active
                 && !it.is_learner
                 && !it.is_snapshotting

@@ -148,6 +148,8 @@ pub enum Input {
     /// This node hears nothing of the spine's leader, but these others do: what is under way here has
     /// an end only if one of them leads.
     CutOff(BTreeSet<NodeId>),
+    /// The log's disk does not answer: what is under way here has an end only if another node leads.
+    DiskStalled,
     /// Do not wait for the election timeout.
     Campaign,
     /// Change who holds a replica; only a leader does. Followed by `Replicas` once it takes effect,
@@ -496,7 +498,8 @@ impl Replica {
             }
             Input::Unreachable(peer) => self.drive(group::Input::Unreachable(peer)),
             Input::Transfer(to) => self.hand_over(to, view)?,
-            Input::CutOff(others) => self.on_cut_off(&others, view)?,
+            Input::CutOff(others) => self.hand_over_to_any(|it| others.contains(&it), view)?,
+            Input::DiskStalled => self.hand_over_to_any(|_| true, view)?,
             Input::Alive(alive) => self.drive(group::Input::Alive(alive)),
             Input::Campaign => self.drive(group::Input::Campaign),
             Input::ChangeReplicas(change) => self.on_change_replicas(change),

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::range::replica::Input;
 use crate::spine::replica::{Effect, Parcel, Replica};
+use crate::time::Length;
+use crate::view::{View, ViewError};
 use crate::{GroupId, NodeId};
 
 /// What takes longer the more ranges there are is done once in so many ticks.
@@ -15,6 +17,10 @@ const TICKS_PER_LOOK: usize = 25;
 /// Election timeouts without a word of the spine's leader after which ranges are handed over: by then
 /// there is another one, if there can be.
 const CUT_OFF_TIMEOUTS: usize = 2;
+
+/// Election timeouts that a flush of the log is waited for before others lead what is led here: slow
+/// disks take less.
+const STALLED_TIMEOUTS: u64 = 2;
 
 /// What this node knows of its peers.
 #[derive(Debug, Default)]
@@ -27,6 +33,8 @@ pub(super) struct Peers {
     following: BTreeSet<NodeId>,
     /// Ticks since this node did.
     cut_off_ticks: usize,
+    /// Ticks since the log's disk has counted as stalled.
+    stalled_ticks: usize,
 }
 
 impl Replica {
@@ -83,6 +91,26 @@ impl Replica {
         if !others.is_empty() {
             self.tell_all(|| Input::CutOff(others.clone()));
         }
+    }
+
+    /// What is proposed here has no end while the log's disk does not answer. It is tried again as long
+    /// as that lasts: who was to lead may not have come to it.
+    pub(super) fn hand_over_if_stalled(&mut self, view: &dyn View) -> Result<(), ViewError> {
+        let timeout = self.config.election_timeout;
+        if self.disk_stalled < Length(timeout.0 * STALLED_TIMEOUTS) {
+            self.peers.stalled_ticks = 0;
+            return Ok(());
+        }
+        let is_due = self.peers.stalled_ticks.is_multiple_of(self.config.group.election_ticks);
+        self.peers.stalled_ticks += 1;
+        if !is_due {
+            return Ok(());
+        }
+        self.tell_all(|| Input::DiskStalled);
+        if self.group.transferee().is_some() {
+            return Ok(());
+        }
+        self.on_hand_over(view)
     }
 
     /// Whether it is time to look what all ranges want.

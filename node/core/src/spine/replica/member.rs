@@ -393,8 +393,8 @@ impl Replica {
         }
     }
 
-    /// The node is stopping: the member that has most of the log takes over, so that writes do not
-    /// wait for an election.
+    /// The node is stopping, or its log has stalled: the member that has most of the log takes over, so
+    /// that writes do not wait for an election.
     pub(super) fn on_hand_over(&mut self, view: &dyn View) -> Result<(), ViewError> {
         if !self.status.is_leader {
             return Ok(());

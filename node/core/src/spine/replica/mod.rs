@@ -604,6 +604,7 @@ impl Replica {
     fn on_tick(&mut self, view: &dyn View) -> Result<(), ViewError> {
         self.drive(group::Input::Tick);
         self.tick_peers();
+        self.hand_over_if_stalled(view)?;
         self.expire_requests();
         self.expire_tickets();
         self.tick_members();

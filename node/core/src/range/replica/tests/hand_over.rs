@@ -303,3 +303,17 @@ fn a_leader_that_is_cut_off_from_the_spine_hands_over_when_something_waits() {
     trio.tick(3);
     assert!(trio.leads(3));
 }
+
+#[test]
+fn a_leader_whose_log_has_stalled_hands_over_when_something_waits() {
+    let mut trio = Trio::new();
+    trio.tick(10);
+    trio.inputs.push_back((1, Input::DiskStalled));
+    trio.tick(3);
+    assert!(trio.leads(1), "nobody waits for anything");
+    trio.is_cut_off = Some(1);
+    trio.submit(1, Command::Put(put("k")));
+    trio.inputs.push_back((1, Input::DiskStalled));
+    trio.tick(3);
+    assert!(!trio.leads(1));
+}

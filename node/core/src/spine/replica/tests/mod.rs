@@ -54,6 +54,9 @@ struct Cluster {
     is_cut: Option<[u64; 2]>,
     /// Who told its ranges that it is cut off from the spine, and who they heard is not.
     cut_off: BTreeMap<u64, BTreeSet<NodeId>>,
+    /// A node whose log keeps nothing any more, since when, and how often its ranges were told.
+    stalled: Option<(u64, Time)>,
+    stalls_told: BTreeMap<u64, usize>,
 }
 
 impl Cluster {
@@ -78,6 +81,8 @@ impl Cluster {
             is_deaf: None,
             is_cut: None,
             cut_off: BTreeMap::new(),
+            stalled: None,
+            stalls_told: BTreeMap::new(),
         };
         for id in ids {
             let config = Config {
@@ -143,6 +148,7 @@ impl Cluster {
 
     fn carry_out(&mut self, id: u64, effect: Effect) {
         match effect {
+            Effect::Append(_) if self.stalled.is_some_and(|(node, _)| node == id) => {}
             Effect::Append(append) => self.inputs.push_back((id, Input::Persisted(append.token))),
             Effect::Send(NodeId(to), parcel) => {
                 let mut frame = PeerFrame::default();
@@ -171,6 +177,9 @@ impl Cluster {
             }
             Effect::Range(_, range::replica::Input::CutOff(others)) => {
                 self.cut_off.insert(id, others);
+            }
+            Effect::Range(_, range::replica::Input::DiskStalled) => {
+                *self.stalls_told.entry(id).or_default() += 1;
             }
             _ => {}
         }
@@ -215,6 +224,9 @@ impl Cluster {
     fn tick(&mut self, count: usize) {
         for _ in 0..count {
             self.now = self.now + Length::from_ms(TICK_MS);
+            if let Some((node, since)) = self.stalled {
+                self.inputs.push_back((node, Input::DiskStalled(self.now.since(since))));
+            }
             let ids: Vec<u64> = self.nodes.keys().copied().collect();
             self.inputs.extend(ids.into_iter().map(|id| (id, Input::Tick)));
             self.settle();
@@ -223,6 +235,30 @@ impl Cluster {
 }
 
 /// What tells of a revision that is never shown is not kept for longer than its client waits.
+/// What is proposed by a leader whose disk does not answer has no end, so others lead.
+#[test]
+fn who_has_a_stalled_log_leads_nothing_for_long() {
+    let mut state = State::bootstrap(7, Cluster::members(&[1, 2, 3]));
+    state.pre_split(&["m".into()], &[NodeId(1), NodeId(2), NodeId(3)]);
+    let mut cluster = Cluster::of(&[1, 2, 3], state);
+    cluster.tick(40);
+    cluster.stalled = Some((1, cluster.now));
+    cluster.submit(1, 1, put("k"));
+    let timeout_ticks =
+        (cluster.nodes[&1].replica.config.election_timeout.0 / Length::from_ms(TICK_MS).0) as usize;
+    cluster.tick(2 * timeout_ticks - 1);
+    assert!(cluster.nodes[&1].replica.status.is_leader, "a slow disk is waited for");
+    assert_eq!(cluster.stalls_told, BTreeMap::new());
+    cluster.tick(2);
+    assert!(cluster.nodes[&2].leader.is_some_and(|leader| leader != NodeId(1)));
+    assert_eq!(cluster.stalls_told, BTreeMap::from([(1, 1)]), "its ranges are handed over, too");
+    cluster.submit(2, 2, put("l"));
+    assert!(matches!(cluster.nodes[&2].answers.get(&2), Some(Ok(_))));
+    // As long as it lasts: a range may be led here again.
+    cluster.tick(3 * timeout_ticks);
+    assert_eq!(cluster.stalls_told, BTreeMap::from([(1, 4)]));
+}
+
 #[test]
 fn an_answer_that_is_held_is_forgotten_with_its_request() {
     let mut cluster = Cluster::new(&[1, 2, 3]);
