@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flotilla_core::{GroupId, NodeId, mvcc};
 
 use super::client::{Must, ROUNDS};
-use super::event::Event;
+use super::event::{Event, NodeEvent};
 use super::finding::Stall;
 use super::plan::{MS, SECOND};
 use super::world::{Phase, World};
@@ -63,6 +63,10 @@ impl World {
             node.paused_until = 0;
             node.slowness = 1;
             node.stuck_until = 0;
+            // Nobody else may have anything for one that was removed.
+            if !node.held.is_empty() {
+                self.on_node(id, 0, NodeEvent::Resume);
+            }
         }
         self.deadline = self.now + CALM_AFTER_ELECTIONS * self.plan.election();
         if self.plan.loses_one {
