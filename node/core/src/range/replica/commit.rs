@@ -371,6 +371,7 @@ impl Replica {
         self.flushed.replace(position.index);
         (self.span, self.generation) = (span, generation);
         self.prepared = super::txn::from_stored(prepared, self.now);
+        self.prepared_late.clear();
         // They are told of in the log before, and will be asked for again.
         self.resolved.clear();
         self.staged.clear();

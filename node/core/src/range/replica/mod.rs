@@ -323,6 +323,9 @@ pub struct Replica {
     preparing: BTreeMap<RequestId, Guard>,
     /// Transactions whose locks are committed, until what became of them is joined.
     prepared: BTreeMap<RequestId, txn::Prepared>,
+    /// Locks further on in the log of transactions that ended before, by a request that came late. A
+    /// replica that lags has them before it has joined the end.
+    prepared_late: BTreeMap<RequestId, VecDeque<txn::Prepared>>,
     /// What the log tells became of transactions, as far as the spine may not know it.
     resolved: BTreeSet<RequestId>,
     prepares: Vec<Prepare>,
@@ -421,6 +424,7 @@ impl Replica {
             wanted: BTreeMap::new(),
             preparing: BTreeMap::new(),
             prepared,
+            prepared_late: BTreeMap::new(),
             resolved: BTreeSet::new(),
             prepares: Vec::new(),
             resolves: Vec::new(),

@@ -145,15 +145,30 @@ impl Replica {
             if guard.is_some() && prepared.membership().is_none() {
                 self.out.push(Effect::Prepared(id, index));
             }
-            let before = self.prepared.insert(id, prepared);
-            assert!(before.is_none(), "transaction {id:?} locks its keys once");
+            match self.newest_prepared(id) {
+                None => {
+                    self.prepared.insert(id, prepared);
+                }
+                Some(before) => {
+                    assert!(before.is_resolved, "transaction {id:?} locks its keys once at a time");
+                    self.prepared_late.entry(id).or_default().push_back(prepared);
+                }
+            }
         }
         for resolve in resolves {
             let id = txns::id_of(resolve.id.as_ref());
-            if let Some(prepared) = self.prepared.get_mut(&id) {
+            if let Some(prepared) = self.newest_prepared(id) {
                 prepared.is_resolved = true;
                 self.resolved.insert(id);
             }
+        }
+    }
+
+    /// As far as the log is known here.
+    fn newest_prepared(&mut self, id: RequestId) -> Option<&mut Prepared> {
+        match self.prepared_late.get_mut(&id) {
+            Some(late) => late.back_mut(),
+            None => self.prepared.get_mut(&id),
         }
     }
 
@@ -167,6 +182,13 @@ impl Replica {
     ) -> Option<RequestId> {
         let id = txns::id_of(resolve.id.as_ref());
         let prepared = self.prepared.remove(&id)?;
+        if let Some(late) = self.prepared_late.get_mut(&id) {
+            let next = late.pop_front().expect("none is kept that is empty");
+            if late.is_empty() {
+                self.prepared_late.remove(&id);
+            }
+            self.prepared.insert(id, next);
+        }
         self.unapplied.extend(prepared.guard.map(|guard| (index, guard)));
         let Resolve { revision, effects, subs, .. } = resolve;
         if revision != 0 {
@@ -225,6 +247,10 @@ impl Replica {
         let id = Some(txns::to_proto(id));
         self.resolves.push(match decision {
             Decision::Abort => Resolve { id, ..Resolve::default() },
+            // These locks are of a request that came late; what was decided is in the log before them.
+            Decision::Commit(_, share) if share.prepared_at < prepared.index => {
+                Resolve { id, ..Resolve::default() }
+            }
             Decision::Commit(revision, share) => {
                 assert!(
                     share.prepared_at == prepared.index

@@ -9,10 +9,11 @@ use crate::group::{self, Chance, Part, Recovered};
 use crate::memory::MemoryView;
 use crate::mvcc::{Applier, Head};
 use crate::proto::etcdserverpb as pb;
-use crate::proto::internal::{ConfState, Ref, Run};
+use crate::proto::internal::{ConfState, Lock, Ref, Run, Share};
 use crate::range::replica::{Config, Effect, Input, Limits, Members, Replica, Task};
 use crate::range::stored::Stored;
 use crate::spine::apply::{Answered, Applied, Requester};
+use crate::spine::txns::Decision;
 use crate::time::{Length, Time};
 use crate::view::Batch;
 use crate::{GroupId, NodeId, proto::Span};
@@ -61,6 +62,8 @@ struct Trio {
     is_cut_off: Option<u64>,
     answers: BTreeMap<u64, Outcome>,
     handed_back: Vec<u64>,
+    /// Where a transaction was last said to hold its locks.
+    prepared_at: Option<u64>,
 }
 
 impl Trio {
@@ -76,6 +79,7 @@ impl Trio {
             is_cut_off: None,
             answers: BTreeMap::new(),
             handed_back: Vec::new(),
+            prepared_at: None,
         };
         for id in [1, 2, 3] {
             let stored = Stored::first(conf.clone(), Span::all());
@@ -133,6 +137,7 @@ impl Trio {
                 self.inputs.push_back((id, Input::Ticket(n, head, Admission::default())));
             }
             Effect::Reply(to, outcome) => self.answer(to, outcome),
+            Effect::Prepared(_, index) => self.prepared_at = Some(index),
             Effect::Unproposed(to, _) => self.handed_back.push(to.id.n),
             _ => {}
         }
@@ -316,4 +321,45 @@ fn a_leader_whose_log_has_stalled_hands_over_when_something_waits() {
     trio.inputs.push_back((1, Input::DiskStalled));
     trio.tick(3);
     assert!(!trio.leads(1));
+}
+
+/// A replica that lags joins the end of the first locks after it knows of the second.
+#[test]
+fn a_transaction_that_has_ended_may_lock_again_by_a_request_that_came_late() {
+    let mut trio = Trio::new();
+    trio.is_deaf = Some(3);
+    let id = RequestId { origin: 6, n: 1 };
+    let lock = Lock { key: "l".into(), is_write: true, ..Lock::default() };
+    let index_of = |trio: &mut Trio| {
+        trio.inputs.push_back((1, Input::Prepare(id, vec![lock.clone()])));
+        trio.settle();
+        trio.prepared_at.take().expect("the key is locked")
+    };
+    let first = index_of(&mut trio);
+    let committed = Decision::Commit(0, Share { prepared_at: first, ..Share::default() });
+    trio.inputs.push_back((1, Input::Decided(id, Decision::Abort)));
+    trio.settle();
+    let second = index_of(&mut trio);
+    assert!(first < second);
+    // Were it the first that was decided on, the second would have no more to write than this.
+    trio.inputs.push_back((1, Input::Decided(id, committed)));
+    trio.settle();
+    let third = index_of(&mut trio);
+    assert!(second < third);
+    let applied = |trio: &Trio, id: u64| trio.nodes[&id].replica.applied().index;
+    assert!(applied(&trio, 3) < first);
+    trio.is_deaf = None;
+    trio.tick(3);
+    assert_eq!(applied(&trio, 3), applied(&trio, 1));
+    trio.inputs.push_back((1, Input::Transfer(NodeId(3))));
+    trio.tick(3);
+    assert!(trio.leads(3));
+    // The new leader holds the third, and only it.
+    let to = Requester { id: RequestId { origin: 5, n: 2 }, node: NodeId(3), pass: Pass::NOBODY };
+    trio.inputs.push_back((3, Input::Submit(to, Command::Put(put("l")))));
+    trio.settle();
+    assert!(!trio.answers.contains_key(&2));
+    trio.inputs.push_back((3, Input::Decided(id, Decision::Abort)));
+    trio.settle();
+    assert!(matches!(trio.answers.get(&2), Some(Ok(_))), "{:?}", trio.answers);
 }
