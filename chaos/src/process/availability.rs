@@ -22,6 +22,8 @@ pub struct Availability {
     pub write_gap_began: f64,
     /// Leaders that died, and what it cost.
     pub successions: Vec<Succession>,
+    /// The same by class of faults.
+    pub takeovers: BTreeMap<String, Takeovers>,
     /// By class of faults; `none` is the time without any.
     pub classes: BTreeMap<String, ClassCost>,
 }
@@ -38,6 +40,49 @@ pub struct Succession {
     /// Seconds until a write was acknowledged that had been asked for after the death; `None` if
     /// none was.
     pub write_after_seconds: Option<f64>,
+}
+
+/// Seconds from a leader's death to the next write, over all deaths of a class.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Takeovers {
+    /// Deaths.
+    pub count: usize,
+    /// Deaths after which no write was acknowledged.
+    pub never: usize,
+    /// Half of them took no longer.
+    pub p50_seconds: f64,
+    /// See above.
+    pub p99_seconds: f64,
+    /// See above.
+    pub longest_seconds: f64,
+}
+
+impl Takeovers {
+    /// Of some deaths, by class.
+    fn of(successions: &[Succession]) -> BTreeMap<String, Takeovers> {
+        let mut classes: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
+        for it in successions {
+            classes.entry(it.class.clone()).or_default().push(it.write_after_seconds);
+        }
+        let summed = classes.into_iter().map(|(class, after)| {
+            let mut known: Vec<f64> = after.iter().flatten().copied().collect();
+            known.sort_by(f64::total_cmp);
+            let at = |percent: usize| {
+                // The smallest that so many do not exceed.
+                let rank = (known.len() * percent).div_ceil(100);
+                known.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+            };
+            let takeovers = Takeovers {
+                count: after.len(),
+                never: after.len() - known.len(),
+                p50_seconds: at(50),
+                p99_seconds: at(99),
+                longest_seconds: at(100),
+            };
+            (class, takeovers)
+        });
+        summed.collect()
+    }
 }
 
 /// What clients saw while a class of faults was under way.
@@ -76,7 +121,7 @@ pub fn measure(operations: &[Operation], ground: &Ground, from: Stamp, to: Stamp
     let longest = gaps.iter().max_by_key(|(begin, end)| end - begin).copied();
     let (began, ended) = longest.unwrap_or((from, from));
     // Hardly anybody writes once the load is over.
-    let successions = ground
+    let successions: Vec<Succession> = ground
         .deaths()
         .into_iter()
         .filter(|death| death.at + SUCCESSION_MIN < to)
@@ -93,6 +138,7 @@ pub fn measure(operations: &[Operation], ground: &Ground, from: Stamp, to: Stamp
     Availability {
         write_gap_seconds_max: seconds(ended - began),
         write_gap_began: seconds(began),
+        takeovers: Takeovers::of(&successions),
         successions,
         classes: costs(operations, &done, &gaps, (from, to)),
     }
@@ -171,4 +217,40 @@ fn is_inside(windows: &[(Stamp, Stamp)], stamp: Stamp) -> bool {
 
 fn overlap(a: (Stamp, Stamp), b: (Stamp, Stamp)) -> bool {
     a.0 < b.1 && b.0 < a.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takeovers_are_ranked_by_class() {
+        let death = |class: &str, after| Succession {
+            class: class.to_owned(),
+            leader: "n0".to_owned(),
+            at: 1.0,
+            write_after_seconds: after,
+        };
+        let mut deaths: Vec<Succession> =
+            (1..=100).rev().map(|tenth| death("kill", Some(f64::from(tenth) / 10.0))).collect();
+        deaths.push(death("kill", None));
+        deaths.push(death("pause", Some(2.5)));
+        let takeovers = Takeovers::of(&deaths);
+        let kill = Takeovers {
+            count: 101,
+            never: 1,
+            p50_seconds: 5.0,
+            p99_seconds: 9.9,
+            longest_seconds: 10.0,
+        };
+        assert_eq!(takeovers["kill"], kill);
+        let pause = Takeovers {
+            count: 1,
+            never: 0,
+            p50_seconds: 2.5,
+            p99_seconds: 2.5,
+            longest_seconds: 2.5,
+        };
+        assert_eq!(takeovers["pause"], pause);
+    }
 }

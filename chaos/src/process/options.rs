@@ -13,6 +13,8 @@ use crate::process::target::Target;
 const MEMBERS_MAX: usize = 5;
 /// Most faults at once.
 const LANES_MAX: usize = 3;
+/// Members that hold a range where replicas are moved.
+pub const RANGE_REPLICAS: usize = 3;
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -115,6 +117,7 @@ impl Options {
             Self::new(Target { name: String::new(), words: Vec::new(), is_flotilla: false });
         options.words = words.to_vec();
         let mut words = words.iter();
+        let mut is_scenario = false;
         while let Some(flag) = words.next() {
             let mut value = || {
                 words.next().with_context(|| format!("{flag} needs a value")).map(String::as_str)
@@ -124,8 +127,12 @@ impl Options {
                 "--nodes" => options.nodes_count = number(flag, value()?)?,
                 "--seed" => options.seed = number(flag, value()?)?,
                 "--seconds" => options.length = Duration::from_secs(number(flag, value()?)?),
-                "--scenario" => scenario::find(value()?)?.set(&mut options),
+                "--scenario" => {
+                    scenario::find(value()?)?.set(&mut options);
+                    is_scenario = true;
+                }
                 "--faults" => {
+                    is_scenario = false;
                     let names = value()?.split(',').filter(|name| !name.is_empty());
                     options.classes = names.map(str::parse).collect::<anyhow::Result<_>>()?;
                 }
@@ -151,6 +158,14 @@ impl Options {
             }
         }
         options.check()?;
+        // A scenario for clusters of any size.
+        if is_scenario && options.nodes_count <= RANGE_REPLICAS {
+            options.classes.retain(|class| *class != Class::Move);
+        }
+        if options.target.is_flotilla && options.classes.contains(&Class::Move) {
+            let flag = format!("--initial-range-replicas={RANGE_REPLICAS}");
+            options.target.words.push(flag);
+        }
         if options.target.is_flotilla && !options.split_keys.is_empty() {
             let flag = format!("--initial-split-keys={}", options.split_keys);
             options.target.words.push(flag);

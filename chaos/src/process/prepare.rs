@@ -10,7 +10,7 @@ use crate::process::disk::Disk;
 use crate::process::fault::{Class, Needs};
 use crate::process::net::Network;
 use crate::process::node::Node;
-use crate::process::options::Options;
+use crate::process::options::{Options, RANGE_REPLICAS};
 
 /// Nodes beyond the founding members, for faults that grow the cluster.
 const SPARE_NODES: usize = 2;
@@ -122,8 +122,12 @@ fn obstacle(
         Needs::OtherProgram => {
             options.upgrade_to.is_none().then(|| "--upgrade-to names no program".to_owned())
         }
-        Needs::Ranges => {
-            (!options.target.is_flotilla).then(|| "the target has no ranges".to_owned())
+        Needs::Ranges | Needs::RangesElsewhere if !options.target.is_flotilla => {
+            Some("the target has no ranges".to_owned())
+        }
+        Needs::Ranges => None,
+        Needs::RangesElsewhere => {
+            (members <= RANGE_REPLICAS).then(|| "every member holds every range".to_owned())
         }
     }
 }

@@ -27,7 +27,7 @@ const RANGES: &str = "k2,k4,k6,k8";
 const FILL_KEYS: u64 = 2_000_000;
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 12] = [
+pub const SCENARIOS: [Scenario; 13] = [
     Scenario {
         name: "calm",
         about: "no fault at all: whatever is found here is found by the checks alone",
@@ -157,6 +157,38 @@ pub const SCENARIOS: [Scenario; 12] = [
         ],
         lanes: 3,
         seconds: 90,
+        mix: Mix::Usual,
+    },
+    Scenario {
+        name: "hour",
+        about: "an hour of all that while ranges are cut, merged, handed over and, of five nodes, moved",
+        classes: &[
+            Class::Split,
+            Class::Merge,
+            Class::Transfer,
+            Class::Move,
+            Class::Kill,
+            Class::KillLeader,
+            Class::KillAll,
+            Class::Pause,
+            Class::PauseLeader,
+            Class::Rolling,
+            Class::PowerCut,
+            Class::PowerCutAll,
+            Class::IsolateLeader,
+            Class::Isolate,
+            Class::Halves,
+            Class::OneWay,
+            Class::Loss,
+            Class::Delay,
+            Class::SlowDisk,
+            Class::StuckDisk,
+            Class::StuckLeader,
+            Class::SyncFails,
+            Class::Overload,
+        ],
+        lanes: 3,
+        seconds: 3_600,
         mix: Mix::Usual,
     },
 ];

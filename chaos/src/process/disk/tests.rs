@@ -156,10 +156,19 @@ fn a_rename_is_whole_or_not_at_all_and_a_removed_file_comes_back() {
 fn a_failed_sync_forgets_and_the_next_one_lies() {
     let mut volume = half_synced(false);
     let a = volume.find(ROOT, OsStr::new("a")).unwrap();
+    volume.open(a).unwrap();
     assert_eq!(volume.fail_sync(a).unwrap(), 1);
     volume.sync_file(a, false).unwrap();
     assert_eq!(volume.read(a, 0, 10).unwrap(), b"onetwo");
     assert_eq!(left_by(Policy::DropAll, &volume), ["a=one b="]);
+    // Another process may open it meanwhile.
+    volume.open(a).unwrap();
+    assert_eq!(volume.read(a, 0, 10).unwrap(), b"onetwo");
+    volume.close(a);
+    volume.close(a);
+    volume.write(a, 3, b"x").unwrap();
+    volume.open(a).unwrap();
+    assert_eq!(volume.read(a, 0, 10).unwrap(), b"onex");
 }
 
 #[test]

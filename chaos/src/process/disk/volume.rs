@@ -83,6 +83,8 @@ pub struct Content {
     pub durable: Pages,
     /// What leads from the one to the other, unless a sync has failed.
     pub changes: Vec<Change>,
+    /// A sync has failed since the file was last opened anew: what processes see is not on the disk.
+    pub has_lost: bool,
 }
 
 /// A change of a file that was not synced.
@@ -281,10 +283,11 @@ impl Volume {
     }
 
     /// A sync that fails: what it should have made durable is forgotten, and nobody will be told
-    /// again, as Linux file systems do.
+    /// again, as Linux file systems do. Whoever has the file open still sees it.
     pub fn fail_sync(&mut self, inode: u64) -> Outcome<u64> {
         let found = self.get_mut(inode)?;
         let Body::File(content) = &mut found.body else { return Err(Errno::EISDIR) };
+        content.has_lost |= !content.changes.is_empty();
         Ok(std::mem::take(&mut content.changes).len() as u64)
     }
 
@@ -304,9 +307,24 @@ impl Volume {
         Ok(())
     }
 
-    /// A handle was opened.
+    /// A handle was opened. If it is the only one, what a failed sync has lost is seen to be lost: the
+    /// cache has let its pages go, as they counted as clean. A process can ask for that
+    /// (`posix_fadvise`), but no file system in user space is told so.
     pub fn open(&mut self, inode: u64) -> Outcome<()> {
-        self.get_mut(inode)?.opens += 1;
+        let found = self.get_mut(inode)?;
+        found.opens += 1;
+        let is_only = found.opens == 1;
+        let Body::File(content) = &mut found.body else { return Ok(()) };
+        if !is_only || !std::mem::take(&mut content.has_lost) {
+            return Ok(());
+        }
+        let before = content.live.count();
+        content.live = content.durable.clone();
+        for change in &content.changes {
+            change.what.apply(&mut content.live);
+        }
+        let after = content.live.count();
+        self.used_pages = self.used_pages + after - before;
         Ok(())
     }
 

@@ -1,12 +1,13 @@
-//! Ranges that are cut, merged and handed over, through Flotilla's own calls. Effect: the node
-//! that was asked says that it is done, and for a hand-over that somebody else leads.
+//! Ranges that are cut, merged, handed over and moved, through Flotilla's own calls. Effect: the node
+//! that was asked says that it is done, for a hand-over that somebody else leads, and for a move that
+//! it is decided.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use flotilla_proto::internal::admin_client::AdminClient;
 use flotilla_proto::internal::{
-    MergeRequest, RangeInfo, RangeListRequest, SplitRequest, TransferRequest,
+    MergeRequest, MoveReplicaRequest, RangeInfo, RangeListRequest, SplitRequest, TransferRequest,
 };
 use tokio::time::timeout;
 use tonic::Status;
@@ -33,6 +34,7 @@ pub(super) async fn carry_out(
         match planned.class {
             Class::Split => split(ground, &mut admin, who, chance).await,
             Class::Merge => merge(&mut admin, who, chance).await,
+            Class::Move => move_replica(ground, &mut admin, who, chance).await,
             _ => transfer(ground, &mut admin, who, chance).await,
         }
     };
@@ -110,4 +112,34 @@ async fn transfer(
     } else {
         Ok(format!("member {:x} leads", answer.node))
     })
+}
+
+async fn move_replica(
+    ground: &Ground,
+    admin: &mut Admin,
+    who: &mut Whom,
+    chance: &mut Chance,
+) -> Result<Effect, Status> {
+    let ranges = list(admin).await?;
+    let members = ground.run.members();
+    let id_of = |node: usize| ground.run.monitor.member_id(node);
+    let holds =
+        |range: &RangeInfo, node| id_of(node).is_some_and(|id| range.replicas.contains(&id));
+    let can_move =
+        |range: &&RangeInfo| range.range != 0 && members.iter().any(|node| !holds(range, *node));
+    let ranges: Vec<&RangeInfo> = ranges.iter().filter(can_move).collect();
+    if ranges.is_empty() {
+        return Ok(Err("every member holds every range".to_owned()));
+    }
+    let range = *chance.pick(&ranges);
+    let (from, to): (Vec<usize>, Vec<usize>) =
+        members.iter().partition(|node| holds(range, **node));
+    if from.is_empty() {
+        return Ok(Err(format!("nobody is known to hold range {}", range.range)));
+    }
+    let (from, to) = (format!("n{}", chance.pick(&from)), format!("n{}", chance.pick(&to)));
+    who.is(format!("range {} from {from} to {to}", range.range));
+    let request = MoveReplicaRequest { range: range.range, add: to.clone(), remove: from };
+    admin.move_replica(request).await?;
+    Ok(Ok(format!("{to} is to hold it")))
 }

@@ -36,6 +36,8 @@ pub enum Class {
     SlowDisk,
     /// Writes and syncs of one node do not return.
     StuckDisk,
+    /// Those of the leader do not, for longer than others may take to lead in its place.
+    StuckLeader,
     /// A sync of one node fails once, dropping what it should have kept.
     SyncFails,
     /// The disk of one node is full.
@@ -64,6 +66,8 @@ pub enum Class {
     Merge,
     /// A range's leader hands over.
     Transfer,
+    /// A replica of a range moves to a member that has none.
+    Move,
 }
 
 /// What a class needs to be possible.
@@ -83,6 +87,8 @@ pub enum Needs {
     SpareNodes,
     /// A target with ranges.
     Ranges,
+    /// That, and more members than a range has replicas.
+    RangesElsewhere,
     /// Names of failpoints.
     Failpoints,
     /// Another program.
@@ -91,7 +97,7 @@ pub enum Needs {
 
 impl Class {
     /// All classes, with their names.
-    pub const ALL: [(Class, &'static str); 29] = [
+    pub const ALL: [(Class, &'static str); 31] = [
         (Class::Kill, "kill"),
         (Class::KillLeader, "kill-leader"),
         (Class::KillAll, "kill-all"),
@@ -107,6 +113,7 @@ impl Class {
         (Class::PowerCutAll, "power-cut-all"),
         (Class::SlowDisk, "slow-disk"),
         (Class::StuckDisk, "stuck-disk"),
+        (Class::StuckLeader, "stuck-disk-leader"),
         (Class::SyncFails, "sync-fails"),
         (Class::DiskFull, "disk-full"),
         (Class::IsolateLeader, "isolate-leader"),
@@ -121,6 +128,7 @@ impl Class {
         (Class::Split, "split"),
         (Class::Merge, "merge"),
         (Class::Transfer, "transfer-leader"),
+        (Class::Move, "move-replica"),
     ];
 
     /// What it needs.
@@ -141,6 +149,7 @@ impl Class {
             | Class::PowerCutAll
             | Class::SlowDisk
             | Class::StuckDisk
+            | Class::StuckLeader
             | Class::SyncFails
             | Class::DiskFull => Needs::FaultyDisk,
             Class::IsolateLeader
@@ -151,6 +160,7 @@ impl Class {
             | Class::Delay => Needs::Switch,
             Class::CpuSqueeze | Class::MemorySqueeze => Needs::ControlGroups,
             Class::Life | Class::Split | Class::Merge | Class::Transfer => Needs::Ranges,
+            Class::Move => Needs::RangesElsewhere,
         }
     }
 }

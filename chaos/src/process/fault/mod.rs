@@ -17,6 +17,7 @@ mod power_cut;
 mod rolling;
 mod schedule;
 mod squeeze;
+mod stuck;
 mod whom;
 
 pub use class::{Class, Needs};
@@ -76,6 +77,7 @@ async fn carry_out(
         Class::SlowDisk | Class::StuckDisk | Class::SyncFails | Class::DiskFull => {
             disk::carry_out(ground, planned, who, chance).await
         }
+        Class::StuckLeader => stuck::carry_out(ground, who, chance).await,
         Class::IsolateLeader | Class::Isolate | Class::Halves | Class::OneWay => {
             partition::carry_out(ground, planned, who, chance).await
         }
@@ -84,7 +86,7 @@ async fn carry_out(
             squeeze::carry_out(ground, planned, who, chance).await
         }
         Class::Overload => load::carry_out(ground, planned, who, chance).await,
-        Class::Split | Class::Merge | Class::Transfer => {
+        Class::Split | Class::Merge | Class::Transfer | Class::Move => {
             admin::carry_out(ground, planned, who, chance).await
         }
     }

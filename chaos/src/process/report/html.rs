@@ -81,7 +81,16 @@ fn availability(out: &mut String, data: &Data) {
     if found.successions.is_empty() {
         return;
     }
-    *out += "<table><tr><th>leader hit by<th>leader<th>at, s<th>next acknowledged write after, s";
+    *out += "<table><tr><th>leader hit by<th>times<th>next acknowledged write after p50, s<th>p99, s\
+             <th>longest, s<th>never";
+    for (class, it) in &found.takeovers {
+        let _ = write!(
+            out,
+            "<tr><td>{class}<td class=n>{}<td class=n>{:.2}<td class=n>{:.2}<td class=n>{:.2}<td class=n>{}",
+            it.count, it.p50_seconds, it.p99_seconds, it.longest_seconds, it.never
+        );
+    }
+    *out += "</table><table><tr><th>leader hit by<th>leader<th>at, s<th>next acknowledged write after, s";
     for it in &found.successions {
         let after =
             it.write_after_seconds.map_or("never".to_owned(), |after| format!("{after:.2}"));

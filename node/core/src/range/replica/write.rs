@@ -280,26 +280,27 @@ impl Replica {
         admission: Admission,
         view: &dyn View,
     ) -> Result<(), ViewError> {
+        // A leadership that has ended wants none any more.
+        let Some(holder) = self.tickets.remove(&n) else { return Ok(()) };
         assert!(self.installing.is_none(), "nothing is shown of a state that is being replaced");
-        match self.tickets.remove(&n) {
-            Some(Holder::Answer(to, command)) => match admission.admits(to.pass) {
+        match holder {
+            Holder::Answer(to, command) => match admission.admits(to.pass) {
                 Ok(()) => self.answer(to, command, head, view),
                 Err(error) => {
                     self.out.push(Effect::Reply(to, Err(error)));
                     Ok(())
                 }
             },
-            Some(Holder::Evaluate(to, command)) if self.is_serving() => {
+            Holder::Evaluate(to, command) if self.is_serving() => {
                 let footprint = mvcc::footprint(&command).into();
                 let waiting = Waiting::Write { to, command, past: Some(head), since: self.now };
                 self.latch(footprint, waiting, view)
             }
-            Some(Holder::Evaluate(to, command)) => self.on_submit(to, command, view),
-            Some(Holder::Members) => {
+            Holder::Evaluate(to, command) => self.on_submit(to, command, view),
+            Holder::Members => {
                 self.on_members_ticket(true);
                 Ok(())
             }
-            None => Ok(()),
         }
     }
 
