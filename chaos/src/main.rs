@@ -55,6 +55,7 @@ fn main() -> ExitCode {
     let result = match words.first().map(String::as_str) {
         Some("run") => return run_processes(&words[1..]),
         Some("calibrate") => return calibrate(&words[1..]),
+        Some("power-cut") => return cut_power(&words[1..]),
         Some("mutants") => hunt_mutants(),
         Some("scale") => look_at_scale(),
         _ => parse().and_then(|arguments| carry_out(&arguments)),
@@ -75,7 +76,8 @@ fn process_usage() -> String {
     let scenarios: Vec<String> =
         scenarios.map(|it| format!("  {:<11} {}", it.name, it.about)).collect();
     let (run, many) = (process::options::USAGE, process::calibrate::USAGE);
-    format!("  {run}\n  {many}\n{CODES}\n{}", scenarios.join("\n"))
+    let power_cut = process::gigabyte::USAGE;
+    format!("  {run}\n  {many}\n  {power_cut}\n{CODES}\n{}", scenarios.join("\n"))
 }
 
 fn calibrate(words: &[String]) -> ExitCode {
@@ -89,6 +91,19 @@ fn calibrate(words: &[String]) -> ExitCode {
         }
         Err(error) => {
             eprintln!("{error:#}\n{}", process_usage());
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn cut_power(words: &[String]) -> ExitCode {
+    match process::gigabyte::power_cut(words) {
+        Ok(outcome) => {
+            let _ = write!(std::io::stdout().lock(), "{outcome}");
+            ExitCode::from(u8::from(!outcome.is_good()))
+        }
+        Err(error) => {
+            eprintln!("the run could not be made: {error:#}\n{}", process::gigabyte::USAGE);
             ExitCode::from(2)
         }
     }

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod disk;
 pub mod fault;
 pub mod finish;
+pub mod gigabyte;
 pub mod monitor;
 pub mod net;
 pub mod node;

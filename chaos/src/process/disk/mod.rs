@@ -19,7 +19,7 @@ pub use rules::{Action, Operation, Rule, Rules};
 pub use volume::{ROOT, Volume};
 
 /// Bytes of a disk of the harness, which lies in memory.
-const CAPACITY_BYTES: u64 = 2 << 30;
+const CAPACITY_BYTES: u64 = 8 << 30;
 
 /// The disk of a node.
 #[derive(Debug)]
