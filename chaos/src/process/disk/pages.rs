@@ -69,6 +69,16 @@ impl Pages {
         self.size = self.size.max(at);
     }
 
+    /// Takes over whole pages that another has alike, so that both keep them once.
+    pub fn share(&mut self, other: &Pages, offset: u64, length: u64) {
+        let end = offset.saturating_add(length);
+        for (number, page) in self.pages.range_mut(offset / PAGE..=end / PAGE) {
+            if let Some(theirs) = other.pages.get(number).filter(|theirs| *theirs == page) {
+                *page = Arc::clone(theirs);
+            }
+        }
+    }
+
     /// Grows with zeros, or forgets what is behind.
     pub fn resize(&mut self, size: u64) {
         if size < self.size {
@@ -133,6 +143,9 @@ mod tests {
                     }
                 }
             }
+            let mut other = pages.clone();
+            other.write(offset / 2, &[7; 5_000]);
+            pages.share(&other, 0, offset);
             assert_eq!(pages.size(), model.len() as u64);
             assert_eq!(pages.read(0, model.len()), model);
             let part = model.get(at..model.len().min(at + 100)).unwrap_or(&[]);

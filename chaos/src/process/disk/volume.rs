@@ -274,6 +274,9 @@ impl Volume {
         let size = content.durable.size();
         for change in std::mem::take(&mut content.changes) {
             change.what.apply(&mut content.durable);
+            if let What::Write(offset, data) = &change.what {
+                content.durable.share(&content.live, *offset, data.len() as u64);
+            }
         }
         let is_metadata = was_new || !only_data || content.durable.size() != size;
         if is_metadata && !has_strict_names {
