@@ -29,6 +29,8 @@ pub const USAGE: &str = "flotilla-chaos power-cut --target NAME=COMMAND [--nodes
 
 /// Bytes of a value: no compression makes less of them.
 const VALUE_BYTES: usize = 64 << 10;
+/// Space that the store may take.
+const QUOTA_BYTES: u64 = 8 << 30;
 /// Puts under way at once.
 const WRITERS: u64 = 16;
 /// How long a put may take: the disks hold up much.
@@ -109,6 +111,8 @@ pub fn power_cut(words: &[String]) -> anyhow::Result<Outcome> {
     }
     ensure!(!options.target.words.is_empty(), "--target is missing");
     options.classes = vec![Class::PowerCutAll];
+    // A flag of etcd's: much data is not to be refused.
+    options.target.words.push(format!("--quota-backend-bytes={QUOTA_BYTES}"));
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(cut_async(&options, mib << 20));
@@ -258,17 +262,20 @@ async fn cut(run: &Run, policy: Policy) -> anyhow::Result<Loss> {
 
 async fn serve_put(run: &Run) -> anyhow::Result<()> {
     let deadline = Instant::now() + RETURN_WITHIN;
+    let mut last = "nobody was reached".to_owned();
     while Instant::now() < deadline {
         for node in run.members() {
             let Some(channel) = connect(run, node).await else { continue };
             let put = put(Bytes::from_static(b"served"), Bytes::from_static(b"again"));
-            if matches!(timeout(SERVES_WITHIN, KvClient::new(channel).put(put)).await, Ok(Ok(_))) {
-                return Ok(());
+            match timeout(SERVES_WITHIN, KvClient::new(channel).put(put)).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(status)) => last = format!("n{node}: {}", status.message()),
+                Err(_) => last = format!("n{node}: no answer within {SERVES_WITHIN:?}"),
             }
         }
         sleep(AGAIN_AFTER).await;
     }
-    bail!("no put is acknowledged within {RETURN_WITHIN:?}")
+    bail!("no put is acknowledged within {RETURN_WITHIN:?}: {last}")
 }
 
 /// Reads all keys. Answers how many bytes were acknowledged, and what of them is not there.
