@@ -65,8 +65,7 @@ pub static ROWS: &[Row] = &[
     machine(Machine::CompactUnchecked, Hunt::Scenario(scenarios::past_compacted), &[SCENARIO]),
     // Leases.
     machine(Machine::NoLeaseCheck, Hunt::Seeds, &[LEASE]),
-    machine(Machine::LeaseMistaken, Hunt::AimedFocused(Focus::Leases), &[LEASE, by("refusals")])
-        .late(),
+    machine(Machine::LeaseMistaken, Hunt::Scenario(scenarios::lease_again), &[SCENARIO]),
     machine(Machine::LeaseNotExtended, Hunt::Seeds, &[LEASE]),
     machine(Machine::AttachForgotten, Hunt::AimedFocused(Focus::Leases), &[LEASE, ABSENT]),
     machine(Machine::RevokeNotRetried, Hunt::AimedFocused(Focus::Leases), &[LEASE]),

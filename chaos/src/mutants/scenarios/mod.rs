@@ -3,6 +3,7 @@
 
 mod aborted_commit;
 mod cut_under_writes;
+mod lease_again;
 mod left_of_a_merge;
 mod merge_beside_a_laggard;
 mod merge_without_notes;
@@ -17,6 +18,7 @@ use flotilla_core::mutant::{self, Mutant};
 
 pub use aborted_commit::aborted_commit;
 pub use cut_under_writes::cut_under_writes;
+pub use lease_again::lease_again;
 pub use left_of_a_merge::left_of_a_merge;
 pub use merge_beside_a_laggard::merge_beside_a_laggard;
 pub use merge_without_notes::merge_without_notes;
