@@ -74,7 +74,8 @@ pub(super) async fn carry_out(
     Ok(if hits > 0 { Ok(what) } else { Err(what) })
 }
 
-fn rule(operations: Vec<Operation>, action: Action) -> Rule {
+/// Of all files, and until it is taken back.
+pub(super) fn rule(operations: Vec<Operation>, action: Action) -> Rule {
     Rule { path: String::new(), operations, from: 1, times: u64::MAX, action }
 }
 

@@ -9,8 +9,8 @@ use flotilla_proto::internal::RangeListRequest;
 use flotilla_proto::internal::admin_client::AdminClient;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::process::disk::{Action, Operation, Rule};
-use crate::process::fault::{Class, Effect, Ground, Whom};
+use crate::process::disk::{Action, Operation};
+use crate::process::fault::{Class, Effect, Ground, Whom, disk};
 use crate::process::traffic::connect;
 use crate::sim::chance::Chance;
 
@@ -41,14 +41,7 @@ pub(super) async fn carry_out(
     let number = {
         let mut held = run.node(node).await;
         held.may_leave = true;
-        let operations = vec![Operation::Write, Operation::Sync];
-        let rule = Rule {
-            path: String::new(),
-            operations,
-            from: 1,
-            times: u64::MAX,
-            action: Action::Hang,
-        };
+        let rule = disk::rule(vec![Operation::Write, Operation::Sync], Action::Hang);
         held.disk.mounted().context("it has an ordinary disk")?.rules().add(rule)
     };
     ground.note_death(node, Class::StuckLeader);

@@ -234,7 +234,6 @@ impl Cluster {
     }
 }
 
-/// What tells of a revision that is never shown is not kept for longer than its client waits.
 /// What is proposed by a leader whose disk does not answer has no end, so others lead.
 #[test]
 fn who_has_a_stalled_log_leads_nothing_for_long() {
@@ -259,6 +258,7 @@ fn who_has_a_stalled_log_leads_nothing_for_long() {
     assert_eq!(cluster.stalls_told, BTreeMap::from([(1, 4)]));
 }
 
+/// What tells of a revision that is never shown is not kept for longer than its client waits.
 #[test]
 fn an_answer_that_is_held_is_forgotten_with_its_request() {
     let mut cluster = Cluster::new(&[1, 2, 3]);
