@@ -9,17 +9,15 @@ use std::panic::Location;
 use bytes::Bytes;
 use flotilla_core::GroupId;
 use flotilla_core::group::Entry;
-use flotilla_core::memory::MemoryView;
 use flotilla_core::mvcc::{self, Failure, Head};
 use flotilla_core::proto::Span;
 use flotilla_core::proto::internal::ConfState;
-use flotilla_core::range::stored::{self, Stored};
+use flotilla_core::range::stored;
 use flotilla_core::remote::Overlay;
 use flotilla_core::spine::Shown;
 use flotilla_core::spine::State;
 use flotilla_core::spine::apply::Task;
 use flotilla_core::spine::state::Position;
-use flotilla_core::view::ViewError;
 
 use super::apply_stage::{COMPARE_EVERY, common_rows};
 use super::finding::{Class, Finding, Invariant, Stall};
@@ -222,7 +220,7 @@ impl World {
         if reach.owners.ranges().all(|range| range == GroupId::SPINE) {
             return;
         }
-        let held = match stored_spans(&node.store.view) {
+        let held = match stored::spans(&node.store.view) {
             Ok(held) => held,
             Err(error) => return self.invariants.break_with(format!("node {id}: {error}")),
         };
@@ -342,13 +340,4 @@ fn digest(entry: &Entry) -> u64 {
     trace.bytes(&entry.data);
     trace.bytes(&entry.context);
     trace.hash()
-}
-
-/// The ranges that have rows in a store, and their keys.
-fn stored_spans(view: &MemoryView) -> Result<BTreeMap<GroupId, Span>, ViewError> {
-    let mut spans = BTreeMap::new();
-    for range in stored::ids(view)? {
-        spans.extend(Stored::load(view, range)?.map(|stored| (range, stored.span)));
-    }
-    Ok(spans)
 }

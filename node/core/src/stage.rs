@@ -345,12 +345,13 @@ impl Stage {
         state: &State,
         replaced: GroupId,
     ) -> Result<(), ViewError> {
-        let here = stored::ids(view)?;
-        let mut spans = Vec::new();
+        let here = stored::spans(view)?;
         // What took over from one that has ceased may have come here without it.
-        for range in here.iter().filter(|it| **it != replaced && !state.has_ceased(**it)) {
-            spans.extend(Stored::load(view, *range)?.map(|stored| stored.span));
-        }
+        let is_from_here = |start: &Bytes| {
+            here.iter().any(|(range, span)| {
+                *range != replaced && !state.has_ceased(*range) && span.contains(start)
+            })
+        };
         let known = state.ranges().iter().map(|(range, known)| (range, &known.span.start));
         // One that has ceased since may be shown still.
         let cut_off = self.transfers.iter().filter_map(|(_, transfer)| match transfer {
@@ -358,9 +359,7 @@ impl Stage {
             Transfer::Join { .. } => None,
         });
         let is_to_begin = |(range, start): &(GroupId, &Bytes)| {
-            !here.contains(range)
-                && self.frontier.shows(*range)
-                && !spans.iter().any(|span| span.contains(start))
+            !here.contains_key(range) && self.frontier.shows(*range) && !is_from_here(start)
         };
         let to_begin: BTreeSet<GroupId> =
             known.chain(cut_off).filter(is_to_begin).map(|(range, _)| range).collect();

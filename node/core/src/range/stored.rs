@@ -1,5 +1,6 @@
 //! What the store keeps of a range beside its keys: how far its log is joined with the order.
 
+use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -160,6 +161,18 @@ impl Stored {
 /// The store cannot be read, or a row is damaged.
 pub fn ids(view: &dyn View) -> Result<Vec<GroupId>, ViewError> {
     ids_after(view, &[ROW])
+}
+
+/// The ranges that have rows here, with the keys of each as its replica has them, by id.
+///
+/// # Errors
+/// The store cannot be read, or a row is damaged.
+pub fn spans(view: &dyn View) -> Result<BTreeMap<GroupId, Span>, ViewError> {
+    let mut spans = BTreeMap::new();
+    for range in ids(view)? {
+        spans.extend(Stored::load(view, range)?.map(|stored| (range, stored.span)));
+    }
+    Ok(spans)
 }
 
 /// Ranges that have ended here: others have their keys. Their rows are gone, what they left in the log

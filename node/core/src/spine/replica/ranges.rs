@@ -8,7 +8,6 @@ use bytes::Bytes;
 
 use crate::group::Part;
 use crate::mutant::{self, Mutant};
-use crate::proto::Span;
 use crate::proto::internal::{RangeInfo, Record, Ref, Refs, TxnCommit, record::Body};
 use crate::range::Tell;
 use crate::range::replica::Input;
@@ -262,7 +261,7 @@ impl Replica {
         if missing.is_empty() {
             return Ok(());
         }
-        let here = Self::stored_spans(view)?;
+        let here = stored::spans(view)?;
         let mut absent = Vec::new();
         for range in missing {
             let Some(known) = self.state.ranges().get(range) else { continue };
@@ -278,7 +277,7 @@ impl Replica {
             // A replica here that lags still has the keys: the range that has them now begins when
             // that replica comes so far, and not before, as the older writes are in its log. It may
             // be of a range that has ceased, and is not taken over here yet.
-            let is_to_come = here.iter().any(|span| span.contains(&known.span.start))
+            let is_to_come = here.values().any(|span| span.contains(&known.span.start))
                 && !mutant::is(Mutant::BegunBeside);
             if has_parent && !is_to_come {
                 absent.push(range);
@@ -359,15 +358,6 @@ impl Replica {
             }
         }
         Ok(())
-    }
-
-    /// The keys of the replicas here, as their own state has them.
-    fn stored_spans(view: &dyn View) -> Result<Vec<Span>, ViewError> {
-        let mut spans = Vec::new();
-        for range in stored::ids(view)? {
-            spans.extend(Stored::load(view, range)?.map(|stored| stored.span));
-        }
-        Ok(spans)
     }
 
     /// Everything that the state remembers for a range.
