@@ -194,8 +194,9 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
 
     for listener in listeners.peers {
         let (board, store, events) = (board.clone(), store.clone(), peer_events.clone());
-        let tell = teller.tell();
-        actix::spawn(peer::serve(listener, ends.peers.clone(), board, store, events, tell));
+        let (tell, ranges) = (teller.tell(), ranges.clone());
+        let runs = Arc::new(move |range| ranges.get(range).is_some());
+        actix::spawn(peer::serve(listener, ends.peers.clone(), board, store, events, tell, runs));
     }
     if has_ranges && !until_shown(&board, &removed).await {
         return Ok(applying);

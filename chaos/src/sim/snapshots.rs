@@ -96,7 +96,9 @@ impl World {
             };
             let header = SnapshotHeader::decode(header.encode_to_vec().as_slice())
                 .map_err(|error| error.to_string())?;
-            let scope = Scope::to_receive(&to.store.view, transfer.group());
+            let running = to.running.as_ref().ok_or("it is down")?;
+            let runs = |range| running.ranges.contains_key(&range);
+            let scope = Scope::to_receive(&to.store.view, transfer.group(), runs);
             let scope = scope.map_err(|error| error.to_string())?.ok_or("an unknown range")?;
             let receiver =
                 Receiver::new(&header, scope, limits).map_err(|error| error.to_string())?;

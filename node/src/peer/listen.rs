@@ -13,8 +13,8 @@ use axum::http::header::{CONNECTION, UPGRADE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use flotilla_core::NodeId;
 use flotilla_core::proto::internal::PeerFrame;
+use flotilla_core::{GroupId, NodeId};
 use futures::future::join_all;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -81,7 +81,11 @@ pub(super) struct Port {
     pub(super) store: Store,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) tell: Tell,
+    pub(super) runs: Runs,
 }
+
+/// Whether a replica of a range is on this node.
+pub type Runs = Arc<dyn Fn(GroupId) -> bool + Send + Sync>;
 
 /// Serves peers until the process ends. `tls` is needed for a listener that has it.
 pub async fn serve(
@@ -91,10 +95,11 @@ pub async fn serve(
     store: Store,
     events: mpsc::Sender<Event>,
     tell: Tell,
+    runs: Runs,
 ) {
     let tls = tls.filter(|_| listener.is_tls);
     assert_eq!(tls.is_some(), listener.is_tls, "the configuration has a certificate for it");
-    let port = Port { board, store, events, tell };
+    let port = Port { board, store, events, tell, runs };
     let router = Router::new()
         .route(&format!("/{STREAM}"), post(on_stream))
         .route(&format!("/{SNAPSHOT}"), post(on_snapshot))

@@ -162,7 +162,8 @@ async fn receive_all<S: dial::Stream>(port: &Port, stream: S) -> io::Result<()> 
     let message = header.message.clone().unwrap_or_default();
     let group = GroupId(message.group);
     let store = port.store.clone();
-    let scope = blocking(move || Ok(Scope::to_receive(&store, group)?)).await?;
+    let runs = port.runs.clone();
+    let scope = blocking(move || Ok(Scope::to_receive(&store, group, &*runs)?)).await?;
     // This node hears of a range in the spine's log, and may be behind.
     let scope = scope.ok_or_else(|| io::Error::other(format!("range {group} is not known yet")))?;
     let mut receiver =

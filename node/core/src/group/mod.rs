@@ -11,6 +11,7 @@ pub mod config;
 pub mod effect;
 pub mod entry;
 pub mod input;
+mod kept;
 mod log;
 pub mod message;
 mod outbox;
@@ -43,6 +44,7 @@ pub use retention::{Flushed, Retention};
 use crate::mutant::{self, Mutant};
 use crate::proto::internal;
 use crate::{GroupId, NodeId};
+use kept::Kept;
 use log::Log;
 use outbox::Outbox;
 
@@ -71,6 +73,8 @@ pub struct Group {
     demand: Option<internal::RaftMessage>,
     /// A snapshot that raft-rs has taken over and that is not yet on disk.
     install: Option<Install>,
+    /// What it has vouched for before its state was lost.
+    kept: Kept,
     /// Where the log on disk must start anew before anything else, and under which hard state.
     repair: Option<(Position, HardState)>,
 }
@@ -159,10 +163,30 @@ impl Group {
             confs: VecDeque::new(),
             demand: None,
             install: None,
+            kept: Kept::default(),
             repair: reset.map(|position| (position, hard_state)),
         };
         group.draw_timeout();
         Ok(group)
+    }
+
+    /// Starts without a state, for a leader to send one. What an earlier replica here has left on disk
+    /// holds on: whom it may vote for, and the entries after the state that is sent.
+    ///
+    /// # Errors
+    /// The configuration makes no sense, or what is on disk cannot be explained by a crash.
+    pub fn empty(
+        config: Config,
+        left: Recovered,
+        chance: Box<dyn Chance + Send>,
+    ) -> Result<Self, Error> {
+        left.check_log()?;
+        left.check_term()?;
+        let Recovered { hard_state, truncated, entries, .. } = left;
+        let hard_state = HardState { commit: 0, ..hard_state };
+        let recovered = Recovered { hard_state, ..Recovered::joining() };
+        let group = Self::new(config, recovered, chance)?;
+        Ok(Self { kept: Kept::new(truncated, entries), ..group })
     }
 
     /// Handles one input and pushes what has to be done, in order.
@@ -443,6 +467,12 @@ impl Group {
                 self.demand = Some(message);
                 return Ok(());
             }
+            Kind::Vote | Kind::PreVote => {
+                let log_end = Position { index: message.index, term: message.log_term };
+                if !self.kept.is_contained_in(log_end) {
+                    return Err(Ignored::Busy);
+                }
+            }
             Kind::ReadIndexAnswer if !self.tickets.is_asked(&message.entries[0].data) => {
                 return Err(Ignored::Stale);
             }
@@ -676,16 +706,30 @@ impl Group {
         if is_old && self.log().position(place.index).is_some_and(|known| known != place) {
             return Err(Ignored::Malformed);
         }
+        if self.kept.is_beyond(place) {
+            return Err(Ignored::Stale);
+        }
         // An old one is handed over as well: the answer tells the leader how far this node is.
         message.snapshot = Some(mark);
         self.raft
             .step(message::to_raft(message, Kind::Snapshot))
             .expect("an admitted snapshot is not refused");
         match self.raft.snap() {
-            Some(_) => Ok(()),
+            Some(_) => {
+                self.append_kept(place);
+                Ok(())
+            }
             None if is_old => Err(Ignored::Stale),
             None => Err(Ignored::NotNeeded),
         }
+    }
+
+    /// Others may have counted on these entries, so they go into the log with the state before them. The
+    /// leader is not told, as its own may be others by now: then it replaces them.
+    fn append_kept(&mut self, state: Position) {
+        let entries = std::mem::take(&mut self.kept).after(state);
+        let entries: Vec<_> = entries.iter().map(message::entry_to_raft).collect();
+        self.raft.raft.raft_log.append(&entries);
     }
 
     fn on_installed(&mut self, out: &mut Vec<Effect>) {

@@ -65,10 +65,8 @@ impl Recovered {
             });
         }
         let reset = self.reset_if_state_is_ahead()?;
+        self.check_term()?;
         let last = self.last();
-        if self.hard_state.term < last.term {
-            return Err(Error::TermLost { stored: self.hard_state.term, found: last.term });
-        }
         self.hard_state.commit = self.hard_state.commit.max(self.applied.index);
         if self.hard_state.commit > last.index {
             return Err(Error::LogLost { last: last.index, commit: self.hard_state.commit });
@@ -90,6 +88,12 @@ impl Recovered {
             before = entry.position();
         }
         Ok(())
+    }
+
+    /// Whether the term on disk is that of the log, or later.
+    pub(super) fn check_term(&self) -> Result<(), Error> {
+        let (stored, found) = (self.hard_state.term, self.last().term);
+        if stored < found { Err(Error::TermLost { stored, found }) } else { Ok(()) }
     }
 
     fn reset_if_state_is_ahead(&mut self) -> Result<Option<Position>, Error> {

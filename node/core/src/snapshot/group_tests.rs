@@ -15,7 +15,7 @@ use crate::mvcc::{self, Applier, Head};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::internal::{ConfState, Effect, RaftMessage, SnapshotAck, SnapshotHeader};
 use crate::proto::{NodeId, Span};
-use crate::range::stored::{Position, Stored};
+use crate::range::stored::{self, Position, Stored};
 use crate::spine::State;
 use crate::spine::ranges::{Range, Ranges};
 use crate::view::{Batch, View, ViewError, Visit};
@@ -566,7 +566,8 @@ fn a_range_is_sent_as_its_own_state_has_it() {
 fn a_range_is_received_as_wide_as_the_table_or_its_own_state_has_it() {
     let mut store = random_store(3);
     let span = ranges().get(GroupId(2)).unwrap().span.clone();
-    let received = |store: &Store| Scope::to_receive(&store.view, GroupId(2)).unwrap().unwrap();
+    let received =
+        |store: &Store| Scope::to_receive(&store.view, GroupId(2), |_| false).unwrap().unwrap();
     assert_eq!(received(&store).spans(), std::slice::from_ref(&span));
     for (end, want) in [(&b"bb"[..], &b"c\0"[..]), (b"k", b"k")] {
         let own = Span { end: Some(Bytes::from_static(end)), ..span.clone() };
@@ -575,5 +576,59 @@ fn a_range_is_received_as_wide_as_the_table_or_its_own_state_has_it() {
         store.view.apply(&batch);
         assert_eq!(received(&store).spans(), [Span { end: Some(want.into()), ..span.clone() }]);
     }
-    assert_eq!(Scope::to_receive(&store.view, GroupId(7)), Ok(None));
+    assert_eq!(Scope::to_receive(&store.view, GroupId(7), |_| false), Ok(None));
+}
+
+#[test]
+fn a_range_that_is_not_here_is_received_from_before_cuts_whose_keys_are_nobodys_here() {
+    let span = |start: &'static [u8], end: Option<&'static [u8]>| Span {
+        start: Bytes::from_static(start),
+        end: end.map(Bytes::from_static),
+    };
+    let mut ranges = Ranges::default();
+    ranges.insert(GroupId(1), Range::new(span(b"b", Some(b"w")), vec![NodeId(1)]));
+    ranges.insert(GroupId(2), Range::new(span(b"w", None), vec![NodeId(1)]));
+    for (child, key) in [(3, "h"), (5, "d")] {
+        ranges.split(GroupId(1), GroupId(child), Bytes::from_static(key.as_bytes()), Vec::new());
+    }
+    ranges.split(GroupId(3), GroupId(4), Bytes::from_static(b"m"), Vec::new());
+    // By keys: 1 from b, 5 from d, 3 from h, 4 from m, and from w 2, which is no child of these.
+    let store = || {
+        let members = vec![crate::spine::Member { id: 1, ..Default::default() }];
+        let (mut view, mut batch) = (MemoryView::new(), Batch::default());
+        State::bootstrap(7, members).write_all(&mut batch);
+        for (id, _) in ranges.iter() {
+            let key = [&[b'g'][..], &id.0.to_be_bytes()].concat();
+            batch.put(Column::Meta, key, ranges.encode(id).unwrap());
+        }
+        view.apply(&batch);
+        view
+    };
+    let end = |view: &MemoryView, running: &[u64]| {
+        let runs = |range: GroupId| running.contains(&range.0);
+        let scope = Scope::to_receive(view, GroupId(1), runs).unwrap().unwrap();
+        assert_eq!(scope.spans().len(), 1);
+        scope.spans()[0].end.clone().unwrap()
+    };
+    assert_eq!(end(&store(), &[]), "w");
+    assert_eq!(end(&store(), &[4]), "m");
+    assert_eq!(end(&store(), &[3]), "h");
+    assert_eq!(end(&store(), &[5, 2]), "d");
+    let with = |write: &dyn Fn(&mut Batch)| {
+        let (mut view, mut batch) = (store(), Batch::default());
+        write(&mut batch);
+        view.apply(&batch);
+        view
+    };
+    // It is here, or another replica that lags has its keys, or what has left is not cleared yet.
+    let stored = |span: Span| Stored { span, ..Stored::default() };
+    let here = with(&|batch| stored(span(b"m", Some(b"w"))).write(GroupId(4), batch));
+    assert_eq!(end(&here, &[]), "m");
+    let lags = with(&|batch| stored(span(b"h", None)).write(GroupId(9), batch));
+    assert_eq!(end(&lags, &[]), "h");
+    let left = with(&|batch| stored::leave(GroupId(5), &span(b"d", Some(b"h")), batch));
+    assert_eq!(end(&left, &[]), "d");
+    // What it has itself is what it may get.
+    let own = with(&|batch| stored(span(b"b", Some(b"h"))).write(GroupId(1), batch));
+    assert_eq!(end(&own, &[]), "h");
 }

@@ -9,6 +9,7 @@
 //! | Meta, the compaction's cursor | travels with every group and is merged, never copied, when it is installed beside other rows: see `mvcc::merge_cursor` |
 //! | Meta, all others | the spine |
 
+use std::collections::BTreeSet;
 use std::ops::{Bound, ControlFlow};
 
 use bytes::{Bytes, BytesMut};
@@ -20,7 +21,7 @@ use crate::proto::Span;
 use crate::proto::internal::SnapshotMark;
 use crate::range::stored::{self, Stored};
 use crate::spine::State;
-use crate::spine::ranges::Ranges;
+use crate::spine::ranges::{Range, Ranges};
 use crate::view::{Column, View, ViewError};
 
 /// The rows of one group.
@@ -80,14 +81,28 @@ impl Scope {
 
     /// The rows that may come with a snapshot: what the group owns as the spine's state in the store
     /// has it, and what a replica of the range there has in its keys, which perhaps has not come to the
-    /// cut yet. `None` if that state knows no such range.
+    /// cut yet. Without such a replica the snapshot itself may be from before cuts, whose entries wait
+    /// for this very node to vouch for them; it may have the keys that were cut off as long as nothing
+    /// here has to do with them. `runs` says whether a replica of a range is on this node, be it
+    /// without a state. `None` if the spine's state knows no such range.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn to_receive(view: &dyn View, group: GroupId) -> Result<Option<Self>, ViewError> {
-        let Some(mut known) = Self::load(view, group)? else { return Ok(None) };
+    pub fn to_receive(
+        view: &dyn View,
+        group: GroupId,
+        runs: impl Fn(GroupId) -> bool,
+    ) -> Result<Option<Self>, ViewError> {
+        let Some(state) = State::load(view)? else {
+            return Ok(Self::new(group, &Ranges::default()));
+        };
+        let ranges = state.ranges();
+        let Some(mut known) = Self::new(group, ranges) else { return Ok(None) };
         if group != GroupId::SPINE {
-            known.spans.extend(Stored::load(view, group)?.map(|stored| stored.span));
+            known.spans.push(match Stored::load(view, group)? {
+                Some(stored) => stored.span,
+                None => before_cuts(view, ranges, group, runs)?,
+            });
             known.spans = Vec::from_iter(widest(known.spans));
         }
         Ok(Some(known))
@@ -234,6 +249,32 @@ fn widest(spans: Vec<Span>) -> Option<Span> {
         (_, None) => std::cmp::Ordering::Less,
         (Some(one), Some(other)) => one.cmp(other),
     })
+}
+
+/// The keys of a range that is not here, with those of the ranges after it that were cut off it, or off
+/// one of those, as far as no such range runs here and nothing here has its keys.
+fn before_cuts(
+    view: &dyn View,
+    ranges: &Ranges,
+    group: GroupId,
+    runs: impl Fn(GroupId) -> bool,
+) -> Result<Span, ViewError> {
+    let mut here: Vec<Span> = stored::spans(view)?.into_values().collect();
+    here.extend(stored::left(view)?.into_iter().map(|(_, span)| span));
+    let mut cut_off = BTreeSet::from([group]);
+    let mut span = ranges.get(group).expect("the table knows the range").span.clone();
+    while let Some(end) = &span.end {
+        let next = ranges.iter().find(|(_, range)| range.span.start == *end);
+        let is_cut_off = |(id, range): &(GroupId, &Range)| {
+            cut_off.contains(&range.parent)
+                && !runs(*id)
+                && !here.iter().any(|span| span.contains(&range.span.start))
+        };
+        let Some((id, range)) = next.filter(is_cut_off) else { break };
+        cut_off.insert(id);
+        span.end.clone_from(&range.span.end);
+    }
+    Ok(span)
 }
 
 /// What no range owns.

@@ -245,3 +245,41 @@ fn a_failed_snapshot_is_sent_again() {
 fn installing_what_was_never_asked_for_is_a_bug() {
     step(&mut diverged(), Input::SnapshotInstalled);
 }
+
+/// A member whose state was lost, with entries after 4 that it has vouched for.
+fn without_state() -> Group {
+    let recovered = Recovered {
+        hard_state: HardState { term: 3, vote: 0, commit: 4 },
+        truncated: Position { index: 4, term: 2 },
+        entries: (5..=8).map(|index| entry(index, 2 + u64::from(index > 6), "kept")).collect(),
+        ..Recovered::default()
+    };
+    Group::empty(config(2), recovered, Box::new(Seeded(2))).unwrap()
+}
+
+#[test]
+fn entries_that_were_vouched_for_outlive_the_state_before_them() {
+    let conf = voters([1, 2, 3]);
+    let check = |index: u64, term: u64, kept: &[Entry]| {
+        let mut group = without_state();
+        let out = received(&mut group, snapshot(1, 2, 3, index), mark(index, term, conf.clone()));
+        assert_eq!(refused(&out), None);
+        let appends = appends(&step(&mut group, Input::SnapshotInstalled));
+        assert_eq!(appends.len(), 1, "nothing may come between the two on the disk");
+        assert_eq!(appends[0].reset, Some(Position { index, term }));
+        assert_eq!(appends[0].entries, kept);
+        let out = step(&mut group, Input::Persisted { token: appends[0].token });
+        assert_eq!(messages(&out)[0].index, index, "the leader is told of the state alone");
+        assert_eq!(group.last_index(), index + kept.len() as u64);
+    };
+    let kept = [entry(6, 2, "kept"), entry(7, 3, "kept"), entry(8, 3, "kept")];
+    check(5, 2, &kept);
+    check(4, 2, &[entry(5, 2, "kept"), kept[0].clone(), kept[1].clone(), kept[2].clone()]);
+    check(8, 3, &[]);
+    check(9, 3, &[]);
+    // The leader's history is another: what was kept was never committed.
+    check(6, 3, &[]);
+    // A state from before all that it has: committed entries between the two would be missing.
+    let out = received(&mut without_state(), snapshot(1, 2, 3, 3), mark(3, 2, conf.clone()));
+    assert_eq!(refused(&out), Some(Ignored::Stale));
+}

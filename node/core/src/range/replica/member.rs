@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::NodeId;
 use prost::Message;
 
-use crate::group::{self, Change, ChangeStep, Ignored, Kind, Part, Refusal, conf};
+use crate::group::{self, Change, ChangeStep, Ignored, Part, Refusal, conf};
 use crate::mutant::{self, Mutant};
 use crate::proto::internal::{ConfState, RaftMessage, RangeEntry, SnapshotMark};
 use crate::range::replica::write::Holder;
@@ -414,14 +414,9 @@ impl Replica {
         }
     }
 
-    /// A replica that has nothing yet may be the successor of one that had much, and must not vote
-    /// for somebody who has less. One that is no successor is needed: where a range was just cut off
-    /// another, all but a few of its members may still be without its state.
-    ///
     /// A node may have held a replica, dropped it, and hold another now. What the earlier one said does
     /// not count any more, and what the leader believes of it is not true of the later.
     pub(super) fn on_message(&mut self, message: RaftMessage) {
-        let kind = Kind::from_number(message.kind);
         let (from, since) = (NodeId(message.from), message.since);
         let members = self.holders.members.as_ref();
         let wanted = members.and_then(|members| members.since.get(&from)).copied().unwrap_or(0);
@@ -432,11 +427,6 @@ impl Replica {
         }
         if std::mem::replace(known, since) < since {
             self.drive(group::Input::Replaced(from));
-        }
-        let is_vote = matches!(kind, Some(Kind::Vote | Kind::PreVote));
-        if is_vote && self.joined.index == 0 && !self.is_new {
-            self.out.push(Effect::Ignored(NodeId(message.from), message.kind, Ignored::Busy));
-            return;
         }
         self.drive(group::Input::Message(message));
     }

@@ -352,8 +352,6 @@ pub struct Replica {
     catch_up: CatchUp,
     catch_ups_count: u64,
     is_announced: bool,
-    /// It has no state, and never had an entry either: it has vouched for nothing.
-    is_new: bool,
     /// Its keys are another range's here.
     is_retired: bool,
     /// When a range that is to be taken over is asked for again.
@@ -369,19 +367,15 @@ impl Replica {
     /// earlier replica on this node has left, if there was one.
     ///
     /// # Errors
-    /// The configuration makes no sense.
+    /// As `Group::empty`.
     pub fn empty(
         config: Config,
         now: Time,
         log: group::Recovered,
         chance: Box<dyn group::Chance + Send>,
     ) -> Result<Self, group::Error> {
-        let group::Recovered { hard_state, truncated, entries, .. } = log;
-        let is_new = entries.is_empty() && truncated.index <= group::Recovered::FIRST.index;
-        let hard_state = group::HardState { commit: 0, ..hard_state };
-        let recovered = group::Recovered { hard_state, ..group::Recovered::joining() };
-        let replica = Self::new(config, now, Stored::default(), recovered, chance)?;
-        Ok(Self { is_new, ..replica })
+        let group = Group::empty(config.group.clone(), log, chance)?;
+        Ok(Self::with_group(config, now, Stored::default(), group))
     }
 
     /// A machine over a store in which the range stands at `stored`, and a log recovered as
@@ -396,11 +390,15 @@ impl Replica {
         recovered: group::Recovered,
         chance: Box<dyn group::Chance + Send>,
     ) -> Result<Self, group::Error> {
+        let group = Group::new(config.group.clone(), recovered, chance)?;
+        Ok(Self::with_group(config, now, stored, group))
+    }
+
+    fn with_group(config: Config, now: Time, stored: Stored, group: Group) -> Self {
         let holders = Holders::new(&stored);
         let Stored { position, noted, prepared, span, generation, .. } = stored;
         let prepared = txn::from_stored(prepared, now);
-        let group = Group::new(config.group.clone(), recovered, chance)?;
-        Ok(Self {
+        Self {
             role: group.role(),
             span,
             generation,
@@ -442,13 +440,12 @@ impl Replica {
             catch_up: CatchUp::Wanted,
             catch_ups_count: 0,
             is_announced: false,
-            is_new: false,
             is_retired: false,
             finish_due: None,
             holders,
             out: Vec::new(),
             group_out: Vec::new(),
-        })
+        }
     }
 
     /// Takes one input. `view` is the applied state. Effects are appended to `out`.

@@ -265,21 +265,13 @@ impl Replica {
         let mut absent = Vec::new();
         for range in missing {
             let Some(known) = self.state.ranges().get(range) else { continue };
-            // A parent that is to be here, or begins now, and has nothing yet may be sent a state from
-            // before the cut.
-            let parent = known.parent;
-            let is_parent_here = self.is_here(parent)
-                || self.may_vote_still(parent)
-                || self.ranges.found.contains(&parent);
-            let has_parent = parent == GroupId::SPINE
-                || !is_parent_here
-                || Stored::load(view, parent)?.is_some();
+            let has_parents = self.have_parents_a_state(known.parent, view)?;
             // A replica here that lags still has the keys: the range that has them now begins when
             // that replica comes so far, and not before, as the older writes are in its log. It may
             // be of a range that has ceased, and is not taken over here yet.
             let is_to_come = here.values().any(|span| span.contains(&known.span.start))
                 && !mutant::is(Mutant::BegunBeside);
-            if has_parent && !is_to_come {
+            if has_parents && !is_to_come {
                 absent.push(range);
             }
         }
@@ -293,6 +285,23 @@ impl Replica {
             self.tell_members_of(range);
         }
         Ok(())
+    }
+
+    /// Whether a range, and those that it was cut off, have a state here if they have a replica: one
+    /// without, that is to be here, or begins now, may be sent a state from before the cuts.
+    fn have_parents_a_state(&self, parent: GroupId, view: &dyn View) -> Result<bool, ViewError> {
+        let mut next = Some(parent).filter(|range| *range != GroupId::SPINE);
+        while let Some(range) = next {
+            let is_here = self.is_here(range)
+                || self.may_vote_still(range)
+                || self.ranges.found.contains(&range);
+            if is_here && Stored::load(view, range)?.is_none() {
+                return Ok(false);
+            }
+            let known = self.state.ranges().get(range);
+            next = known.map(|it| it.parent).filter(|range| *range != GroupId::SPINE);
+        }
+        Ok(true)
     }
 
     /// Whether a range that is to be here no more may need a vote of this node, which has none: it was

@@ -15,8 +15,8 @@ impl group::Chance for Least {
     }
 }
 
-/// What node 1 hears when it asks node 3 for its vote in term 5.
-fn votes(log: Recovered) -> Vec<RaftMessage> {
+/// What node 1 hears when it asks node 3 for its vote in term 5, with a log that ends there.
+fn votes(log_end: Position, log: Recovered) -> Vec<RaftMessage> {
     let mut replica = Replica::empty(config(3), Time(0), log, Box::new(Least)).unwrap();
     let ask = RaftMessage {
         group: RANGE.0,
@@ -24,8 +24,8 @@ fn votes(log: Recovered) -> Vec<RaftMessage> {
         from: 1,
         kind: Kind::Vote as u32,
         term: 5,
-        log_term: 1,
-        index: 1,
+        log_term: log_end.term,
+        index: log_end.index,
         ..RaftMessage::default()
     };
     let (store, mut inputs, mut heard) = (MemoryView::new(), vec![Input::Message(ask)], Vec::new());
@@ -44,21 +44,33 @@ fn votes(log: Recovered) -> Vec<RaftMessage> {
 }
 
 #[test]
-fn who_never_had_a_state_votes_and_who_may_have_lost_one_does_not() {
-    let voted = votes(Recovered::default());
-    assert_eq!(voted.len(), 1);
-    assert_eq!((voted[0].kind, voted[0].reject), (Kind::VoteAnswer as u32, false));
+fn who_has_lost_its_state_votes_as_its_log_says() {
+    let begin = Position { index: 1, term: 1 };
+    let is_given = |heard: &[RaftMessage]| {
+        heard.len() == 1 && heard[0].kind == Kind::VoteAnswer as u32 && !heard[0].reject
+    };
+    assert!(is_given(&votes(begin, Recovered::default())));
 
     // It has voted before, and had no entry yet.
     let hard_state = HardState { term: 4, vote: 2, commit: 1 };
-    assert_eq!(votes(Recovered { hard_state, ..Recovered::default() }).len(), 1);
+    assert!(is_given(&votes(begin, Recovered { hard_state, ..Recovered::default() })));
     let same_term = HardState { term: 5, vote: 2, commit: 0 };
-    let refused = votes(Recovered { hard_state: same_term, ..Recovered::default() });
+    let refused = votes(begin, Recovered { hard_state: same_term, ..Recovered::default() });
     assert!(refused.iter().all(|answer| answer.reject), "one vote in a term: {refused:?}");
 
-    let entry = Entry { index: 2, term: 4, kind: EntryKind::Normal, ..Entry::default() };
-    let with_entries = Recovered { hard_state, entries: vec![entry], ..Recovered::default() };
-    assert_eq!(votes(with_entries), []);
+    // Others may have counted on these.
+    let entry = |index| Entry { index, term: 4, kind: EntryKind::Normal, ..Entry::default() };
+    let truncated = begin;
+    let entries = vec![entry(2), entry(3)];
+    let with_entries = Recovered { hard_state, truncated, entries, ..Recovered::default() };
+    let asked = |index, term| votes(Position { index, term }, with_entries.clone());
+    assert_eq!(asked(1, 1), []);
+    assert_eq!(asked(2, 4), []);
+    assert_eq!(asked(9, 3), [], "a longer log of an earlier term has less");
+    assert!(is_given(&asked(3, 4)));
+    assert!(is_given(&asked(2, 5)), "what it has is not committed");
     let truncated = Position { index: 9, term: 4 };
-    assert_eq!(votes(Recovered { hard_state, truncated, ..Recovered::default() }), []);
+    let without_entries = Recovered { hard_state, truncated, ..Recovered::default() };
+    assert_eq!(votes(begin, without_entries.clone()), []);
+    assert!(is_given(&votes(truncated, without_entries)));
 }
