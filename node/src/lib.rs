@@ -33,6 +33,7 @@ pub mod metrics;
 pub mod recover;
 pub mod runtime;
 pub mod service_manager;
+pub mod spans;
 pub mod supervise;
 pub mod verify;
 

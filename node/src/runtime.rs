@@ -22,6 +22,7 @@ use crate::api::{self, Door};
 use crate::config::Config;
 use crate::peer;
 use crate::router::Router;
+use crate::spans::Spans;
 use crate::tls;
 use crate::watch::HubHandle;
 
@@ -150,6 +151,7 @@ impl Workers {
         config: &Arc<Config>,
         router: &Router,
         metrics: PrometheusHandle,
+        spans: Option<&Arc<Spans>>,
     ) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if config.workers == 0 { cores } else { config.workers };
@@ -157,7 +159,8 @@ impl Workers {
         for _ in 0..count {
             let (sender, receiver) = mpsc::channel(CONNECTIONS_WAITING_MAX);
             let (hub, hub_receiver) = HubHandle::channel();
-            let context = api::Context::new(config.clone(), router.clone(), metrics.clone());
+            let (config, router, metrics) = (config.clone(), router.clone(), metrics.clone());
+            let context = api::Context::new(config, router, metrics, spans.cloned());
             let arbiter = actix::Arbiter::new();
             let is_started = arbiter.spawn_fn(move || {
                 actix::spawn(api::serve(context, hub_receiver, receiver));

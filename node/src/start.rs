@@ -33,6 +33,7 @@ use crate::range::{
 };
 use crate::router::{Board, Pending, Router};
 use crate::runtime::{Listeners, Workers};
+use crate::spans::Spans;
 use crate::store::{self, Store};
 use crate::supervise::fatal;
 use crate::{CLUSTER_VERSION, ETCD_VERSION, metrics, recover, service_manager, tls, wal};
@@ -98,7 +99,8 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     let gate = Arc::new(Gate::open(&config, state.auth().clone())?);
     let router = Router::new(pending.clone(), board.clone(), store.clone(), gate.clone());
     let config = Arc::new(config);
-    let workers = Workers::start(&config, &router, metrics_handle.clone())?;
+    let spans = config.distributed_tracing.as_ref().map(Spans::start).transpose()?.map(Arc::new);
+    let workers = Workers::start(&config, &router, metrics_handle.clone(), spans.as_ref())?;
     let teller = Teller::new(config.clone(), router.clone(), metrics_handle);
 
     let stage = match state.position().index {
@@ -237,6 +239,9 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
     hand_over(&actor, &board, node).await;
     pending.stop();
     workers.stop();
+    if let Some(spans) = spans {
+        tokio::task::spawn_blocking(move || spans.stop()).await?;
+    }
     tokio::task::spawn_blocking(|| measurer.stop()).await?;
     let wal_closed = tokio::task::spawn_blocking(move || wal.close());
     close_store(store).await;

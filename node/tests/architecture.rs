@@ -21,7 +21,7 @@ const BANNED_IN_CORE: [&str; 11] = [
 
 /// Modules of the node, in the order of a request's way, with the node's modules each may name.
 /// `config`, `metrics`, `supervise` and the crate's constants may be named by all.
-const IMPORTS: [(&str, &[&str]); 22] = [
+const IMPORTS: [(&str, &[&str]); 23] = [
     (
         "start",
         &[
@@ -38,6 +38,7 @@ const IMPORTS: [(&str, &[&str]); 22] = [
             "router",
             "runtime",
             "service_manager",
+            "spans",
             "store",
             "tls",
             "wal",
@@ -50,8 +51,8 @@ const IMPORTS: [(&str, &[&str]); 22] = [
     ("corruption", &["peer", "router", "tls"]),
     ("recover", &["cluster", "range", "store", "wal"]),
     ("placement", &["range", "router", "store"]),
-    ("runtime", &["api", "peer", "router", "tls", "watch"]),
-    ("api", &["auth", "router", "runtime", "store", "tls", "watch"]),
+    ("runtime", &["api", "peer", "router", "spans", "tls", "watch"]),
+    ("api", &["auth", "router", "runtime", "spans", "store", "tls", "watch"]),
     ("router", &["auth", "store"]),
     ("range", &["auth", "peer", "router", "store", "wal"]),
     ("hand_over", &["range", "router"]),
@@ -65,6 +66,7 @@ const IMPORTS: [(&str, &[&str]); 22] = [
     ("store", &["io"]),
     ("io", &[]),
     ("auth", &[]),
+    ("spans", &[]),
 ];
 
 const NAMED_BY_ALL: [&str; 6] = ["config", "failpoint", "logging", "metrics", "supervise", "tests"];

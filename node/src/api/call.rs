@@ -56,6 +56,11 @@ impl Call {
         client.trace(trace.clone());
         let limit = context.config.warning_unary_request_duration;
         let report = Report::new(trace.clone(), name, limit, wishes.wants_phases);
+        let span = context.spans.as_ref().and_then(|spans| {
+            let sampled = spans.sample(request.headers())?;
+            Some((spans.clone(), sampled))
+        });
+        let report = report.with_span(span);
         let answer_bytes_max = context.limits.answer_bytes_max;
         let answered = async {
             let bytes_max = context.limits.message_bytes_max;

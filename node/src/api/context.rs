@@ -8,6 +8,7 @@ use crate::auth::Gate;
 use crate::config::{Config, Limits, MetricsDetail};
 use crate::metrics::CallMeters;
 use crate::router::{Board, Router};
+use crate::spans::Spans;
 use crate::store::Store;
 
 /// What a worker serves clients from. It belongs to one worker.
@@ -17,13 +18,20 @@ pub struct Context {
     pub(super) router: Router,
     pub(super) metrics: PrometheusHandle,
     pub(super) meters: CallMeters,
+    /// None: calls have no spans.
+    pub(super) spans: Option<Arc<Spans>>,
 }
 
 impl Context {
     /// For a worker of a node.
-    pub fn new(config: Arc<Config>, router: Router, metrics: PrometheusHandle) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        router: Router,
+        metrics: PrometheusHandle,
+        spans: Option<Arc<Spans>>,
+    ) -> Self {
         let meters = CallMeters::new(config.metrics == MetricsDetail::Extensive);
-        Self { limits: config.limits(), config, router, metrics, meters }
+        Self { limits: config.limits(), config, router, metrics, meters, spans }
     }
 
     pub(super) fn board(&self) -> &Board {

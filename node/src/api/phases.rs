@@ -17,6 +17,7 @@ use tonic::{Code, Status};
 use super::Method;
 use crate::metrics::requests;
 use crate::router::{Phase, Spent, Trace};
+use crate::spans::{Ended, Sampled, Spans};
 
 /// The trailer, and the metadata by which a client asks for it.
 const PHASES: HeaderName = HeaderName::from_static("flotilla-phases");
@@ -31,11 +32,17 @@ pub(super) struct Report {
     /// The client asks for the trailer.
     is_asked: bool,
     is_made: bool,
+    span: Option<(Arc<Spans>, Sampled)>,
 }
 
 impl Report {
     pub(super) fn new(trace: Arc<Trace>, method: Method, limit: Duration, is_asked: bool) -> Self {
-        Self { trace, method, code: Code::Ok, limit, is_asked, is_made: false }
+        Self { trace, method, code: Code::Ok, limit, is_asked, is_made: false, span: None }
+    }
+
+    /// There is to be a span of it.
+    pub(super) fn with_span(self, span: Option<(Arc<Spans>, Sampled)>) -> Self {
+        Self { span, ..self }
     }
 
     /// Follows the answer to its end, if anybody is to be told.
@@ -51,7 +58,8 @@ impl Report {
             return answer;
         }
         let is_slow = self.trace.elapsed() > self.limit;
-        if !is_slow && !self.is_asked && !self.trace.is_looked_at() {
+        let is_for_nobody = !self.is_asked && !self.trace.is_looked_at() && self.span.is_none();
+        if !is_slow && is_for_nobody {
             return answer;
         }
         answer.map(|inner| Body::new(Followed { inner, report: self }))
@@ -78,6 +86,10 @@ impl Report {
         }
         if spent.total() > micros(self.limit) {
             self.log(&spent);
+        }
+        if let Some((spans, sampled)) = self.span.take() {
+            let (service, method) = (self.method.service(), self.method.name());
+            spans.end(sampled, &Ended { service, method, code: self.code }, spent.iter());
         }
         Some(spent)
     }

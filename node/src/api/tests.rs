@@ -236,7 +236,7 @@ impl Node {
             }
         });
         let metrics = PrometheusBuilder::new().build_recorder().handle();
-        let context = Context::new(Arc::new(config), router, metrics);
+        let context = Context::new(Arc::new(config), router, metrics, None);
         actix::spawn(super::serve(context, receiver, connections));
         let node = Self { store, board, hub, seen, other, address, _dir: dir };
         node.set_leader(Some(MEMBER));

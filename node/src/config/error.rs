@@ -41,6 +41,11 @@ pub enum Error {
     #[error("configuration file {}: invalid value for {key:?}: {reason}", path.display())]
     FileValue { path: PathBuf, key: String, reason: ValueError },
 
+    #[error("tracing sampling rate must be positive")]
+    SamplingNegative,
+    #[error("tracing sampling rate must be less than {max}")]
+    SamplingTooOften { max: u32 },
+
     #[error("{setting} is refused rather than ignored: {missing}")]
     NotServed { setting: String, missing: &'static str },
 

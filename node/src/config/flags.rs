@@ -95,7 +95,6 @@ pub(super) fn find(name: &str) -> Option<&'static Flag> {
 const NO_DISCOVERY_SECTION: &str =
     "use the keys that are named for flags, such as discovery-endpoints and discovery-token";
 const NO_BBOLT: &str = "the store is not bbolt";
-const NO_TRACES: &str = "spans are not exported";
 const NO_ROTATION: &str = "log files are not rotated by the process; use logrotate";
 
 pub(super) static FLAGS: &[Flag] = &[
@@ -370,11 +369,16 @@ pub(super) static FLAGS: &[Flag] = &[
         "100ms",
         "report applies slower than this",
     ),
-    no_meaning(Category::Tracing, "enable-distributed-tracing", Bool, "false", NO_TRACES),
-    no_meaning(Category::Tracing, "distributed-tracing-address", Text, "localhost:4317", NO_TRACES),
-    no_meaning(Category::Tracing, "distributed-tracing-service-name", Text, "etcd", NO_TRACES),
-    no_meaning(Category::Tracing, "distributed-tracing-instance-id", Text, "", NO_TRACES),
-    no_meaning(Category::Tracing, "distributed-tracing-sampling-rate", Int, "0", NO_TRACES),
+    tracing("enable-distributed-tracing", Bool, "false", "send OpenTelemetry spans of calls"),
+    tracing("distributed-tracing-address", Text, "localhost:4317", "collector that takes OTLP"),
+    tracing("distributed-tracing-service-name", Text, "etcd", "name of the service in spans"),
+    tracing("distributed-tracing-instance-id", Text, "", "name of this node in spans"),
+    tracing(
+        "distributed-tracing-sampling-rate",
+        Int,
+        "0",
+        "of a million calls, those that have a span though their callers have none",
+    ),
     used(
         Category::Tuning,
         "corrupt-check-time",
@@ -600,6 +604,15 @@ const fn security(
     meaning: &'static str,
 ) -> Flag {
     used(Category::Security, name, kind, default, meaning)
+}
+
+const fn tracing(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    meaning: &'static str,
+) -> Flag {
+    used(Category::Tracing, name, kind, default, meaning)
 }
 
 const fn ignored(name: &'static str) -> Flag {

@@ -170,6 +170,8 @@ pub struct Config {
     /// Never empty.
     pub log_outputs: Vec<LogOutput>,
     pub metrics: MetricsDetail,
+    /// Where spans of calls go; None: there are none.
+    pub distributed_tracing: Option<DistributedTracing>,
     /// JSON is answered under `/v3/`.
     pub enable_grpc_gateway: bool,
     /// Origins that browsers may call from.
@@ -230,6 +232,21 @@ pub enum InitialClusterState {
     New,
     /// Join the running cluster that `initial_cluster` names.
     Existing,
+}
+
+/// A sampling rate with which each call has a span.
+pub const SAMPLES_PER_MILLION_MAX: u32 = 1_000_000;
+
+/// Spans of calls, for OpenTelemetry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DistributedTracing {
+    /// Host and port of the collector.
+    pub address: String,
+    pub service_name: String,
+    /// Empty: it has none.
+    pub instance_id: String,
+    /// Of a million calls whose callers have no span.
+    pub samples_per_million: u32,
 }
 
 /// Pings from the node to a client.

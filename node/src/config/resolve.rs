@@ -15,8 +15,9 @@ use super::number;
 use super::settings::{COMPACTION_CHECK, INITIAL_CHECK, Settings};
 use super::tls;
 use super::{
-    AllowList, AutoCompaction, CheckAtStart, Config, CorruptChecks, Endpoint, GrpcKeepAlive,
-    InitialClusterState, LogFormat, LogLevel, LogOutput, MetricsDetail, Url, tokens,
+    AllowList, AutoCompaction, CheckAtStart, Config, CorruptChecks, DistributedTracing, Endpoint,
+    GrpcKeepAlive, InitialClusterState, LogFormat, LogLevel, LogOutput, MetricsDetail,
+    SAMPLES_PER_MILLION_MAX, Url, tokens,
 };
 
 const AUTH_TOKEN_TTL_SECONDS_DEFAULT: u64 = 300;
@@ -155,6 +156,7 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
         log_format,
         log_outputs,
         metrics: metrics(settings, notices),
+        distributed_tracing: distributed_tracing(settings)?,
         enable_grpc_gateway: settings.bool("enable-grpc-gateway"),
         cors: allow_list(settings.texts("cors")),
         host_whitelist: allow_list(settings.texts("host-whitelist")),
@@ -492,6 +494,24 @@ fn range_replicas(settings: &Settings) -> Result<usize, Error> {
 }
 
 /// A duration that is zero or more.
+fn distributed_tracing(settings: &Settings) -> Result<Option<DistributedTracing>, Error> {
+    if !settings.bool("enable-distributed-tracing") {
+        return Ok(None);
+    }
+    let given = settings.int("distributed-tracing-sampling-rate");
+    let samples_per_million = u32::try_from(given).ok();
+    let samples_per_million = samples_per_million.filter(|it| *it <= SAMPLES_PER_MILLION_MAX);
+    Ok(Some(DistributedTracing {
+        address: settings.text("distributed-tracing-address"),
+        service_name: settings.text("distributed-tracing-service-name"),
+        instance_id: settings.text("distributed-tracing-instance-id"),
+        samples_per_million: samples_per_million.ok_or(match given < 0 {
+            true => Error::SamplingNegative,
+            false => Error::SamplingTooOften { max: SAMPLES_PER_MILLION_MAX },
+        })?,
+    }))
+}
+
 fn positive(
     settings: &Settings,
     name: &'static str,

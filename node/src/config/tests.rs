@@ -1121,6 +1121,25 @@ fn progress_is_not_sent_too_often() {
 }
 
 #[test]
+fn spans_are_made_only_if_that_is_asked_for() {
+    assert_eq!(config(&["--distributed-tracing-sampling-rate=7"]).distributed_tracing, None);
+    let on = "--enable-distributed-tracing";
+    let usual = DistributedTracing {
+        address: "localhost:4317".to_owned(),
+        service_name: "etcd".to_owned(),
+        instance_id: String::new(),
+        samples_per_million: 0,
+    };
+    assert_eq!(config(&[on]).distributed_tracing, Some(usual));
+    let every = config(&[on, "--distributed-tracing-sampling-rate=1000000"]).distributed_tracing;
+    assert_eq!(every.map(|it| it.samples_per_million), Some(SAMPLES_PER_MILLION_MAX));
+    let negative = error(&[on, "--distributed-tracing-sampling-rate=-1"]);
+    assert!(negative.contains("tracing sampling rate must be positive"));
+    let above = error(&[on, "--distributed-tracing-sampling-rate=1000001"]);
+    assert!(above.contains("tracing sampling rate must be less than 1000000"));
+}
+
+#[test]
 fn nonsense_is_refused() {
     assert!(error(&["--compaction-batch-limit=-1"]).contains("must not be negative (set to -1)"));
     assert!(

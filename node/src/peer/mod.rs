@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 
 pub use frame::FRAME_BYTES_MAX;
 pub use hash::{checksum, fetch_checksum};
-pub use listen::{Listener, Socket, serve, turn_away};
+pub use listen::{Listener, Runs, Socket, serve, turn_away};
 pub use members::{RemoteMembers, fetch};
 pub use view::{Tell, fetch_view};
 
