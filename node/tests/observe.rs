@@ -201,3 +201,31 @@ async fn top_shows_members_and_ranges_with_their_load() {
     assert_eq!(row(&frame, "n2")[2..4], ["not", "reached"], "{frame}");
     writer.abort();
 }
+
+/// A disk that takes four seconds for a flush, which is more than two election timeouts.
+#[test]
+fn a_log_whose_disk_does_not_answer_is_told_of() {
+    let mut cluster = Cluster::prepare(&flotilla(), 3, &["--election-timeout=1000"]);
+    cluster.nodes[2].flags.push("--wal-flush-delay=4s".to_owned());
+    (0..3).for_each(|index| cluster.spawn(index));
+    cluster.wait_ready(0);
+    cluster.wait_ready(1);
+    let stalls = |index: usize| {
+        let (status, body) =
+            http_get(cluster.nodes[index].client_port, "/metrics").expect("the node answers");
+        assert_eq!(status, 200);
+        let count = body.lines().find_map(|line| line.strip_prefix("flotilla_log_stalls_total "));
+        count.map_or(0, |count| count.parse::<u64>().expect("a number"))
+    };
+    let since = Instant::now();
+    let told = |message: &str| {
+        let lines = lines(&cluster.nodes[2].log());
+        lines.iter().any(|line| line["msg"].as_str().is_some_and(|it| it.starts_with(message)))
+    };
+    while !(told("the log's disk does not answer") && told("the log's disk answers again")) {
+        assert!(since.elapsed() < LOGGED_WITHIN, "{}", cluster.nodes[2].log_tail());
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    assert!(stalls(2) >= 1);
+    assert_eq!(stalls(0), 0);
+}

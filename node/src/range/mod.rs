@@ -50,7 +50,7 @@ pub use replica::{
 
 use crate::auth::Gate;
 use crate::failpoint::Failpoint;
-use crate::metrics::upstream;
+use crate::metrics::{LOG_STALLS, upstream};
 use crate::peer::{self, Peers};
 use crate::router::{Board, Pending, Phase, Request};
 use crate::store::{Sealed, Store};
@@ -439,7 +439,20 @@ impl SpineActor {
         }
         let now = self.now();
         let stalled = self.unflushed.front().map_or(Length(0), |(_, since)| now.since(*since));
+        let was_stalled = self.parts.replica.is_disk_stalled();
         self.step(Input::DiskStalled(stalled));
+        match (was_stalled, self.parts.replica.is_disk_stalled()) {
+            (false, true) => {
+                metrics::counter!(LOG_STALLS).increment(1);
+                let stalled_ms = stalled.0 / 1_000;
+                tracing::error!(
+                    stalled_ms,
+                    "the log's disk does not answer, giving up leaderships"
+                );
+            }
+            (true, false) => tracing::info!("the log's disk answers again"),
+            _ => {}
+        }
         for _ in 0..due_count.min(TICKS_LATE_MAX) {
             self.ticks_count += 1;
             self.tick_table();

@@ -96,8 +96,7 @@ impl Replica {
     /// What is proposed here has no end while the log's disk does not answer. It is tried again as long
     /// as that lasts: who was to lead may not have come to it.
     pub(super) fn hand_over_if_stalled(&mut self, view: &dyn View) -> Result<(), ViewError> {
-        let timeout = self.config.election_timeout;
-        if self.disk_stalled < Length(timeout.0 * STALLED_TIMEOUTS) {
+        if !self.is_disk_stalled() {
             self.peers.stalled_ticks = 0;
             return Ok(());
         }
@@ -111,6 +110,11 @@ impl Replica {
             return Ok(());
         }
         self.on_hand_over(view)
+    }
+
+    /// Whether the log's disk has not answered for so long that this node is to lead nothing.
+    pub fn is_disk_stalled(&self) -> bool {
+        self.disk_stalled >= Length(self.config.election_timeout.0 * STALLED_TIMEOUTS)
     }
 
     /// Whether it is time to look what all ranges want.
