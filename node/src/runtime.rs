@@ -155,12 +155,14 @@ impl Workers {
     ) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if config.workers == 0 { cores } else { config.workers };
+        let budget = Arc::new(api::Budget::new(config.answer_budget_bytes));
         let mut workers = Self { connections: Vec::new(), hubs: Vec::new(), arbiters: Vec::new() };
         for _ in 0..count {
             let (sender, receiver) = mpsc::channel(CONNECTIONS_WAITING_MAX);
             let (hub, hub_receiver) = HubHandle::channel();
             let (config, router, metrics) = (config.clone(), router.clone(), metrics.clone());
-            let context = api::Context::new(config, router, metrics, spans.cloned());
+            let context =
+                api::Context::new(config, router, metrics, spans.cloned(), budget.clone());
             let arbiter = actix::Arbiter::new();
             let is_started = arbiter.spawn_fn(move || {
                 actix::spawn(api::serve(context, hub_receiver, receiver));

@@ -9,16 +9,19 @@ use std::time::Duration;
 
 use flotilla_proto::etcdserverpb::kv_client::KvClient;
 use flotilla_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use flotilla_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use flotilla_proto::etcdserverpb::request_op::Request as Operation;
 use flotilla_proto::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp,
-    StatusRequest, TxnRequest,
+    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse,
+    RequestOp, StatusRequest, TxnRequest,
 };
 use flotilla_proto::internal::PeerHello;
-use harness::{Cluster, flotilla};
+use harness::{Cluster, flotilla, http_get};
+use http::uri::PathAndQuery;
 use prost::Message;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
+use tonic_prost::ProstCodec;
 
 /// How long the server may take to end a connection whose client has said all it had to say.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
@@ -395,4 +398,70 @@ async fn garbage_on_the_peer_port_ends_its_connection_and_nothing_else() {
     let log = cluster.nodes[0].log();
     assert!(log.contains("refused a peer of another cluster"), "{log}");
     assert_serves(&mut cluster, "after").await;
+}
+
+/// Eight values of a mebibyte, of which three at a time find room.
+const LISTED: [&str; 8] = ["l0", "l1", "l2", "l3", "l4", "l5", "l6", "l7"];
+const NO_ROOM: &str =
+    "flotilla: too many bytes of answers are under way: ask for less at a time, or later";
+
+/// Of large answers, in whole mebibytes.
+fn under_way(cluster: &Cluster) -> u64 {
+    let (status, body) =
+        http_get(cluster.nodes[0].client_port, "/metrics").expect("the node answers");
+    assert_eq!(status, 200);
+    let bytes = body.lines().find_map(|line| line.strip_prefix("flotilla_answer_bytes "));
+    bytes.map_or(0, |bytes| bytes.parse::<u64>().expect("a number")) >> 20 << 20
+}
+
+fn list(count: usize) -> RangeRequest {
+    let range_end = LISTED.get(count).copied().unwrap_or("m");
+    RangeRequest { range_end: range_end.to_owned().into(), ..range(LISTED[0]) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_without_room_are_refused_and_small_requests_go_on() {
+    let budget = format!("--answer-budget-bytes={}", 4 << 20);
+    let mut cluster = Cluster::start_with(&flotilla(), 1, &[&budget]);
+    let mut kv = client(&cluster.endpoint(0)).await.max_decoding_message_size(64 << 20);
+    let value = "v".repeat(1 << 20);
+    for key in LISTED {
+        kv.put(put(key, &value)).await.expect("a put");
+    }
+    assert_eq!(kv.range(list(3)).await.expect("room").into_inner().kvs.len(), 3);
+    assert_refused(kv.range(list(8)).await, Code::ResourceExhausted, NO_ROOM);
+    let by_revision = RangeRequest {
+        sort_target: SortTarget::Mod as i32,
+        sort_order: SortOrder::Descend as i32,
+        ..list(8)
+    };
+    assert_refused(kv.range(by_revision).await, Code::ResourceExhausted, NO_ROOM);
+    let success = vec![operation(Operation::RequestRange(list(8)))];
+    let txn = TxnRequest { success, ..TxnRequest::default() };
+    assert_refused(kv.txn(txn).await, Code::ResourceExhausted, NO_ROOM);
+    let keys = RangeRequest { keys_only: true, ..list(8) };
+    assert_eq!(kv.range(keys).await.expect("keys are small").into_inner().kvs.len(), 8);
+
+    // A client that does not take its answer has room as long as it is there.
+    let endpoint = Endpoint::from_shared(cluster.endpoint(0)).expect("an address");
+    let idle = endpoint.initial_stream_window_size(65_535).connect().await.expect("a node");
+    let mut idle = tonic::client::Grpc::new(idle);
+    idle.ready().await.expect("a connection");
+    let path = PathAndQuery::from_static("/etcdserverpb.KV/Range");
+    let codec = ProstCodec::<RangeRequest, RangeResponse>::default();
+    let untaken = idle.server_streaming(Request::new(list(3)), path, codec).await;
+    let untaken = untaken.expect("an answer begins");
+    assert_eq!(under_way(&cluster), 3 << 20, "as the node tells");
+    assert_refused(kv.range(list(3)).await, Code::ResourceExhausted, NO_ROOM);
+    kv.range(range(LISTED[0])).await.expect("one value of a mebibyte has room");
+    kv.put(put("a", "1")).await.expect("a put");
+    kv.range(range("a")).await.expect("a small read");
+    drop((untaken, idle));
+    let mut tries = 0;
+    while let Err(status) = kv.range(list(3)).await {
+        assert_eq!(status.message(), NO_ROOM);
+        tries += 1;
+        assert!(tries < 20, "what a client took that went away is free again");
+    }
+    assert_serves(&mut cluster, "b").await;
 }

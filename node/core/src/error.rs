@@ -109,6 +109,9 @@ errors! {
     RequestTooLarge = InvalidArgument, "etcdserver: request is too large";
     /// The backlog is full.
     TooManyRequests = Unknown, "etcdserver: too many requests";
+    /// A list finds no room among the answers under way.
+    AnswersTooLarge = ResourceExhausted,
+        "flotilla: too many bytes of answers are under way: ask for less at a time, or later";
     /// No leader is known.
     NoLeader = Unavailable, "etcdserver: no leader";
     /// Only the leader can do this.

@@ -61,6 +61,7 @@ impl Call {
             Some((spans.clone(), sampled))
         });
         let report = report.with_span(span);
+        let share = name.reads_keys().then(|| client.begin_share(&context.budget));
         let answer_bytes_max = context.limits.answer_bytes_max;
         let answered = async {
             let bytes_max = context.limits.message_bytes_max;
@@ -87,6 +88,10 @@ impl Call {
             Err(status) => (status.code(), status.into_http()),
         };
         meter.end(code);
+        let response = match share {
+            Some(share) => share.hold(response),
+            None => response,
+        };
         report.follow(code, response)
     }
 

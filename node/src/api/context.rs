@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use super::budget::Budget;
 use crate::auth::Gate;
 use crate::config::{Config, Limits, MetricsDetail};
 use crate::metrics::CallMeters;
@@ -20,6 +21,8 @@ pub struct Context {
     pub(super) meters: CallMeters,
     /// None: calls have no spans.
     pub(super) spans: Option<Arc<Spans>>,
+    /// Of all workers together.
+    pub(super) budget: Arc<Budget>,
 }
 
 impl Context {
@@ -29,9 +32,10 @@ impl Context {
         router: Router,
         metrics: PrometheusHandle,
         spans: Option<Arc<Spans>>,
+        budget: Arc<Budget>,
     ) -> Self {
         let meters = CallMeters::new(config.metrics == MetricsDetail::Extensive);
-        Self { limits: config.limits(), config, router, metrics, meters, spans }
+        Self { limits: config.limits(), config, router, metrics, meters, spans, budget }
     }
 
     pub(super) fn board(&self) -> &Board {

@@ -12,6 +12,7 @@ use flotilla_core::mvcc::Head;
 use flotilla_core::{Error, LeaseId};
 use tokio::time;
 
+use super::budget::{Budget, Share};
 use super::{Context, read};
 use crate::auth::Credentials;
 use crate::router::Trace;
@@ -48,11 +49,13 @@ pub(super) struct Client {
     from: Option<IpAddr>,
     /// Where it is noted what the call waits for; nothing of streams.
     trace: Option<Arc<Trace>>,
+    /// What its answer takes of the budget. None: it is small, or a stream.
+    share: Option<Arc<Share>>,
 }
 
 impl Client {
     pub(super) fn new(credentials: Credentials, from: Option<IpAddr>) -> Self {
-        Self { credentials, from, trace: None }
+        Self { credentials, from, trace: None, share: None }
     }
 
     /// Counts what it asks for, if its call is one of those that are looked at.
@@ -76,6 +79,16 @@ impl Client {
             Ok(Caller { user: Some(user), .. }) => format!("{user}@{address}"),
             _ => address,
         }
+    }
+
+    /// What its answer takes of the budget, if that is looked at.
+    pub(super) fn share(&self) -> Option<&Share> {
+        self.share.as_deref()
+    }
+
+    /// Has its answer take what it needs of the budget.
+    pub(super) fn begin_share(&mut self, budget: &Arc<Budget>) -> Arc<Share> {
+        self.share.insert(budget.share(self.from)).clone()
     }
 
     /// Has it noted what its call waits for.

@@ -115,7 +115,7 @@ pub(super) async fn hash_kv(context: &Context, revision: i64) -> Result<(Head, u
         keys_only: true,
         ..pb::RangeRequest::default()
     };
-    let has_keys = !others::range(context, &all).await?.kvs.is_empty();
+    let has_keys = !others::range(context, &all, None).await?.kvs.is_empty();
     let newest_at = if has_keys { revision } else { head.compact_revision };
     let (here, elsewhere) = here_and_elsewhere(&reach);
     let here = Arc::new(here);

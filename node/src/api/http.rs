@@ -132,7 +132,7 @@ async fn try_read(context: &Context, is_local: bool) -> Result<(), Error> {
         serializable: is_local,
         ..pb::RangeRequest::default()
     };
-    read::range(context, head, request).await?;
+    read::range(context, head, request, None).await?;
     Ok(())
 }
 

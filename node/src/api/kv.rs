@@ -30,7 +30,7 @@ pub(super) async fn range(
     context.board().usage().count_read(&request.key);
     client.count(context, || std::iter::once(&request.key[..])).await;
     let needs = || Needs::of_range(&request);
-    let read = |head| read::range(context, head, request.clone());
+    let read = |head| read::range(context, head, request.clone(), client.share());
     let began = Instant::now();
     let answer = client.read(context, request.serializable, needs, read).await;
     requests::request_done(RequestKind::RANGE, began.elapsed(), answer.is_ok());
@@ -90,7 +90,7 @@ pub(super) async fn txn(
         context.board().usage().count_read(first_key(&request));
         let is_local = mvcc::is_serializable(&request);
         let needs = || Needs::of_txn(&request);
-        let read = |head| read::txn(context, head, request.clone());
+        let read = |head| read::txn(context, head, request.clone(), client.share());
         let began = Instant::now();
         let answer = client.read(context, is_local, needs, read).await;
         requests::request_done(RequestKind::READ_TXN, began.elapsed(), answer.is_ok());

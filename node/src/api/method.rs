@@ -77,6 +77,11 @@ macro_rules! methods {
                 match self { $(Self::$variant => Streaming::$streaming),* }
             }
 
+            /// Whether its answer may have as many keys as there are.
+            pub const fn reads_keys(self) -> bool {
+                matches!(self, Self::Range | Self::Txn)
+            }
+
             /// What a learner does with it.
             pub const fn on_learner(self) -> OnLearner {
                 match self { $(Self::$variant => OnLearner::$learner),* }

@@ -10,6 +10,7 @@ mod outgoing;
 mod serve;
 mod service;
 
+mod budget;
 mod guard;
 mod method;
 mod phases;
@@ -49,6 +50,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub use budget::Budget;
 pub use context::Context;
 pub use exposition::text as metrics_text;
 pub use guard::Guard;

@@ -10,7 +10,9 @@ use flotilla_core::proto::internal::{Told, ask::What};
 use flotilla_core::remote::{self, Attached, Gathering, Reading};
 use flotilla_core::spine::replica::Question;
 use flotilla_core::{Error, LeaseId};
+use prost::Message as _;
 
+use super::budget::Share;
 use super::{Context, read};
 
 /// How long a read tries to find a node that shows what it wants, and how often it looks.
@@ -21,9 +23,17 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 pub(super) async fn range(
     context: &Context,
     request: &pb::RangeRequest,
+    share: Option<&Share>,
 ) -> Result<pb::RangeResponse, Failure> {
     let mut reading = Reading::new(context.board().reach().shown, request.clone())?;
-    while step(context, &mut reading).await? {}
+    share.into_iter().for_each(Share::begin_again);
+    let mut taken_count = 0;
+    while step(context, &mut reading).await? {
+        if let Some(share) = share {
+            share.take(&reading.kvs()[taken_count..]).await?;
+            taken_count = reading.kvs().len();
+        }
+    }
     Ok(reading.finish())
 }
 
@@ -61,6 +71,7 @@ pub(super) async fn step(context: &Context, reading: &mut Reading) -> Result<boo
 pub(super) async fn txn(
     context: &Context,
     request: &pb::TxnRequest,
+    share: Option<&Share>,
 ) -> Result<pb::TxnResponse, Failure> {
     let shown = context.board().reach().shown;
     let deadline = Instant::now() + FOUND_WITHIN;
@@ -87,6 +98,10 @@ pub(super) async fn txn(
             });
             let answer = answer.await?;
             if context.board().replacements() == replacements {
+                if let Some(share) = share {
+                    share.begin_again();
+                    share.take_bytes(answer.encoded_len()).await?;
+                }
                 return Ok(answer);
             }
         }

@@ -10,8 +10,10 @@ use flotilla_core::proto::Span;
 use flotilla_core::proto::etcdserverpb as pb;
 use flotilla_core::proto::etcdserverpb::request_op::Request;
 use flotilla_core::{Error, LeaseId};
+use prost::Message as _;
 use tokio::task;
 
+use super::budget::Share;
 use super::{Context, others};
 use crate::metrics::{self, requests};
 use crate::store::Store;
@@ -33,10 +35,11 @@ pub(super) async fn range(
     context: &Context,
     head: Head,
     request: pb::RangeRequest,
+    share: Option<&Share>,
 ) -> Result<pb::RangeResponse, Error> {
     metrics::traffic().ranges.increment(1);
     let began = Instant::now();
-    let answer = range_uncounted(context, head, request).await;
+    let answer = range_uncounted(context, head, request, share).await;
     requests::range_done(began.elapsed(), answer.is_ok());
     answer
 }
@@ -45,22 +48,32 @@ async fn range_uncounted(
     context: &Context,
     head: Head,
     request: pb::RangeRequest,
+    share: Option<&Share>,
 ) -> Result<pb::RangeResponse, Error> {
     let store = context.store();
+    let is_one = request.range_end.is_empty();
+    // One value is no list.
+    let share = share.filter(|_| !is_one);
     if !context.board().is_whole() {
-        return again(|| others::range(context, &request)).await;
+        return again(|| others::range(context, &request, share)).await;
     }
     if is_in_key_order(&request) {
-        return attempt(context, head, |head| in_pieces(store, head, &request)).await;
+        return attempt(context, head, |head| in_pieces(store, head, &request, share)).await;
     }
     let request = Arc::new(request);
     attempt(context, head, |head| {
         let request = request.clone();
         async move {
-            if is_small(store, head, &request)? {
-                return mvcc::read(store, head, &request);
+            let answer = if is_one || is_small(store, head, &request)? {
+                mvcc::read(store, head, &request)?
+            } else {
+                elsewhere(store, move |store| mvcc::read(store, head, &request)).await?
+            };
+            if let Some(share) = share {
+                share.begin_again();
+                share.take(&answer.kvs).await?;
             }
-            elsewhere(store, move |store| mvcc::read(store, head, &request)).await
+            Ok(answer)
         }
     })
     .await
@@ -71,21 +84,27 @@ pub(super) async fn txn(
     context: &Context,
     head: Head,
     request: pb::TxnRequest,
+    share: Option<&Share>,
 ) -> Result<pb::TxnResponse, Error> {
     let store = context.store();
     if !context.board().is_whole() {
-        return again(|| others::txn(context, &request)).await;
+        return again(|| others::txn(context, &request, share)).await;
     }
     let has_spans = reads_spans(&request);
     let request = Arc::new(request);
     attempt(context, head, |head| {
         let request = request.clone();
         async move {
-            if has_spans {
-                elsewhere(store, move |store| mvcc::read_txn(store, head, &request)).await
+            let answer = if has_spans {
+                elsewhere(store, move |store| mvcc::read_txn(store, head, &request)).await?
             } else {
-                mvcc::read_txn(store, head, &request)
+                mvcc::read_txn(store, head, &request)?
+            };
+            if let Some(share) = share {
+                share.begin_again();
+                share.take_bytes(answer.encoded_len()).await?;
             }
+            Ok(answer)
         }
     })
     .await
@@ -222,11 +241,19 @@ async fn in_pieces(
     store: &Store,
     head: Head,
     request: &pb::RangeRequest,
+    share: Option<&Share>,
 ) -> Result<pb::RangeResponse, Failure> {
     let Page { mut answer, mut next } = mvcc::read_page(store, head, request, None, PIECE_BYTES)?;
+    if let Some(share) = share {
+        share.begin_again();
+        share.take(&answer.kvs).await?;
+    }
     while let Some(cursor) = next {
         task::yield_now().await;
         let piece = mvcc::read_page(store, head, request, Some(cursor), PIECE_BYTES)?;
+        if let Some(share) = share {
+            share.take(&piece.answer.kvs).await?;
+        }
         answer.kvs.extend(piece.answer.kvs);
         answer.header = piece.answer.header;
         answer.count = piece.answer.count;
@@ -237,9 +264,6 @@ async fn in_pieces(
 
 /// Whether looking at every key of the span takes no longer than a piece.
 fn is_small(store: &Store, head: Head, request: &pb::RangeRequest) -> Result<bool, Failure> {
-    if request.range_end.is_empty() {
-        return Ok(true);
-    }
     let keys = pb::RangeRequest {
         key: request.key.clone(),
         range_end: request.range_end.clone(),

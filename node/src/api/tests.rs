@@ -40,7 +40,7 @@ use tonic::transport::Channel;
 
 use super::method::{OnLearner, unknown};
 use super::policy::{self, Wishes};
-use super::{Context, Door, Method};
+use super::{Budget, Context, Door, Method};
 use crate::auth::Gate;
 use crate::config::Config;
 use crate::router::{Board, Pending, Request, Router};
@@ -236,7 +236,8 @@ impl Node {
             }
         });
         let metrics = PrometheusBuilder::new().build_recorder().handle();
-        let context = Context::new(Arc::new(config), router, metrics, None);
+        let budget = Arc::new(Budget::new(config.answer_budget_bytes));
+        let context = Context::new(Arc::new(config), router, metrics, None, budget);
         actix::spawn(super::serve(context, receiver, connections));
         let node = Self { store, board, hub, seen, other, address, _dir: dir };
         node.set_leader(Some(MEMBER));

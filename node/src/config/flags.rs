@@ -467,6 +467,13 @@ pub(super) static FLAGS: &[Flag] = &[
     ),
     used(
         Category::Flotilla,
+        "answer-budget-bytes",
+        Uint,
+        "1073741824",
+        "memory for answers of more than 256 KiB under way; lists that find no room are refused",
+    ),
+    used(
+        Category::Flotilla,
         "give-up-lost-ranges",
         Bool,
         "false",

@@ -222,6 +222,8 @@ pub struct Config {
     pub auth_token_ttl: Duration,
     /// Bcrypt's cost of a password, from 4 to 31.
     pub bcrypt_cost: u32,
+    /// What large answers under way may take of memory. Not a flag of etcd.
+    pub answer_budget_bytes: usize,
     /// Threads that run actors; 0 means one a core. Not a flag of etcd.
     pub workers: usize,
 }

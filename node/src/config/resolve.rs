@@ -186,6 +186,7 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
             SPLIT_WRITES_MIN,
         )?,
         wal_flush_delay: wal_flush_delay(settings)?,
+        answer_budget_bytes: settings.size("answer-budget-bytes"),
         workers: workers(settings)?,
     })
 }

@@ -32,6 +32,10 @@ pub const PHASE_SECONDS: &str = "flotilla_request_phase_seconds";
 pub const PEER_FRAMES_DROPPED: &str = "flotilla_peer_frames_dropped_total";
 /// Handshakes of TLS on the ports of this node that came to nothing.
 pub const HANDSHAKES_FAILED: &str = "flotilla_tls_handshakes_failed_total";
+/// Bytes of large answers that are being put together, or not sent yet.
+pub const ANSWER_BYTES: &str = "flotilla_answer_bytes";
+/// Reads that were refused as their answers found no room.
+pub const ANSWERS_REFUSED: &str = "flotilla_answers_refused_total";
 /// Times that the log's disk did not answer for so long that this node gave up what it led.
 pub const LOG_STALLS: &str = "flotilla_log_stalls_total";
 /// Replicas of ranges on this node that sleep: they send nothing and need no time.
@@ -190,6 +194,8 @@ fn describe() {
     );
     describe_counter!(PEER_FRAMES_DROPPED, "frames for peers dropped as too many waited");
     describe_counter!(HANDSHAKES_FAILED, "handshakes of TLS that came to nothing");
+    describe_gauge!(ANSWER_BYTES, Unit::Bytes, "bytes of large answers under way");
+    describe_counter!(ANSWERS_REFUSED, "reads refused as their answers found no room");
     describe_counter!(LOG_STALLS, "stalls of the log's disk for which leaderships were given up");
     describe_gauge!(RANGES_ASLEEP, "replicas of ranges that sleep");
     describe_counter!(RANGE_WAKES, "replicas of ranges that were woken");

@@ -40,6 +40,11 @@ impl Reading {
         Ok(Self { request, shown, revision, rest, wanted, drained: 0, answer })
     }
 
+    /// What was read and not sent on.
+    pub fn kvs(&self) -> &[KeyValue] {
+        &self.answer.kvs
+    }
+
     /// The next page: whom it belongs to, and what to read there at the state. Asked again, it answers
     /// by the owners as they are then.
     pub fn next(&self, owners: &Owners) -> Option<(GroupId, pb::RangeRequest)> {
