@@ -3,6 +3,7 @@
 //! written down in the plainest way.
 
 mod behaviour;
+mod costs;
 mod damage;
 mod fuzz;
 mod history;
