@@ -15,6 +15,7 @@ use flotilla_core::proto::etcdserverpb::alarm_request::AlarmAction;
 use flotilla_core::spine::state::ALARM_CORRUPT;
 
 use crate::config::CorruptChecks;
+use crate::metrics::DATA_COMPARISONS;
 use crate::peer;
 use crate::router::Router;
 use crate::tls::Connector;
@@ -128,6 +129,18 @@ async fn raise_alarm(router: &Router, member: NodeId) {
 
 /// `None` if there is nobody to be compared with, or not everything is here.
 async fn compared(router: &Router, tls: &Connector) -> Option<Verdict> {
+    let verdict = compare_all(router, tls).await;
+    let result = match &verdict {
+        None => "none",
+        Some(Verdict::Same) => "same",
+        Some(Verdict::Wrong(_)) => "wrong",
+        Some(Verdict::Undecided(_)) => "undecided",
+    };
+    metrics::counter!(DATA_COMPARISONS, "result" => result).increment(1);
+    verdict
+}
+
+async fn compare_all(router: &Router, tls: &Connector) -> Option<Verdict> {
     let board = router.board();
     let (me, members) = (board.member_id(), board.notice().members);
     if members.iter().all(|member| member.id == me) {

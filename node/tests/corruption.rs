@@ -126,6 +126,16 @@ async fn the_leader_finds_who_holds_something_else() {
     let found = found(&cluster.endpoint(0)).await;
     let (_, body) = http_get(cluster.nodes[2].client_port, "/members").unwrap_or_default();
     assert_eq!(found.len(), 1, "{body}");
+    // Whoever led: at least twice, as nobody is called wrong by one look.
+    let compared = |index: usize| {
+        let port = cluster.nodes[index].client_port;
+        let (_, metrics) = http_get(port, "/metrics").expect("the node answers");
+        let name = "flotilla_data_comparisons_total{result=\"wrong\"} ";
+        let count = metrics.lines().find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok());
+        count.unwrap_or(0)
+    };
+    let all: u64 = (0..3).map(compared).sum();
+    assert!(all >= 2, "{all} comparisons have found it");
     let refused = put(&cluster.endpoint(0), "after").await.expect_err("a write under the alarm");
     assert_eq!(refused.code(), Code::DataLoss);
     assert_eq!(refused.message(), "etcdserver: corrupt cluster");
