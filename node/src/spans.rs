@@ -37,8 +37,8 @@ pub struct Spans {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
     per_million: u32,
-    /// What the exporter's connection lives on.
-    _runtime: Runtime,
+    /// What the exporter's connection lives on. None once it is dropped.
+    runtime: Option<Runtime>,
 }
 
 /// A call of which there is to be a span.
@@ -90,7 +90,12 @@ impl Spans {
             .with_span_processor(processor)
             .build();
         let tracer = provider.tracer("flotilla");
-        Ok(Self { provider, tracer, per_million: config.samples_per_million, _runtime: runtime })
+        Ok(Self {
+            provider,
+            tracer,
+            per_million: config.samples_per_million,
+            runtime: Some(runtime),
+        })
     }
 
     /// A call begins; `None` if there is to be no span of it.
@@ -159,6 +164,15 @@ impl Spans {
     }
 }
 
+impl Drop for Spans {
+    fn drop(&mut self) {
+        // It may be dropped by a task, which must not wait for a runtime to end.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// The metadata of a call, for whoever looks for `traceparent` and `tracestate`.
 struct Headers<'h>(&'h HeaderMap);
 
@@ -185,6 +199,11 @@ mod tests {
             samples_per_million,
         })
         .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_task_may_drop_them() {
+        drop(spans(0));
     }
 
     #[test]

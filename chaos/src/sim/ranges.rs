@@ -454,7 +454,6 @@ fn waker(input: &Input, is_leader: bool) -> &'static str {
         Input::Message(_) => "range woken by a message",
         Input::Alive(_) if is_leader => "leader of a range woken by a node that came or went",
         Input::Alive(_) => "range woken by the silence of its leader's node",
-        Input::Campaign => "range woken by a campaign",
         Input::Tick | Input::CatchUp => "range woken by its own need",
         _ => "range woken by a request",
     }

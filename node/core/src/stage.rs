@@ -404,6 +404,12 @@ impl Stage {
         self.reach.lacking.is_empty()
     }
 
+    /// Whether a replica of the range is here, or will be, and has everything that is shown. Its keys may
+    /// be lacking all the same, where another range has some of them by now that is not here.
+    pub fn follows(&self, range: GroupId) -> bool {
+        self.frontier.shows(range)
+    }
+
     /// What may be read.
     pub fn reach(&self) -> &Reach {
         &self.reach
