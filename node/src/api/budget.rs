@@ -4,18 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_core::Error;
 use flotilla_core::proto::mvccpb::KeyValue;
-use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
 use tokio::sync::Notify;
 use tokio::time;
-use tonic::Status;
 use tonic::body::Body;
 
 use crate::metrics::{ANSWER_BYTES, ANSWERS_REFUSED};
@@ -110,8 +107,7 @@ impl Share {
     /// # Errors
     /// There is no room, and there was none for a while.
     pub(super) async fn take(&self, kvs: &[KeyValue]) -> Result<(), Error> {
-        let bytes_of = |kv: &KeyValue| size_of::<KeyValue>() + kv.key.len() + kv.value.len();
-        self.take_bytes(kvs.iter().map(bytes_of).sum()).await
+        self.take_bytes(memory_bytes(kvs)).await
     }
 
     /// The answer has more bytes.
@@ -154,12 +150,24 @@ impl Share {
         }
     }
 
-    /// Has the answer hold what it takes until it is sent, or the client has gone.
+    /// The answer has these bytes, and no others: it was read as a whole, perhaps again.
+    ///
+    /// # Errors
+    /// As `take`.
+    pub(super) async fn take_whole(share: Option<&Self>, bytes: usize) -> Result<(), Error> {
+        let Some(share) = share else { return Ok(()) };
+        share.begin_again();
+        share.take_bytes(bytes).await
+    }
+
+    /// Has the answer hold what it takes until it is sent, or the client has gone. The HTTP/2 library
+    /// takes all of an answer at once, and lets go of its bytes as the client takes them.
     pub(super) fn hold(self: Arc<Self>, answer: http::Response<Body>) -> http::Response<Body> {
         if locked(&self.answer).taken == 0 {
             return answer;
         }
-        answer.map(|inner| Body::new(Holding { inner, share: self }))
+        let held = move |bytes| Bytes::from_owner(Held { bytes, _share: self.clone() });
+        answer.map(|body| Body::new(body.map_frame(move |frame| frame.map_data(&held))))
     }
 }
 
@@ -169,14 +177,13 @@ impl Drop for Share {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Bytes that keys take in an answer, about.
+pub(super) fn memory_bytes(kvs: &[KeyValue]) -> usize {
+    kvs.iter().map(|kv| size_of::<KeyValue>() + kv.key.len() + kv.value.len()).sum()
 }
 
-/// The HTTP/2 library takes all of an answer at once, and lets go of its bytes as the client takes them.
-struct Holding {
-    inner: Body,
-    share: Arc<Share>,
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Bytes that take their share until the last of them is sent.
@@ -191,35 +198,9 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-impl http_body::Body for Holding {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let next = Pin::new(&mut self.inner).poll_frame(cx);
-        next.map_ok(|frame| {
-            let share = &self.share;
-            frame.map_data(|bytes| Bytes::from_owner(Held { bytes, _share: share.clone() }))
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-
-    use http_body_util::BodyExt;
 
     use super::*;
 

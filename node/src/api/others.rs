@@ -98,10 +98,7 @@ pub(super) async fn txn(
             });
             let answer = answer.await?;
             if context.board().replacements() == replacements {
-                if let Some(share) = share {
-                    share.begin_again();
-                    share.take_bytes(answer.encoded_len()).await?;
-                }
+                Share::take_whole(share, answer.encoded_len()).await?;
                 return Ok(answer);
             }
         }

@@ -13,7 +13,7 @@ use flotilla_core::{Error, LeaseId};
 use prost::Message as _;
 use tokio::task;
 
-use super::budget::Share;
+use super::budget::{Share, memory_bytes};
 use super::{Context, others};
 use crate::metrics::{self, requests};
 use crate::store::Store;
@@ -69,10 +69,7 @@ async fn range_uncounted(
             } else {
                 elsewhere(store, move |store| mvcc::read(store, head, &request)).await?
             };
-            if let Some(share) = share {
-                share.begin_again();
-                share.take(&answer.kvs).await?;
-            }
+            Share::take_whole(share, memory_bytes(&answer.kvs)).await?;
             Ok(answer)
         }
     })
@@ -100,10 +97,7 @@ pub(super) async fn txn(
             } else {
                 mvcc::read_txn(store, head, &request)?
             };
-            if let Some(share) = share {
-                share.begin_again();
-                share.take_bytes(answer.encoded_len()).await?;
-            }
+            Share::take_whole(share, answer.encoded_len()).await?;
             Ok(answer)
         }
     })
@@ -244,10 +238,7 @@ async fn in_pieces(
     share: Option<&Share>,
 ) -> Result<pb::RangeResponse, Failure> {
     let Page { mut answer, mut next } = mvcc::read_page(store, head, request, None, PIECE_BYTES)?;
-    if let Some(share) = share {
-        share.begin_again();
-        share.take(&answer.kvs).await?;
-    }
+    Share::take_whole(share, memory_bytes(&answer.kvs)).await?;
     while let Some(cursor) = next {
         task::yield_now().await;
         let piece = mvcc::read_page(store, head, request, Some(cursor), PIECE_BYTES)?;

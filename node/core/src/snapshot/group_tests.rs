@@ -41,12 +41,12 @@ impl Numbers {
 const KEYS: [&[u8]; 11] =
     [b"a", b"a\0", b"a\0\xff", b"b", b"b\0", b"ba", b"c\0", b"k\xff", b"m", b"m\xff\0", b"z"];
 
+fn span(start: &'static [u8], end: Option<&'static [u8]>) -> Span {
+    Span { start: Bytes::from_static(start), end: end.map(Bytes::from_static) }
+}
+
 /// Range 1 has [b, c\0), range 2 [m, ..); range 0 has the rest, in two pieces.
 fn ranges() -> Ranges {
-    let span = |start: &'static [u8], end: Option<&'static [u8]>| Span {
-        start: Bytes::from_static(start),
-        end: end.map(Bytes::from_static),
-    };
     let mut ranges = Ranges::default();
     // Not in the order of their keys.
     ranges.insert(GroupId(2), Range::new(span(b"b", Some(b"c\0")), vec![NodeId(1)]));
@@ -581,10 +581,6 @@ fn a_range_is_received_as_wide_as_the_table_or_its_own_state_has_it() {
 
 #[test]
 fn a_range_that_is_not_here_is_received_from_before_cuts_whose_keys_are_nobodys_here() {
-    let span = |start: &'static [u8], end: Option<&'static [u8]>| Span {
-        start: Bytes::from_static(start),
-        end: end.map(Bytes::from_static),
-    };
     let mut ranges = Ranges::default();
     ranges.insert(GroupId(1), Range::new(span(b"b", Some(b"w")), vec![NodeId(1)]));
     ranges.insert(GroupId(2), Range::new(span(b"w", None), vec![NodeId(1)]));

@@ -264,14 +264,11 @@ fn before_cuts(
     let mut cut_off = BTreeSet::from([group]);
     let mut span = ranges.get(group).expect("the table knows the range").span.clone();
     while let Some(end) = &span.end {
-        let next = ranges.iter().find(|(_, range)| range.span.start == *end);
-        let is_cut_off = |(id, range): &(GroupId, &Range)| {
-            cut_off.contains(&range.parent)
-                && !runs(*id)
-                && !here.iter().any(|span| span.contains(&range.span.start))
-        };
-        let Some((id, range)) = next.filter(is_cut_off) else { break };
-        cut_off.insert(id);
+        let next = ranges.owner(end);
+        let is_nobodys = !runs(next) && !here.iter().any(|span| span.contains(end));
+        let is_cut_off = |range: &&Range| cut_off.contains(&range.parent) && is_nobodys;
+        let Some(range) = ranges.get(next).filter(is_cut_off) else { break };
+        cut_off.insert(next);
         span.end.clone_from(&range.span.end);
     }
     Ok(span)

@@ -158,7 +158,7 @@ pub enum Input {
     /// A node is added only when it has a new replica without a state: a leader believes what an
     /// earlier one has acknowledged since, and would send its successor nothing.
     /// It becomes a voter only as a learner that is close to the end of the log: a replica without a
-    /// state gives no vote.
+    /// state acknowledges nothing.
     ChangeReplicas(Change),
     /// The spine's state on this node was replaced by a newer one: find out again when everything
     /// that came before is here. Followed by `CatchingUp` and `CaughtUp`.
