@@ -346,7 +346,7 @@ pub struct Replica {
     applied: Position,
     reach: Reach,
     /// Who leads ranges of which there is no replica here, as others have said.
-    hints: BTreeMap<GroupId, NodeId>,
+    hints: BTreeMap<GroupId, ranges::Hint>,
     gathers: Gathers,
     flushed: Flushed,
     /// The membership that the next committed change brings.
@@ -616,6 +616,7 @@ impl Replica {
             self.look_for_absent(view)?;
             self.look_for_left_behind(view)?;
             self.ask_whether_left();
+            self.forget_hints();
         }
         // A hand-over that came to nothing leaves requests parked.
         self.is_unpark_due |= !self.parked.is_empty();

@@ -14,7 +14,7 @@ use crate::range::replica::Input;
 use crate::range::stored::{self, Stored};
 use crate::spine::replica::{Effect, Parcel, Replica};
 use crate::spine::txns::Decision;
-use crate::time::Length;
+use crate::time::{Length, Time};
 use crate::view::{View, ViewError};
 use crate::{GroupId, NodeId, command::RequestId, group};
 
@@ -23,6 +23,16 @@ use crate::{GroupId, NodeId, command::RequestId, group};
 const REFS_UNDER_WAY_MAX: usize = 2;
 /// How long one holder of a range that is not here is taken for the one who knows its leader.
 const GUESS_AGAIN_AFTER: Length = Length::from_ms(200);
+/// How long a leader that was named has to stand before another one is asked at once in its place: who
+/// names each other would be asked in turn for ever.
+const HINT_STANDS: Length = Length::from_ms(100);
+
+/// Who leads a range of which there is no replica here, as another has said; nobody, if that one does not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hint {
+    leader: Option<NodeId>,
+    since: Time,
+}
 
 /// A replica that has no part in its range any more.
 #[derive(Debug)]
@@ -161,7 +171,7 @@ impl Replica {
     }
 
     fn known_leader(&self, range: GroupId) -> Option<NodeId> {
-        self.ranges.leader(range).or_else(|| self.hints.get(&range).copied())
+        self.ranges.leader(range).or_else(|| self.hint(range))
     }
 
     /// Other ranges with a replica here whose leader it does not know.
@@ -455,7 +465,7 @@ impl Replica {
         if self.ranges.is_running(range) {
             return self.ranges.leader(range).filter(can_be_reached);
         }
-        let named = self.hints.get(&range).copied().filter(can_be_reached);
+        let named = self.hint(range).filter(can_be_reached);
         named.or_else(|| {
             let holders = &self.state.ranges().get(range)?.replicas;
             let others = holders.iter().filter(|node| **node != self.node());
@@ -467,17 +477,36 @@ impl Replica {
         })
     }
 
-    /// Who was asked does not lead a range, and names the one who does, if it knows.
-    pub(super) fn take_hint(&mut self, range: GroupId, from: NodeId, leader: NodeId) {
-        // Who names this node knows what was so before.
-        if leader == NodeId(0) || leader == from || leader == self.node() {
-            if self.hints.get(&range) == Some(&from) {
-                self.hints.remove(&range);
-            }
-        } else if !self.ranges.is_running(range) {
-            self.hints.insert(range, leader);
-            self.is_unpark_due = true;
+    /// Who was asked does not lead a range, and names the one who does, if it knows. Whether it is worth
+    /// asking that one at once; if not, time has to pass.
+    pub(super) fn take_hint(&mut self, range: GroupId, from: NodeId, leader: NodeId) -> bool {
+        if self.ranges.is_running(range) || self.state.ranges().get(range).is_none() {
+            return false;
         }
+        let known = self.hints.get(&range).copied();
+        // Who names this node knows what was so before.
+        let is_useless = leader == NodeId(0) || leader == from || leader == self.node();
+        let named =
+            if is_useless { self.hint(range).filter(|it| *it != from) } else { Some(leader) };
+        let is_new = self.hint(range) != named;
+        if is_new {
+            self.hints.insert(range, Hint { leader: named, since: self.now });
+        }
+        let has_stood = known.is_none_or(|hint| hint.since + HINT_STANDS <= self.now);
+        let is_asked_at_once =
+            !is_useless && (has_stood || !is_new) && self.connected.contains_key(&leader);
+        self.is_unpark_due |= is_asked_at_once;
+        is_asked_at_once
+    }
+
+    pub(super) fn hint(&self, range: GroupId) -> Option<NodeId> {
+        self.hints.get(&range)?.leader
+    }
+
+    /// Forgets what was said of ranges that are no more.
+    pub(super) fn forget_hints(&mut self) {
+        let ranges = self.state.ranges();
+        self.hints.retain(|range, _| ranges.get(*range).is_some());
     }
 
     /// Replicas that are on this node, be they wanted here or not.

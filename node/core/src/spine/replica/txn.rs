@@ -338,8 +338,7 @@ impl Replica {
                 self.txns.input(id, Input::PrepareFailed(range));
             }
             Some(txn_message::Body::Leader(leader)) => {
-                self.take_hint(range, from, NodeId(leader));
-                if leader != 0 {
+                if self.take_hint(range, from, NodeId(leader)) {
                     self.txns.input(id, Input::AskAgain(range));
                 }
             }
@@ -389,7 +388,7 @@ impl Replica {
         if to == self.node() {
             return;
         }
-        let leader = self.hints.get(&range).map_or(0, |leader| leader.0);
+        let leader = self.hint(range).map_or(0, |leader| leader.0);
         let body = Some(txn_message::Body::Leader(leader));
         let message = TxnMessage { id: Some(txns::to_proto(id)), range: range.0, body };
         self.out.push(Effect::Send(to, Parcel::Txn(message)));

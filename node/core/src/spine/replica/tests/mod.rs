@@ -10,7 +10,7 @@ use crate::group::{self, Chance, Recovered};
 use crate::membership::Policy;
 use crate::memory::MemoryView;
 use crate::proto::etcdserverpb as pb;
-use crate::proto::internal::{ConfState, Member, PeerFrame};
+use crate::proto::internal::{ConfState, Member, PeerFrame, TxnMessage, txn_message};
 use crate::range;
 use crate::remote;
 use crate::spine::apply::{Answered, Task};
@@ -19,7 +19,7 @@ use crate::spine::state::State;
 use crate::stage::{Applied, Stage, Work};
 use crate::time::{Length, Time};
 use crate::view::Batch;
-use crate::{GroupId, NodeId};
+use crate::{Error, GroupId, NodeId};
 
 const TICK_MS: u64 = 100;
 
@@ -130,8 +130,10 @@ impl Cluster {
 
     /// Lets everything happen that follows from what was handed in.
     fn settle(&mut self) {
+        let mut inputs_left = 1_000_000_u32;
         loop {
             while let Some((id, input)) = self.inputs.pop_front() {
+                inputs_left = inputs_left.checked_sub(1).expect("it comes to rest");
                 let node = self.nodes.get_mut(&id).expect("it exists");
                 let mut out = Vec::new();
                 let stepped = node.replica.step(self.now, &node.store, input, &mut out);
@@ -231,6 +233,41 @@ impl Cluster {
             self.inputs.extend(ids.into_iter().map(|id| (id, Input::Tick)));
             self.settle();
         }
+    }
+}
+
+/// Requests for a range wait for time to pass where each is sent to the other for it.
+#[test]
+fn who_is_named_in_a_circle_is_not_asked_for_ever() {
+    let mut state = State::bootstrap(7, Cluster::members(&[1, 2, 3]));
+    state.pre_split(&["m".into()], &[NodeId(2), NodeId(3)]);
+    let mut cluster = Cluster::of(&[1, 2, 3], state);
+    cluster.tick(40);
+    let ranges: Vec<GroupId> =
+        cluster.nodes[&1].replica.state().ranges().iter().map(|(range, _)| range).collect();
+    for (node, leader) in [(2, 3), (3, 2), (1, 9)] {
+        let tell = |range: &GroupId| TxnMessage {
+            range: range.0,
+            body: Some(txn_message::Body::Leader(leader)),
+            ..TxnMessage::default()
+        };
+        let frame = PeerFrame { txns: ranges.iter().map(tell).collect(), ..PeerFrame::default() };
+        let from = if node == 1 { 2 } else { 1 };
+        cluster.inputs.push_back((node, Input::Frame(NodeId(from), frame)));
+    }
+    cluster.submit(1, 1, put("z"));
+    let put_of = |key: &'static str| match put(key) {
+        Command::Put(request) => {
+            pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(request)) }
+        }
+        other => unreachable!("{other:?} is a put"),
+    };
+    let success = vec![put_of("a"), put_of("y")];
+    cluster.submit(1, 2, Command::Txn(pb::TxnRequest { success, ..pb::TxnRequest::default() }));
+    cluster.tick(80);
+    for n in [1, 2] {
+        let answer = cluster.nodes[&1].answers.get(&n);
+        assert!(matches!(answer, Some(Err(Error::Timeout))), "{answer:?}");
     }
 }
 
