@@ -25,7 +25,7 @@ const USAGE: &str = "usage:
       REDUCTION: [--keep TROUBLE,…] [--without PART,…] [--clients N] [--watchers N] [--ranges N]
                  [--founders N] [--until MS]
   flotilla-chaos scale [--nodes N,…] [--ranges-per-node R] [--outstanding-per-node P] [--skewed]
-                       [--seed S]
+                       [--spine-apart] [--seed S]
   flotilla-chaos mutants [--seeds COUNT] [--only NAME]
 `mutants` plants every bug there is, looks for each with at most COUNT seeds (5000), and prints a
 table; it needs a build with the feature `mutants`. A seed is a number, and the focus of clients is on
@@ -179,7 +179,7 @@ fn look_at_scale() -> anyhow::Result<bool> {
     use flotilla_chaos::sim::scale::{Scale, look};
 
     let (mut nodes, mut ranges, mut outstanding) = (vec![3, 6, 12, 24], 4, 150);
-    let (mut is_skewed, mut seed) = (false, 1);
+    let (mut is_skewed, mut is_spine_apart, mut seed) = (false, false, 1);
     let mut words = std::env::args().skip(2);
     while let Some(flag) = words.next() {
         let mut value = || words.next().with_context(|| format!("{flag} needs a value"));
@@ -191,6 +191,7 @@ fn look_at_scale() -> anyhow::Result<bool> {
             "--outstanding-per-node" => outstanding = number(&value()?)?,
             "--seed" => seed = number(&value()?)?,
             "--skewed" => is_skewed = true,
+            "--spine-apart" => is_spine_apart = true,
             _ => bail!("unknown flag {flag}"),
         }
     }
@@ -202,7 +203,8 @@ fn look_at_scale() -> anyhow::Result<bool> {
     for nodes_count in nodes {
         let under_way = u32::try_from(outstanding * nodes_count).context("too many")?;
         let ranges_count = ranges * nodes_count;
-        let scale = Scale { nodes_count, ranges_count, outstanding: under_way, is_skewed };
+        let scale =
+            Scale { nodes_count, ranges_count, outstanding: under_way, is_skewed, is_spine_apart };
         let seen = look(scale, seed).map_err(anyhow::Error::msg)?;
         let percent = |share: f64| format!("{:.0} %", share * 100.0);
         writeln!(

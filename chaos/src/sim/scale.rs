@@ -5,7 +5,7 @@
 //! waits its turn. There are no faults, and nothing is checked but that puts are answered. It shows
 //! how throughput grows with nodes, not what a real node does in a second.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use flotilla_core::spine::Input;
@@ -41,6 +41,8 @@ pub struct Scale {
     pub outstanding: u32,
     /// Every other put is of a few keys next to each other.
     pub is_skewed: bool,
+    /// The spine's leader leads no range.
+    pub is_spine_apart: bool,
 }
 
 /// What was seen.
@@ -183,7 +185,11 @@ impl World {
             let state = self.up(leader).replica.state();
             state.ranges().iter().map(|(range, known)| (range, known.replicas.clone())).collect()
         };
-        let mut led = std::collections::BTreeMap::<NodeId, usize>::new();
+        let is_apart = self.plan.scale.is_some_and(|scale| scale.is_spine_apart);
+        let mut led = BTreeMap::<NodeId, usize>::new();
+        if is_apart {
+            led.insert(NodeId(leader), ranges.len());
+        }
         for (range, replicas) in ranges {
             let to = replicas.into_iter().min_by_key(|node| led.get(node).copied().unwrap_or(0));
             let to = to.expect("a range has replicas");

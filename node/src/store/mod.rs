@@ -9,6 +9,7 @@ mod error;
 mod estimate;
 mod head;
 mod read_only;
+mod recent;
 mod shared;
 mod staging;
 mod tables;
@@ -31,6 +32,7 @@ use flotilla_core::view::{Batch, Column, View, ViewError, Visit};
 
 use database::{Database, Dir};
 use head::Head;
+use recent::Recent;
 use shared::UnderWay;
 use tuning::Tuning;
 
@@ -88,6 +90,8 @@ struct Shared {
     sizes: Mutex<Option<(Instant, Sizes)>>,
     /// How many keys spans have.
     counts: Counts,
+    /// Some rows of keys.
+    recent: Recent,
     /// The first error of a write or a flush.
     stopped: OnceLock<String>,
 }
@@ -138,6 +142,7 @@ pub fn open(options: &Options) -> Result<Store, Error> {
             head: Mutex::new(head),
             sizes: Mutex::new(None),
             counts: Counts::new(BLOCK_ROWS),
+            recent: Recent::new(options.recent_bytes()),
             stopped: OnceLock::new(),
         }),
     })
@@ -167,6 +172,7 @@ impl Store {
         let _writer = self.writer()?;
         self.current().write(batch).map_err(|error| self.stop(error))?;
         self.shared.counts.note(batch);
+        self.shared.recent.note(batch);
         Ok(())
     }
 
@@ -234,6 +240,7 @@ impl Store {
         new.keep();
         next.write(&self.shared.dir.path).map_err(|error| self.stop(error))?;
         *head = next;
+        self.shared.recent.forget();
         *self.shared.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         drop(head);
         self.shared.counts.forget();
@@ -349,7 +356,8 @@ impl Store {
 
 impl View for Store {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, ViewError> {
-        self.current().get(column, key)
+        let recent = (column == Column::Key).then(|| self.shared.recent.get(key)).flatten();
+        recent.map_or_else(|| self.current().get(column, key), |row| Ok(Some(row)))
     }
 
     fn scan(

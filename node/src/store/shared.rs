@@ -62,6 +62,7 @@ impl Store {
             return self.replace(sealed);
         }
         let writer = self.writer()?;
+        self.shared.recent.forget();
         let Sealed { database: received, tables } = sealed;
         let under_way = UnderWay { group, generation: Some(received.generation) };
         // From now on the start looks after it.
@@ -114,6 +115,7 @@ impl Store {
     /// The disk refuses, or did so before.
     pub fn clear(&self, group: GroupId) -> Result<(), Error> {
         let writer = self.writer()?;
+        self.shared.recent.forget();
         let under_way = UnderWay { group, generation: None };
         let done = carry_out(&self.current(), under_way, None, usize::MAX);
         done.map_err(|error| self.stop(error))?;

@@ -9,7 +9,8 @@ use rocksdb::{
     WriteBufferManager,
 };
 
-/// Bytes of memory for blocks read from disk and for rows that are not flushed yet, together.
+/// Bytes of memory for blocks read from disk, rows that are not flushed yet and rows that were written
+/// lately, together.
 pub const MEMORY_BYTES_DEFAULT: usize = 256 << 20;
 /// Bytes of it that rows not flushed yet may take. Writers wait for the disk at about that.
 pub const WRITE_BUFFER_BYTES_DEFAULT: usize = 128 << 20;
@@ -19,6 +20,8 @@ pub const WRITE_RATE_BYTES_DEFAULT: u64 = 256 << 20;
 /// of the data in it, 1 MiB at most.
 pub const OPEN_FILES_MAX_DEFAULT: u32 = 512;
 
+/// The part of the memory that is for rows that were written lately.
+const RECENT_SHARE: usize = 16;
 /// Threads for flushes and compactions, for all stores of the process.
 const BACKGROUND_JOBS_MAX: i32 = 2;
 /// One compaction never spreads over several threads: they would take both cores of a small node.
@@ -65,7 +68,7 @@ const TABLE_FORMAT: i32 = 7;
 pub struct Options {
     /// The directory that holds nothing but the store. Made if it is missing.
     pub dir: PathBuf,
-    /// Bytes of memory for cached blocks and unflushed rows together.
+    /// Bytes of memory for cached blocks, unflushed rows and rows that were written lately, together.
     pub memory_bytes: usize,
     /// Bytes of `memory_bytes` for unflushed rows.
     pub write_buffer_bytes: usize,
@@ -86,6 +89,11 @@ impl Options {
             open_files_max: OPEN_FILES_MAX_DEFAULT,
         }
     }
+
+    /// Bytes of `memory_bytes` for rows that were written lately.
+    pub(super) fn recent_bytes(&self) -> usize {
+        self.memory_bytes / RECENT_SHARE
+    }
 }
 
 /// RocksDB's options, built once for a store: its generations share the memory and the rate.
@@ -96,7 +104,8 @@ pub(super) struct Tuning {
 
 impl Tuning {
     pub(super) fn new(options: &Options) -> Self {
-        let cache = Cache::new_hyper_clock_cache(options.memory_bytes, 0);
+        let blocks_bytes = options.memory_bytes - options.recent_bytes();
+        let cache = Cache::new_hyper_clock_cache(blocks_bytes, 0);
         // Unflushed rows are charged to the cache, which then holds fewer blocks. This must not be
         // what stops writers: a generation that waits for its next rows could stop them for good.
         let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use super::super::{Error, SIZES_AGE_MAX};
@@ -49,7 +51,8 @@ fn random_batches_read_as_from_a_map() {
             if numbers.below(3) == 0 {
                 batch.delete(column, key(&mut numbers));
             } else {
-                batch.put(column, key(&mut numbers), numbers.next().to_string());
+                let times = if numbers.below(8) == 0 { 1_000 } else { 1 };
+                batch.put(column, key(&mut numbers), numbers.next().to_string().repeat(times));
             }
         }
         store.apply(&batch).unwrap();
@@ -91,6 +94,36 @@ fn random_batches_read_as_from_a_map() {
     }
     assert_eq!(Rows::read(&store).unwrap(), model);
     store.verify().unwrap();
+}
+
+#[test]
+fn reads_beside_a_writer_go_forward_and_see_what_is_applied() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_small(dir.path());
+    let (applied, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut last = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    let least = applied.load(Ordering::Acquire).max(last);
+                    let row = store.get(Column::Key, b"k").unwrap();
+                    last =
+                        row.map_or(0, |row| str::from_utf8(&row).unwrap().trim().parse().unwrap());
+                    assert!(last >= least, "{last} after {least}");
+                }
+            });
+        }
+        let mut numbers = Numbers(7);
+        for n in 1..=20_000_u64 {
+            let width = if numbers.below(3) == 0 { 6_000 } else { 10 };
+            let mut batch = put(Column::Key, "k", &format!("{n:>width$}"));
+            batch.put(Column::Key, format!("other {}", numbers.below(30_000)), n.to_string());
+            store.apply(&batch).unwrap();
+            applied.store(n, Ordering::Release);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]

@@ -42,6 +42,9 @@ impl Rows {
                 rows.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
                 ControlFlow::Continue(())
             })?;
+            for (key, value) in &*rows {
+                assert_eq!(view.get(column, key)?.as_ref(), Some(value), "{column:?} {key:?}");
+            }
         }
         Ok(rows)
     }

@@ -124,6 +124,12 @@ fn reads_see_the_old_rows_until_all_are_replaced() {
     store.with_snapshot(|moment| {
         store.replace(sealed).unwrap();
         assert_eq!(Rows::read(&store).unwrap(), rows_after());
+        for (column, rows) in Column::ALL.into_iter().zip(rows_before().0) {
+            for key in rows.keys() {
+                let expected = rows_after().0[column as usize].get(key).cloned();
+                assert_eq!(store.get(column, key).unwrap(), expected, "{column:?} {key:?}");
+            }
+        }
         assert_eq!(Rows::read(moment).unwrap(), rows_before());
     });
     assert_eq!(database::generations(dir.path()).unwrap(), [2]);

@@ -113,6 +113,9 @@ fn check(store: &Store, expected: &MemoryView, what: &str) {
     for column in Column::ALL {
         let (found, expected) = (&found.0[column as usize], &expected.0[column as usize]);
         assert!(found == expected, "{what}: {column:?}: {} for {}", found.len(), expected.len());
+        for key in Rows::read(&before()).unwrap().0[column as usize].keys() {
+            assert_eq!(store.get(column, key).unwrap().as_ref(), expected.get(key), "{what}");
+        }
     }
 }
 
