@@ -10,6 +10,7 @@ pub mod conf;
 pub mod config;
 pub mod effect;
 pub mod entry;
+mod hurry;
 pub mod input;
 mod kept;
 mod log;
@@ -61,7 +62,8 @@ pub struct Group {
     sleep: sleep::Sleep,
     /// As last told to the driver.
     role: Role,
-    /// Ticks after which this node campaigns, drawn anew whenever the role changes.
+    /// Ticks after which this node campaigns, drawn anew whenever the role changes, and when an election
+    /// is brought forward.
     timeout_ticks: usize,
     /// Commit index after the last step.
     commit: u64,
@@ -211,7 +213,7 @@ impl Group {
                 self.raft.report_snapshot(to.0, end);
             }
             Input::CommitTo { index } => self.on_commit_to(index),
-            Input::Unreachable(node) => self.raft.report_unreachable(node.0),
+            Input::Unreachable(node) => self.on_unreachable(node),
             Input::Replaced(node) => self.on_replaced(node),
             Input::Wake => {}
             Input::Alive(alive) => self.on_alive(alive, out),
@@ -911,7 +913,7 @@ impl Group {
         }
     }
 
-    /// The one place where an election timeout is drawn.
+    /// Where an election timeout is drawn, but for one that is brought forward.
     fn draw_timeout(&mut self) {
         let extra = self.chance.below(self.election_ticks as u64);
         assert!(extra < self.election_ticks as u64, "chance must keep within its bound");

@@ -23,6 +23,67 @@ fn a_silent_leader_is_replaced() {
     assert_eq!(network.group(1).role().term, term, "its return disturbs nobody");
 }
 
+/// Ticks until the others have a leader.
+fn ticks_without_leader(network: &mut Network, ticks_max: usize) -> Option<usize> {
+    (1..=ticks_max).find(|_| {
+        network.tick_all();
+        network.leader().is_some_and(|leader| leader != 1)
+    })
+}
+
+#[test]
+fn a_leader_whose_connections_break_is_replaced_at_once() {
+    // Two heartbeats are waited for, one more tick, and what is drawn.
+    let Config { election_ticks, heartbeat_ticks, .. } = config(1);
+    let least = 2 * heartbeat_ticks + 1;
+    let most = least + election_ticks / 3 - 1;
+    let mut replaced_count = 0;
+    for seed in 0..50 {
+        let mut network = Network::new(seed, 3, 3);
+        network.elect(1);
+        for _ in 0..3 {
+            network.tick_all();
+        }
+        network.isolate(1);
+        for id in [2, 3] {
+            network.input(id, Input::Unreachable(NodeId(1)));
+        }
+        assert_eq!(ticks_without_leader(&mut network, least - 1), None, "seed {seed}");
+        let ticks = ticks_without_leader(&mut network, most + 1 - least);
+        replaced_count += usize::from(ticks.is_some());
+        // Both may have asked at the same moment, and ask again as ever.
+        let ticks = ticks.or_else(|| ticks_without_leader(&mut network, 6 * election_ticks));
+        assert!(ticks.is_some(), "seed {seed}");
+    }
+    assert!(replaced_count >= 15, "{replaced_count} of 50");
+}
+
+#[test]
+fn a_leader_that_lives_stays_when_connections_to_it_break() {
+    for seed in 0..50 {
+        let mut network = Network::new(seed, 3, 3);
+        network.elect(1);
+        let term = network.group(1).role().term;
+        for round in 0..20 {
+            network.input(2, Input::Unreachable(NodeId(1)));
+            if round % 2 == 0 {
+                network.input(3, Input::Unreachable(NodeId(1)));
+            }
+            assert_eq!(ticks_without_leader(&mut network, 2), None, "seed {seed}");
+        }
+        // Who hears of it no more asks in vain, and does not depose it.
+        network.isolate(2);
+        network.input(2, Input::Unreachable(NodeId(1)));
+        assert_eq!(ticks_without_leader(&mut network, 30), None, "seed {seed}");
+        network.heal();
+        for _ in 0..3 {
+            network.tick_all();
+        }
+        assert_eq!(network.group(2).role().leader, Some(NodeId(1)));
+        assert_eq!(network.group(1).role().term, term);
+    }
+}
+
 #[test]
 fn timeouts_come_from_the_injected_chance() {
     struct Fixed(u64);
