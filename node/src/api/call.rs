@@ -16,7 +16,7 @@ use tonic::server::Grpc;
 use tonic::{Code, Status};
 use tower::service_fn;
 
-use super::codec::{self, Codec, ToProst};
+use super::codec::{self, Codec};
 use super::guard::Client;
 use super::inside::RequestBody;
 use super::phases::Report;
@@ -45,7 +45,7 @@ impl Call {
     ) -> http::Response<Body>
     where
         Req: Message + Default + Send + 'static,
-        Res: Message + Send + 'static,
+        Res: once::Answer + Send + 'static,
         E: IntoStatus,
         F: FnOnce(Arc<Context>, Client, Req) -> Fut,
         Fut: Future<Output = Result<Res, E>> + Send,
@@ -79,7 +79,7 @@ impl Call {
             answer.map_err(E::into_status)
         };
         let answered = answered.await;
-        let response = answered.and_then(|answer| once::answer(&answer, answer_bytes_max));
+        let response = answered.and_then(|answer| once::answer(answer, answer_bytes_max));
         let (code, response) = match response {
             Ok(response) => {
                 meter.sent();
@@ -96,18 +96,19 @@ impl Call {
     }
 
     /// Carries out a method that takes one message and gives a stream of them.
-    pub(super) async fn server_stream<Req, F, S, Res>(
+    pub(super) async fn server_stream<En, Req, F, S>(
         self,
         request: http::Request<RequestBody>,
         method: F,
     ) -> http::Response<Body>
     where
+        En: Encoder<Error = Status> + Default + Send + 'static,
+        En::Item: Send + 'static,
         Req: Message + Default + Send + 'static,
-        Res: Message + Send + 'static,
         F: Fn(Arc<Context>, Client, Req) -> S + Send + Sync,
-        S: Stream<Item = Result<Res, Status>> + Send + 'static,
+        S: Stream<Item = Result<En::Item, Status>> + Send + 'static,
     {
-        let mut grpc = grpc::<ToProst<Res>, Req>(&self.context);
+        let mut grpc = grpc::<En, Req>(&self.context);
         let meter = self.context.meters.begin(self.method);
         let (call, meter, method) = (&self, &mut Some(meter), &method);
         let service = service_fn(|request: tonic::Request<Req>| {

@@ -6,9 +6,11 @@ use std::marker::PhantomData;
 use bytes::Buf;
 use flotilla_core::watch;
 use prost::Message;
+use prost::encoding::{self, WireType};
 use tonic::codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Status};
 
+use super::read::RangeAnswer;
 use crate::metrics;
 
 /// Bytes a call's buffers begin with. They grow to what a message needs; a call that stays idle
@@ -89,6 +91,33 @@ impl Encoder for ToWatchResponse {
         metrics::traffic().sent_bytes.increment(bytes as u64);
         buffer.reserve(bytes);
         response.encode_into(buffer);
+        Ok(())
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(BUFFER_BYTES, TOGETHER_BYTES)
+    }
+}
+
+/// Encodes a piece of a list.
+#[derive(Default)]
+pub(super) struct ToRangeStream;
+
+impl Encoder for ToRangeStream {
+    type Item = RangeAnswer;
+    type Error = Status;
+
+    fn encode(&mut self, piece: RangeAnswer, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        const RANGE_RESPONSE: u32 = 1;
+        let piece_bytes = piece.encoded_len();
+        let bytes = encoding::key_len(RANGE_RESPONSE)
+            + encoding::encoded_len_varint(piece_bytes as u64)
+            + piece_bytes;
+        metrics::traffic().sent_bytes.increment(bytes as u64);
+        buffer.reserve(bytes);
+        encoding::encode_key(RANGE_RESPONSE, WireType::LengthDelimited, buffer);
+        encoding::encode_varint(piece_bytes as u64, buffer);
+        piece.encode_raw(buffer);
         Ok(())
     }
 

@@ -120,10 +120,15 @@ pub(super) fn frame(message: &[u8]) -> Bytes {
 /// The same of a message of so many bytes, less than 4 GiB, which `write` puts there.
 pub(super) fn frame_of(length: usize, write: impl FnOnce(&mut BytesMut)) -> Bytes {
     let mut framed = BytesMut::with_capacity(FRAME_HEAD_BYTES + length);
-    framed.put_u8(0);
-    framed.put_u32(u32::try_from(length).expect("no message has 4 GiB"));
+    begin_frame(length, &mut framed);
     write(&mut framed);
     framed.freeze()
+}
+
+/// What comes before a message of so many bytes, less than 4 GiB.
+pub(super) fn begin_frame(length: usize, framed: &mut BytesMut) {
+    framed.put_u8(0);
+    framed.put_u32(u32::try_from(length).expect("no message has 4 GiB"));
 }
 
 /// The answers of a call.

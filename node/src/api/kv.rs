@@ -9,6 +9,7 @@ use flotilla_core::proto::etcdserverpb::request_op::Request;
 use flotilla_core::{Error, mvcc};
 
 use super::guard::Client;
+use super::read::RangeAnswer;
 use super::{Context, header, quota, read};
 use crate::metrics::requests::{self, RequestKind};
 use crate::router::expect_answer;
@@ -25,7 +26,7 @@ pub(super) async fn range(
     context: &Context,
     client: &Client,
     request: pb::RangeRequest,
-) -> Result<pb::RangeResponse, Error> {
+) -> Result<RangeAnswer, Error> {
     mvcc::check_range(&request)?;
     context.board().usage().count_read(&request.key);
     client.count(context, || std::iter::once(&request.key[..])).await;
@@ -35,7 +36,8 @@ pub(super) async fn range(
     let answer = client.read(context, request.serializable, needs, read).await;
     requests::request_done(RequestKind::RANGE, began.elapsed(), answer.is_ok());
     let mut answer = answer?;
-    answer.header = header::complete(context, answer.header);
+    let header = answer.header_mut();
+    *header = header::complete(context, header.take());
     Ok(answer)
 }
 

@@ -2,10 +2,11 @@
 //! Such a piece is decoded where it lies, and the answer is encoded into the one buffer that is sent.
 //! What comes otherwise, cut into pieces or wrong, is left to what streams are received with.
 
+use std::collections::VecDeque;
 use std::pin::{Pin, pin};
 use std::task::{Context as TaskContext, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use futures::TryStreamExt;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http_body::Frame;
@@ -17,7 +18,8 @@ use tonic::codec::Streaming;
 use tonic::codegen::StdError;
 
 use super::codec::{self, FromProst};
-use super::inside::{FRAME_HEAD_BYTES, RequestBody, frame_of};
+use super::inside::{FRAME_HEAD_BYTES, RequestBody, begin_frame, frame_of};
+use super::read::RangeAnswer;
 use crate::metrics;
 
 /// The message of a call of at most so many bytes, once the client has said that there are no more.
@@ -56,23 +58,69 @@ fn whole(piece: &Bytes, bytes_max: usize) -> Option<Bytes> {
     is_whole.then(|| piece.slice(FRAME_HEAD_BYTES..))
 }
 
+/// What is sent as one message.
+pub(super) trait Answer {
+    /// Bytes of the message.
+    fn length(&self) -> usize;
+
+    /// The message of so many bytes with its head, in one buffer or in several.
+    fn into_frames(self, length: usize) -> Frames;
+}
+
+/// Buffers that are sent one after the other.
+pub(super) struct Frames {
+    first: Option<Bytes>,
+    more: VecDeque<Bytes>,
+}
+
+impl<M: Message> Answer for M {
+    fn length(&self) -> usize {
+        self.encoded_len()
+    }
+
+    fn into_frames(self, length: usize) -> Frames {
+        let first = frame_of(length, |framed| self.encode_raw(framed));
+        Frames { first: Some(first), more: VecDeque::new() }
+    }
+}
+
+impl Answer for RangeAnswer {
+    fn length(&self) -> usize {
+        self.encoded_len()
+    }
+
+    /// Keys that are encoded are sent from where they lie.
+    fn into_frames(self, length: usize) -> Frames {
+        let answer = match self {
+            Self::Whole(answer) => return answer.into_frames(length),
+            Self::Encoded(answer) => answer,
+        };
+        let [before, after] = answer.around();
+        let mut first = BytesMut::with_capacity(FRAME_HEAD_BYTES + before.encoded_len());
+        begin_frame(length, &mut first);
+        before.encode_raw(&mut first);
+        let mut more: VecDeque<Bytes> = answer.kvs.into();
+        more.push_back(after.encode_to_vec().into());
+        Frames { first: Some(first.freeze()), more }
+    }
+}
+
 /// An answer.
 ///
 /// # Errors
 /// It has more than so many bytes; in grpc-go's words.
-pub(super) fn answer<M: Message>(
-    message: &M,
+pub(super) fn answer<A: Answer>(
+    message: A,
     bytes_max: usize,
 ) -> Result<http::Response<Body>, Status> {
-    let length = message.encoded_len();
+    let length = message.length();
     if length > bytes_max.min(u32::MAX as usize) {
         let text =
             format!("grpc: trying to send message larger than max ({length} vs. {bytes_max})");
         return Err(Status::resource_exhausted(text));
     }
     metrics::traffic().sent_bytes.increment(length as u64);
-    let framed = frame_of(length, |framed| message.encode_raw(framed));
-    let body = Once { message: Some(framed), has_ended: false };
+    let body = Once { frames: message.into_frames(length), has_ended: false };
     let mut response = http::Response::new(Body::new(body));
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
     Ok(response)
@@ -83,7 +131,7 @@ const OK: HeaderValue = HeaderValue::from_static("0");
 
 /// A message, and that all is well.
 struct Once {
-    message: Option<Bytes>,
+    frames: Frames,
     has_ended: bool,
 }
 
@@ -95,8 +143,9 @@ impl http_body::Body for Once {
         mut self: Pin<&mut Self>,
         _: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Some(message) = self.message.take() {
-            return Poll::Ready(Some(Ok(Frame::data(message))));
+        let Frames { first, more } = &mut self.frames;
+        if let Some(data) = first.take().or_else(|| more.pop_front()) {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         if std::mem::replace(&mut self.has_ended, true) {
             return Poll::Ready(None);
@@ -138,7 +187,9 @@ impl http_body::Body for Resumed {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_core::proto::etcdserverpb::PutRequest;
+    use flotilla_core::mvcc::EncodedRange;
+    use flotilla_core::proto::etcdserverpb::{PutRequest, RangeResponse, ResponseHeader};
+    use flotilla_core::proto::mvccpb::KeyValue;
     use http_body_util::StreamBody;
     use tonic::Code;
 
@@ -201,16 +252,48 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_one_piece_and_a_good_end() {
-        let answer = answer(&request(), BYTES_MAX).unwrap();
+        let answer = answer(request(), BYTES_MAX).unwrap();
         assert_eq!(answer.headers()[CONTENT_TYPE], "application/grpc");
         let body = answer.into_body().collect().await.unwrap();
         assert_eq!(body.trailers().unwrap()[Status::GRPC_STATUS], "0");
         assert_eq!(body.to_bytes(), frame(&request().encode_to_vec()));
     }
 
+    #[tokio::test]
+    async fn keys_that_are_encoded_are_sent_from_where_they_lie() {
+        let kv = |key| KeyValue { key: Bytes::from_static(key), ..KeyValue::default() };
+        let whole = RangeResponse {
+            header: Some(ResponseHeader { revision: 7, ..ResponseHeader::default() }),
+            kvs: vec![kv(b"a"), kv(b"b"), kv(b"c")],
+            more: true,
+            count: 9,
+        };
+        let piece = |kvs: &[KeyValue]| {
+            let kvs = kvs.to_vec();
+            Bytes::from(RangeResponse { kvs, ..RangeResponse::default() }.encode_to_vec())
+        };
+        let pieces = vec![piece(&whole.kvs[..2]), piece(&whole.kvs[2..])];
+        let encoded = EncodedRange {
+            header: whole.header,
+            kvs: pieces.clone(),
+            more: whole.more,
+            count: whole.count,
+        };
+        let answer = answer(RangeAnswer::Encoded(encoded), BYTES_MAX).unwrap();
+        let mut body = pin!(answer.into_body());
+        let mut sent = Vec::new();
+        while let Some(frame) = body.frame().await {
+            sent.extend(frame.unwrap().into_data());
+        }
+        assert_eq!(sent[1].as_ptr(), pieces[0].as_ptr());
+        assert_eq!(sent[2].as_ptr(), pieces[1].as_ptr());
+        let message = super::whole(&sent.concat().into(), BYTES_MAX).unwrap();
+        assert_eq!(RangeResponse::decode(message).unwrap(), whole);
+    }
+
     #[test]
     fn an_answer_that_is_too_large_is_refused() {
-        let status = answer(&request(), 3).unwrap_err();
+        let status = answer(request(), 3).unwrap_err();
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(status.message(), "grpc: trying to send message larger than max (12 vs. 3)");
     }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use flotilla_core::Error;
 use flotilla_core::auth::{Needs, Pass};
-use flotilla_core::mvcc::{Cursor, Failure, Head, Page, check_range_stream};
+use flotilla_core::mvcc::{Cursor, Failure, Head, check_range_stream};
 use flotilla_core::proto::etcdserverpb as pb;
 use flotilla_core::remote::Reading;
 use futures::{Stream, stream};
 use tonic::Status;
 
 use super::guard::Client;
+use super::read::RangeAnswer;
 use super::status::IntoStatus;
 use super::{Context, header, others, read};
 use crate::metrics;
@@ -44,7 +45,7 @@ pub(super) fn range_stream(
     context: Arc<Context>,
     client: Client,
     request: pb::RangeRequest,
-) -> impl Stream<Item = Result<pb::RangeStreamResponse, Status>> + Send {
+) -> impl Stream<Item = Result<RangeAnswer, Status>> + Send {
     let head = context.router.head();
     let (request, pass) = (Arc::new(request), Pass::NOBODY);
     let progress = Progress { context, client, pass, request, head, state: State::New };
@@ -60,28 +61,27 @@ pub(super) fn range_stream(
         if piece.is_err() {
             progress.state = State::Ended;
         }
-        let piece = piece.map(|piece| pb::RangeStreamResponse { range_response: Some(piece) });
         Some((piece, progress))
     })
 }
 
 impl Progress {
-    async fn next(&mut self) -> Result<pb::RangeResponse, Error> {
-        let page = match std::mem::replace(&mut self.state, State::Ended) {
+    async fn next(&mut self) -> Result<RangeAnswer, Error> {
+        let (mut answer, next) = match std::mem::replace(&mut self.state, State::Ended) {
             State::New => match self.begin().await? {
                 Some(reading) => return self.read_others(reading).await,
                 None => self.first().await?,
             },
             State::At(cursor) => self.following(cursor).await?,
             State::Others(reading) => return self.read_others(reading).await,
-            State::Ended => return Ok(pb::RangeResponse::default()),
+            State::Ended => return Ok(RangeAnswer::Whole(pb::RangeResponse::default())),
         };
         metrics::traffic().ranges.increment(1);
-        let Page { mut answer, next } = page;
         match next {
             Some(cursor) => self.state = State::At(cursor),
             None => {
-                answer.header = header::complete(&self.context, answer.header);
+                let header = answer.header_mut();
+                *header = header::complete(&self.context, header.take());
             }
         }
         Ok(answer)
@@ -104,29 +104,30 @@ impl Progress {
         Ok(Some(Box::new(reading.map_err(sent)?)))
     }
 
-    async fn read_others(&mut self, mut reading: Box<Reading>) -> Result<pb::RangeResponse, Error> {
+    async fn read_others(&mut self, mut reading: Box<Reading>) -> Result<RangeAnswer, Error> {
         metrics::traffic().ranges.increment(1);
         loop {
             if !others::step(&self.context, &mut reading).await.map_err(sent)? {
                 let mut answer = reading.finish();
                 answer.header = header::complete(&self.context, answer.header);
-                return Ok(answer);
+                return Ok(RangeAnswer::Whole(answer));
             }
             let kvs = reading.drain();
             if !kvs.is_empty() {
                 self.state = State::Others(reading);
-                return Ok(pb::RangeResponse { kvs, ..pb::RangeResponse::default() });
+                let answer = pb::RangeResponse { kvs, ..pb::RangeResponse::default() };
+                return Ok(RangeAnswer::Whole(answer));
             }
         }
     }
 
-    async fn first(&self) -> Result<Page, Error> {
+    async fn first(&self) -> Result<(RangeAnswer, Option<Cursor>), Error> {
         let head = self.head;
         read::attempt(&self.context, head, |head| self.page(head, None)).await
     }
 
     /// Later pieces show the revision of the first one, for as long as it is readable.
-    async fn following(&self, cursor: Cursor) -> Result<Page, Error> {
+    async fn following(&self, cursor: Cursor) -> Result<(RangeAnswer, Option<Cursor>), Error> {
         let replacements = read::until_whole(&self.context).await?;
         match self.page(self.context.board().head(), Some(cursor)).await {
             // A part of the store was replaced meanwhile, which happens seldom enough.
@@ -136,7 +137,11 @@ impl Progress {
         }
     }
 
-    async fn page(&self, head: Head, cursor: Option<Cursor>) -> Result<Page, Failure> {
+    async fn page(
+        &self,
+        head: Head,
+        cursor: Option<Cursor>,
+    ) -> Result<(RangeAnswer, Option<Cursor>), Failure> {
         read::page(self.context.store(), head, &self.request, cursor, PIECE_BYTES).await
     }
 }

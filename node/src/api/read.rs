@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use flotilla_core::mvcc::{self, Failure, Head, Page};
+use bytes::{BufMut, Bytes};
+use flotilla_core::mvcc::{self, Cursor, EncodedPage, EncodedRange, Failure, Head, Page, Rest};
 use flotilla_core::proto::Span;
 use flotilla_core::proto::etcdserverpb as pb;
 use flotilla_core::proto::etcdserverpb::request_op::Request;
@@ -30,13 +30,52 @@ const ATTEMPTS_MAX: u32 = 8;
 const WHOLE_WITHIN: Duration = Duration::from_secs(5);
 const WHOLE_POLL: Duration = Duration::from_millis(10);
 
+/// An answer of KV.Range.
+pub(super) enum RangeAnswer {
+    /// A message.
+    Whole(pb::RangeResponse),
+    /// One whose keys are encoded.
+    Encoded(EncodedRange),
+}
+
+impl RangeAnswer {
+    /// Its header.
+    pub(super) fn header_mut(&mut self) -> &mut Option<pb::ResponseHeader> {
+        match self {
+            Self::Whole(answer) => &mut answer.header,
+            Self::Encoded(answer) => &mut answer.header,
+        }
+    }
+
+    /// Bytes of the message.
+    pub(super) fn encoded_len(&self) -> usize {
+        match self {
+            Self::Whole(answer) => answer.encoded_len(),
+            Self::Encoded(answer) => answer.encoded_len(),
+        }
+    }
+
+    /// Writes the message.
+    pub(super) fn encode_raw(&self, buffer: &mut impl BufMut) {
+        match self {
+            Self::Whole(answer) => answer.encode_raw(buffer),
+            Self::Encoded(answer) => {
+                let [before, after] = answer.around();
+                before.encode_raw(buffer);
+                answer.kvs.iter().for_each(|kvs| buffer.put_slice(kvs));
+                after.encode_raw(buffer);
+            }
+        }
+    }
+}
+
 /// Answers a checked KV.Range at a head or a later one.
 pub(super) async fn range(
     context: &Context,
     head: Head,
     request: pb::RangeRequest,
     share: Option<&Share>,
-) -> Result<pb::RangeResponse, Error> {
+) -> Result<RangeAnswer, Error> {
     metrics::traffic().ranges.increment(1);
     let began = Instant::now();
     let answer = range_uncounted(context, head, request, share).await;
@@ -49,19 +88,24 @@ async fn range_uncounted(
     head: Head,
     request: pb::RangeRequest,
     share: Option<&Share>,
-) -> Result<pb::RangeResponse, Error> {
+) -> Result<RangeAnswer, Error> {
     let store = context.store();
     let is_one = request.range_end.is_empty();
     // One value is no list.
     let share = share.filter(|_| !is_one);
     if !context.board().is_whole() {
-        return again(|| others::range(context, &request, share)).await;
+        return again(|| others::range(context, &request, share)).await.map(RangeAnswer::Whole);
+    }
+    if mvcc::is_encodable(&request) {
+        let list = attempt(context, head, |head| encoded(store, head, &request, share)).await;
+        return list.map(RangeAnswer::Encoded);
     }
     if is_in_key_order(&request) {
-        return attempt(context, head, |head| in_pieces(store, head, &request, share)).await;
+        let list = attempt(context, head, |head| in_pieces(store, head, &request, share)).await;
+        return list.map(RangeAnswer::Whole);
     }
     let request = Arc::new(request);
-    attempt(context, head, |head| {
+    let answer = attempt(context, head, |head| {
         let request = request.clone();
         async move {
             let answer = if is_one || is_small(store, head, &request)? {
@@ -72,8 +116,8 @@ async fn range_uncounted(
             Share::take_whole(share, memory_bytes(&answer.kvs)).await?;
             Ok(answer)
         }
-    })
-    .await
+    });
+    answer.await.map(RangeAnswer::Whole)
 }
 
 /// Answers a checked KV.Txn that only reads, at a head or a later one.
@@ -121,23 +165,27 @@ pub(super) async fn lease_keys(
     .await
 }
 
-/// Reads one piece of a KV.RangeStream.
+/// Reads one piece of a KV.RangeStream, and tells where the next one begins.
 pub(super) async fn page(
     store: &Store,
     head: Head,
     request: &Arc<pb::RangeRequest>,
-    cursor: Option<mvcc::Cursor>,
+    cursor: Option<Cursor>,
     bytes_max: usize,
-) -> Result<Page, Failure> {
-    // The last piece of a limited read counts the keys that are left.
-    if request.count_only || request.limit > 0 {
-        let request = request.clone();
-        return elsewhere(store, move |store| {
-            mvcc::read_page(store, head, &request, cursor, bytes_max)
-        })
-        .await;
+) -> Result<(RangeAnswer, Option<Cursor>), Failure> {
+    if mvcc::is_encodable(request) {
+        let (answer, next) = encoded_piece(store, head, request, cursor, bytes_max).await?;
+        return Ok((RangeAnswer::Encoded(answer), next));
     }
-    mvcc::read_page(store, head, request, cursor, bytes_max)
+    // The last piece of a limited read counts the keys that are left.
+    let Page { answer, next } = if request.count_only || request.limit > 0 {
+        let request = request.clone();
+        let read = move |store: &Store| mvcc::read_page(store, head, &request, cursor, bytes_max);
+        elsewhere(store, read).await?
+    } else {
+        mvcc::read_page(store, head, request, cursor, bytes_max)?
+    };
+    Ok((RangeAnswer::Whole(answer), next))
 }
 
 /// Does a read, and does it again at a newer head when compaction took what it needed. A read at a
@@ -229,6 +277,51 @@ fn is_in_key_order(request: &pb::RangeRequest) -> bool {
         && request.limit <= 0
         && request.sort_target == KEY
         && mvcc::check_range_stream(request).is_ok()
+}
+
+/// A list that is sent as it was read.
+async fn encoded(
+    store: &Store,
+    head: Head,
+    request: &pb::RangeRequest,
+    share: Option<&Share>,
+) -> Result<EncodedRange, Failure> {
+    let bytes_of = |answer: &EncodedRange| answer.kvs.iter().map(Bytes::len).sum();
+    let (mut answer, mut next) = encoded_piece(store, head, request, None, PIECE_BYTES).await?;
+    Share::take_whole(share, bytes_of(&answer)).await?;
+    while let Some(cursor) = next {
+        task::yield_now().await;
+        let piece = encoded_piece(store, head, request, Some(cursor), PIECE_BYTES).await?;
+        if let Some(share) = share {
+            share.take_bytes(bytes_of(&piece.0)).await?;
+        }
+        let mut kvs = answer.kvs;
+        kvs.extend(piece.0.kvs);
+        answer = EncodedRange { kvs, ..piece.0 };
+        next = piece.1;
+    }
+    Ok(answer)
+}
+
+/// A piece of such a list, and where the next one begins.
+async fn encoded_piece(
+    store: &Store,
+    head: Head,
+    request: &pb::RangeRequest,
+    cursor: Option<Cursor>,
+    bytes_max: usize,
+) -> Result<(EncodedRange, Option<Cursor>), Failure> {
+    let EncodedPage { mut answer, rest } =
+        mvcc::read_encoded(store, head, request, cursor, bytes_max)?;
+    match rest {
+        Rest::Done => Ok((answer, None)),
+        Rest::Next(cursor) => Ok((answer, Some(cursor))),
+        Rest::Count(rest) => {
+            let count = elsewhere(store, move |store| mvcc::count_rest(store, head, &rest));
+            answer.count += count.await?;
+            Ok((answer, None))
+        }
+    }
 }
 
 async fn in_pieces(

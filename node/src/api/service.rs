@@ -11,7 +11,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::call::Call;
-use super::codec::{ToProst, ToWatchResponse};
+use super::codec::{ToProst, ToRangeStream, ToWatchResponse};
 use super::guard::Client;
 use super::inside::{Inside, RequestBody};
 use super::policy::{self, Wishes};
@@ -113,12 +113,17 @@ impl Service {
         }
         macro_rules! server_stream {
             ($method:path) => {
-                Box::pin(async move { Ok(call.server_stream(request, $method).await) })
+                server_stream!($method, ToProst<_>)
+            };
+            ($method:path, $encoder:ty) => {
+                Box::pin(async move {
+                    Ok(call.server_stream::<$encoder, _, _, _>(request, $method).await)
+                })
             };
         }
         match method {
             Method::Range => asking!(kv::range, kv::is_local_read),
-            Method::RangeStream => server_stream!(range_stream::range_stream),
+            Method::RangeStream => server_stream!(range_stream::range_stream, ToRangeStream),
             Method::Put => asking!(kv::put),
             Method::DeleteRange => asking!(kv::delete_range),
             Method::Txn => asking!(kv::txn),
@@ -162,7 +167,7 @@ impl Service {
                 Box::pin(async move {
                     let observe =
                         |_, _: Client, request| election::observe(inside.clone(), request);
-                    Ok(call.server_stream(request, observe).await)
+                    Ok(call.server_stream::<ToProst<_>, _, _, _>(request, observe).await)
                 })
             }
             Method::Resign => composed!(election::resign),

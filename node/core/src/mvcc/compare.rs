@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 use super::Failure;
+use super::history::Wanted;
 use super::keyspace::Keyspace;
 use crate::proto::Span;
 use crate::proto::etcdserverpb as pb;
@@ -29,7 +30,7 @@ fn holds(keys: &Keyspace<'_>, compare: &pb::Compare) -> Result<bool, Failure> {
     let span = Span::from_request(compare.key.clone(), compare.range_end.clone());
     let mut is_missing = true;
     let mut holds = true;
-    keys.visit(&span, usize::MAX, &mut |kv| {
+    keys.visit(&span, Wanted::ALL, &mut |kv| {
         is_missing = false;
         holds = holds_for(compare, &kv);
         if holds { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::Failure;
 use super::draft::header;
+use super::history::Wanted;
 use super::txn::Execution;
 use crate::proto::Span;
 use crate::proto::etcdserverpb as pb;
@@ -22,7 +23,7 @@ pub(super) fn execute(
     let span = Span::from_request(request.key.clone(), request.range_end.clone());
     let mut keys = Vec::new();
     let mut prev_kvs = Vec::new();
-    execution.keys.visit(&span, usize::MAX, &mut |kv| {
+    execution.keys.visit(&span, Wanted::ALL, &mut |kv| {
         if request.prev_kv {
             keys.push(kv.key.clone());
             prev_kvs.push(kv);

@@ -7,7 +7,7 @@ use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 
-use super::history;
+use super::history::{self, Wanted};
 use super::layout::{KeyValueFields, Record, RecordHead, Revision};
 use super::{Failure, Head};
 use crate::Error;
@@ -100,7 +100,7 @@ pub struct Checksum {
 pub fn checksum(view: &dyn View, head: Head, revision: i64) -> Result<Checksum, Failure> {
     let history = hash_kv(view, head, revision)?;
     let mut live = 0;
-    history::visit_live(view, &Span::all(), revision, usize::MAX, &mut |kv| {
+    history::visit_live(view, &Span::all(), revision, Wanted::ALL, &mut |kv| {
         for number in [kv.create_revision, kv.mod_revision, kv.version, kv.lease] {
             live = crc32c::crc32c_append(live, &number.to_be_bytes());
         }
@@ -131,7 +131,7 @@ pub fn hashed_revision(head: Head, revision: i64) -> Result<Option<i64>, Error> 
 
 fn has_keys(view: &dyn View, revision: i64) -> Result<bool, Failure> {
     let mut has_keys = false;
-    history::visit_live(view, &Span::all(), revision, 1, &mut |_| {
+    history::visit_live(view, &Span::all(), revision, Wanted::keys(1), &mut |_| {
         has_keys = true;
         ControlFlow::Break(())
     })?;

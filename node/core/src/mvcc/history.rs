@@ -4,22 +4,49 @@
 //! at or below R. Every function here checks after reading that no compaction above R has begun
 //! to remove rows meanwhile, so an answer is either exact or `Failure::Overtaken`.
 
+use std::mem;
 use std::ops::{Bound, ControlFlow, Range};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::encoding::{self, WireType};
 
 use super::Failure;
 use super::compact;
 use super::counts::Found;
-use super::layout::{self, Record, RecordHead, Revision};
+use super::layout::{self, KeyValueFields, Record, RecordHead, Revision};
 use crate::proto::Span;
 use crate::proto::mvccpb::KeyValue;
 use crate::view::{Column, View, ViewError};
 
 /// Rows of one scan; a longer walk is made of several. Few under test, so that most walks are.
 const PAGE_ROWS_MAX: usize = if cfg!(test) { 3 } else { 1024 };
-/// Bytes of keys and values gathered by one scan, exceeded by at most one row.
+/// Bytes of keys and values gathered by one scan, exceeded by at most two rows.
 const PAGE_BYTES_MAX: usize = 1 << 20;
+/// A scan that has gathered more than so many bytes gets room for all that is wanted.
+const SMALL_BYTES: usize = 128 << 10;
+
+/// How much of a span its caller expects to take; it only bounds what is read ahead.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// Keys, with the one that only tells that there are more.
+    pub(super) keys: usize,
+    /// Bytes of keys and values, without those of such a key.
+    pub(super) bytes: usize,
+}
+
+impl Wanted {
+    /// Whatever there is.
+    pub(super) const ALL: Self = Self::keys(usize::MAX);
+
+    /// So many keys.
+    pub(super) const fn keys(keys: usize) -> Self {
+        Self { keys, bytes: usize::MAX }
+    }
+
+    fn of_one_scan(self) -> Self {
+        Self { keys: self.keys.clamp(1, PAGE_ROWS_MAX), bytes: self.bytes.min(PAGE_BYTES_MAX) }
+    }
+}
 
 /// The record of a key at a revision, or `None` if the key was not there.
 ///
@@ -47,9 +74,8 @@ pub(super) fn live_at(
 
 /// Visits the live keys of a span at a revision in ascending order.
 ///
-/// `wanted` is how many the caller expects to take; it only bounds what is read ahead. The key and
-/// value handed out are slices of a buffer shared with their neighbours: who keeps few of many
-/// should copy them.
+/// The key and value handed out are slices of a buffer shared with their neighbours: who keeps few of
+/// many should copy them.
 ///
 /// # Errors
 /// The store cannot be read, or compaction has overtaken the revision.
@@ -57,7 +83,7 @@ pub(super) fn visit_live(
     view: &dyn View,
     span: &Span,
     revision: i64,
-    wanted: usize,
+    wanted: Wanted,
     visit: &mut dyn FnMut(KeyValue) -> ControlFlow<()>,
 ) -> Result<(), Failure> {
     if span.is_empty() {
@@ -69,14 +95,14 @@ pub(super) fn visit_live(
         }
         return Ok(());
     }
-    let rows_max = wanted.clamp(1, PAGE_ROWS_MAX);
+    let wanted = wanted.of_one_scan();
     let mut resume = None;
     loop {
-        let page = Page::read(view, span, resume.as_deref(), revision, rows_max)?;
+        let page = Page::read(view, span, resume.as_deref(), revision, wanted)?;
         let mut kvs = Vec::with_capacity(page.rows.len());
         for row in page.rows {
             match row {
-                Row::Live(kv) => kvs.push(page.bytes.slice(kv)),
+                Row::Live { kv, .. } => kvs.push(page.bytes.slice(kv)),
                 Row::Newer(key) => {
                     kvs.extend(superseded_at(view, &page.bytes[key], revision)?.map(|it| it.kv));
                 }
@@ -93,6 +119,99 @@ pub(super) fn visit_live(
             None => return Ok(()),
         }
     }
+}
+
+/// Keys as they are sent.
+#[derive(Debug, Default)]
+pub(super) struct Encoded {
+    /// One after the other, the bytes of the field `kvs` of a `RangeResponse`, with its tags.
+    pub(super) pieces: Vec<Bytes>,
+    /// How many keys these are.
+    pub(super) keys: usize,
+    /// The first key that is live and not among them.
+    pub(super) rest: Option<Bytes>,
+}
+
+/// The first live keys of a span at a revision, no more than are wanted, and at least one if there is
+/// one. Their bytes are exceeded by at most one key.
+///
+/// # Errors
+/// The store cannot be read, or compaction has overtaken the revision.
+pub(super) fn encode_live(
+    view: &dyn View,
+    span: &Span,
+    revision: i64,
+    wanted: Wanted,
+) -> Result<Encoded, Failure> {
+    let mut taken = Encoded::default();
+    if span.is_empty() {
+        return Ok(taken);
+    }
+    let ahead = Wanted { keys: wanted.keys.saturating_add(1), ..wanted }.of_one_scan();
+    let (mut bytes, mut resume) = (0, None);
+    loop {
+        let page = Page::read(view, span, resume.as_deref(), revision, ahead)?;
+        // What was taken of the page and lies together.
+        let mut run = 0..0;
+        for row in &page.rows {
+            let superseded = match row {
+                Row::Live { .. } => None,
+                Row::Newer(key) => match superseded_at(view, &page.bytes[key.clone()], revision)? {
+                    Some(record) => Some(record.kv),
+                    None => continue,
+                },
+            };
+            let kv = match (row, &superseded) {
+                (Row::Live { kv, .. }, _) => &page.bytes[kv.clone()],
+                (Row::Newer(_), kv) => kv.as_deref().expect("it was found above"),
+            };
+            if taken.keys == wanted.keys || (bytes >= wanted.bytes && taken.keys > 0) {
+                let key = KeyValueFields::decode(kv)?.key;
+                taken.rest = Some(Bytes::copy_from_slice(key));
+                break;
+            }
+            taken.keys += 1;
+            bytes += kv.len();
+            match row {
+                Row::Live { field, kv } if *field == run.end => run.end = kv.end,
+                Row::Live { field, kv } => {
+                    taken.push(page.bytes.slice(run));
+                    run = *field..kv.end;
+                }
+                Row::Newer(_) => {
+                    taken.push(page.bytes.slice(mem::take(&mut run)));
+                    let mut field = BytesMut::with_capacity(FIELD_HEAD_BYTES_MAX + kv.len());
+                    begin_field(kv.len(), &mut field);
+                    field.put_slice(kv);
+                    taken.push(field.freeze());
+                }
+            }
+        }
+        taken.push(page.bytes.slice(run));
+        ensure_not_overtaken(view, revision)?;
+        match page.resume {
+            Some(key) if taken.rest.is_none() => resume = Some(key),
+            _ => return Ok(taken),
+        }
+    }
+}
+
+impl Encoded {
+    fn push(&mut self, piece: Bytes) {
+        if !piece.is_empty() {
+            self.pieces.push(piece);
+        }
+    }
+}
+
+/// Bytes before a `KeyValue` in the field `kvs` of a `RangeResponse`, at most.
+const FIELD_HEAD_BYTES_MAX: usize = 11;
+
+/// Writes what comes before a `KeyValue` of so many bytes in the field `kvs` of a `RangeResponse`.
+fn begin_field(bytes: usize, buf: &mut BytesMut) {
+    const KVS: u32 = 2;
+    encoding::encode_key(KVS, WireType::LengthDelimited, buf);
+    encoding::encode_varint(bytes as u64, buf);
 }
 
 /// How many keys of a span were live at a revision.
@@ -187,8 +306,9 @@ struct Page {
 }
 
 enum Row {
-    /// The newest record is the one wanted; where its `KeyValue` lies.
-    Live(Range<usize>),
+    /// The newest record is the one wanted; where its `KeyValue` lies, and where what comes before it
+    /// when it is sent.
+    Live { field: usize, kv: Range<usize> },
     /// The newest record is too new; where the key lies.
     Newer(Range<usize>),
 }
@@ -199,7 +319,7 @@ impl Page {
         span: &Span,
         after: Option<&[u8]>,
         revision: i64,
-        rows_max: usize,
+        wanted: Wanted,
     ) -> Result<Self, ViewError> {
         let mut bytes = BytesMut::new();
         let mut rows = Vec::new();
@@ -218,10 +338,20 @@ impl Page {
                 bytes.extend_from_slice(key);
                 rows.push(Row::Newer(start..bytes.len()));
             } else if !head.is_tombstone {
-                bytes.extend_from_slice(&row[head.encoded_len()..]);
-                rows.push(Row::Live(start..bytes.len()));
+                let kv = &row[head.encoded_len()..];
+                let more = FIELD_HEAD_BYTES_MAX + kv.len();
+                // Small lists take what they need; of larger ones there is mostly more to come.
+                if bytes.capacity() - start < more && start + more > SMALL_BYTES {
+                    let left = wanted.bytes.saturating_sub(start);
+                    bytes.reserve(more + left);
+                }
+                begin_field(kv.len(), &mut bytes);
+                let kv_start = bytes.len();
+                bytes.extend_from_slice(kv);
+                rows.push(Row::Live { field: start, kv: kv_start..bytes.len() });
             }
-            let is_full = rows.len() >= rows_max || bytes.len() >= PAGE_BYTES_MAX;
+            // The last row tells whoever has enough bytes without it where to go on.
+            let is_full = rows.len() >= wanted.keys || start >= wanted.bytes;
             if is_full {
                 resume = Some(key.to_vec());
             }

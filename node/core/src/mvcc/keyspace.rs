@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::Failure;
 use super::draft::THIS_REVISION;
-use super::history;
+use super::history::{self, Wanted};
 use super::layout;
 use crate::proto::Span;
 use crate::proto::mvccpb::KeyValue;
@@ -79,7 +79,7 @@ impl<'a> Keyspace<'a> {
     pub(super) fn visit(
         &self,
         span: &Span,
-        wanted: usize,
+        wanted: Wanted,
         visit: &mut dyn FnMut(KeyValue) -> ControlFlow<()>,
     ) -> Result<(), Failure> {
         let mut pending = self.pending_in(span).peekable();

@@ -16,6 +16,7 @@ mod counts;
 mod history;
 mod keyspace;
 
+mod encoded;
 mod page;
 mod read;
 
@@ -47,6 +48,9 @@ pub use compact::{Slice, check_compact, compact_slice, compaction_floor, merge_c
 pub use counts::{BLOCK_ROWS, Counts};
 pub use draft::Draft;
 pub use draft::header;
+pub use encoded::{
+    EncodedPage, EncodedRange, Rest, Uncounted, count_rest, is_encodable, read_encoded,
+};
 pub use evaluate::{
     Evaluated, FoldDecides, LeaseTable, NAMED_KEYS_MAX, NO_HEAD, attached_leases, evaluate,
     evaluate_newest, outcome_without_effect,

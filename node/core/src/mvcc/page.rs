@@ -7,6 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::draft::header;
+use super::history::Wanted;
 use super::keyspace::Keyspace;
 use super::read;
 use super::{Failure, Head};
@@ -19,16 +20,42 @@ use crate::view::View;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     /// The lowest key not yet sent.
-    start: Bytes,
+    pub(super) start: Bytes,
     /// The revision read at.
-    revision: i64,
+    pub(super) revision: i64,
     /// The store's revision when the first piece was read.
-    header_revision: i64,
+    pub(super) header_revision: i64,
     /// Keys sent so far.
-    sent: usize,
+    pub(super) sent: usize,
 }
 
 impl Cursor {
+    /// Where a read goes on, or begins, and what of its span is left.
+    ///
+    /// # Errors
+    /// As `read_page`.
+    pub(super) fn resume(
+        head: Head,
+        request: &pb::RangeRequest,
+        cursor: Option<Self>,
+    ) -> Result<(Self, Span), Failure> {
+        let span = Span::from_request(request.key.clone(), request.range_end.clone());
+        let cursor = match cursor {
+            Some(cursor) if cursor.revision < head.compact_revision => {
+                return Err(Error::Compacted.into());
+            }
+            Some(cursor) => cursor,
+            None => Self {
+                start: span.start,
+                revision: read::readable_revision(head, request.revision)?,
+                header_revision: head.revision,
+                sent: 0,
+            },
+        };
+        let span = Span { start: cursor.start.clone(), end: span.end };
+        Ok((cursor, span))
+    }
+
     /// The lowest key not yet sent.
     pub fn start(&self) -> &Bytes {
         &self.start
@@ -61,27 +88,14 @@ pub fn read_page(
     if request.count_only {
         return Ok(Page { answer: read::read(view, head, request)?, next: None });
     }
-    let span = Span::from_request(request.key.clone(), request.range_end.clone());
-    let cursor = match cursor {
-        Some(cursor) if cursor.revision < head.compact_revision => {
-            return Err(Error::Compacted.into());
-        }
-        Some(cursor) => cursor,
-        None => Cursor {
-            start: span.start,
-            revision: read::readable_revision(head, request.revision)?,
-            header_revision: head.revision,
-            sent: 0,
-        },
-    };
+    let (cursor, span) = Cursor::resume(head, request, cursor)?;
     let keys = Keyspace::new(view, cursor.revision);
-    let span = Span { start: cursor.start, end: span.end };
     let limit_left = read::limit(request) - cursor.sent;
 
     let mut answer = pb::RangeResponse::default();
     let mut bytes = 0;
     let mut rest = None;
-    let wanted = limit_left.saturating_add(1);
+    let wanted = Wanted { keys: limit_left.saturating_add(1), bytes: bytes_max };
     keys.visit(&span, wanted, &mut |kv| {
         if answer.kvs.len() == limit_left || (bytes >= bytes_max && !answer.kvs.is_empty()) {
             rest = Some(kv.key);

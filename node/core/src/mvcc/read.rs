@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::draft::header;
 use super::evaluate::NoLeases;
+use super::history::Wanted;
 use super::keyspace::Keyspace;
 use super::txn::{self, Execution};
 use super::{Failure, Head};
@@ -98,7 +99,7 @@ pub(super) fn select(
     let mut kvs = Vec::new();
     let mut count = 0;
     let mut rest = None;
-    keys.visit(&span, wanted, &mut |kv| {
+    keys.visit(&span, Wanted::keys(wanted), &mut |kv| {
         count += 1;
         if !is_within_bounds(request, &kv) {
             return ControlFlow::Continue(());
@@ -134,7 +135,7 @@ const SORT_BUFFER_MIN: usize = if cfg!(test) { 4 } else { 1024 };
 /// changes among them is known.
 pub(super) fn select_all(keys: &Keyspace<'_>, span: &Span) -> Result<pb::RangeResponse, Failure> {
     let mut kvs = Vec::new();
-    keys.visit(span, usize::MAX, &mut |kv| {
+    keys.visit(span, Wanted::ALL, &mut |kv| {
         kvs.push(kv);
         ControlFlow::Continue(())
     })?;

@@ -1,5 +1,7 @@
 //! Random commands, reads, compactions and crashes against the naive model.
 
+use prost::Message;
+
 use super::chance::Chance;
 use super::elsewhere::Elsewhere;
 use super::naive::Naive;
@@ -54,6 +56,7 @@ struct Seen {
     late_reads: usize,
     twice_in_one_revision: usize,
     old_reads: usize,
+    encoded: usize,
     compacted_while_running: usize,
     crashes: usize,
     asked: usize,
@@ -78,6 +81,7 @@ fn random_commands_agree_with_the_naive_model() {
     assert!(seen.late_reads > 30, "{seen:?}");
     assert!(seen.twice_in_one_revision > 50, "{seen:?}");
     assert!(seen.old_reads > 2_000, "{seen:?}");
+    assert!(seen.encoded > 2_000, "{seen:?}");
     assert!(seen.compacted_while_running > 100, "{seen:?}");
     assert!(seen.crashes > 100, "{seen:?}");
     assert!(seen.asked > 20_000, "{seen:?}");
@@ -93,6 +97,7 @@ impl Seen {
         self.late_reads += other.late_reads;
         self.twice_in_one_revision += other.twice_in_one_revision;
         self.old_reads += other.old_reads;
+        self.encoded += other.encoded;
         self.compacted_while_running += other.compacted_while_running;
         self.crashes += other.crashes;
         self.asked += other.asked;
@@ -396,6 +401,10 @@ impl Run {
         }
         let want = self.naive.range_at(head, &streamed);
         assert_eq!(self.read_pages(head, &streamed), want, "{streamed:?} at {head:?}");
+        if is_encodable(&streamed) {
+            assert_eq!(self.read_encoded(head, &streamed), want, "{streamed:?} at {head:?}");
+            self.seen.encoded += 1;
+        }
     }
 
     /// As a node reads that shows some of the ranges only.
@@ -444,6 +453,30 @@ impl Run {
             }
             assert_eq!(page.answer.header, None);
             assert_eq!(page.answer.count, 0);
+        }
+    }
+
+    /// What a client makes of what it is sent.
+    fn read_encoded(
+        &mut self,
+        head: Head,
+        request: &pb::RangeRequest,
+    ) -> Result<pb::RangeResponse, Error> {
+        let mut kvs = Vec::new();
+        let mut cursor = None;
+        loop {
+            let bytes_max = self.chance.below(80);
+            let page = read_encoded(&self.store.view, head, request, cursor, bytes_max);
+            let EncodedPage { mut answer, rest } = client(page)?;
+            kvs.append(&mut answer.kvs);
+            match rest {
+                Rest::Next(next) => cursor = Some(next),
+                Rest::Count(rest) => {
+                    answer.count += client(count_rest(&self.store.view, head, &rest))?;
+                    return Ok(sent(EncodedRange { kvs, ..answer }));
+                }
+                Rest::Done => return Ok(sent(EncodedRange { kvs, ..answer })),
+            }
         }
     }
 
@@ -851,4 +884,11 @@ fn a_read_overtaken_by_compaction_is_not_wrong() {
         }
     }
     assert!(exact > 0 && overtaken > 0, "{exact} {overtaken}");
+}
+
+fn sent(answer: EncodedRange) -> pb::RangeResponse {
+    let [before, after] = answer.around().map(|part| part.encode_to_vec());
+    let sent = [before, answer.kvs.concat(), after].concat();
+    assert_eq!(sent.len(), answer.encoded_len());
+    pb::RangeResponse::decode(&sent[..]).expect("a message is sent")
 }

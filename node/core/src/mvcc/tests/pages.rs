@@ -121,3 +121,31 @@ fn revisions_that_cannot_be_read() {
         }
     }
 }
+
+/// Keys that lie together are sent from the buffer that the store was read into.
+#[test]
+fn a_list_is_cut_from_what_was_read() {
+    let mut store = store();
+    let request = range("k", "\0");
+    let encoded = |store: &Store, head, bytes_max| {
+        let page = read_encoded(&store.view, head, &request, None, bytes_max).unwrap();
+        (page.answer.kvs.len(), page.answer.count, page.rest == Rest::Done)
+    };
+    // Three rows are read at once here.
+    assert_eq!(encoded(&store, store.head, usize::MAX), (4, 10, true));
+    assert_eq!(encoded(&store, store.head, 44).0, 1);
+    let before = store.head;
+    store.put(put("k4", "newer")).unwrap();
+    // What was superseded is between its neighbours.
+    assert_eq!(encoded(&store, before, usize::MAX), (6, 10, true));
+    let limited = pb::RangeRequest { limit: 10, ..request.clone() };
+    let page = read_encoded(&store.view, before, &limited, None, usize::MAX).unwrap();
+    assert_eq!((page.answer.more, &page.rest), (false, &Rest::Done));
+    let limited = pb::RangeRequest { limit: 4, ..request.clone() };
+    let page = read_encoded(&store.view, before, &limited, None, usize::MAX).unwrap();
+    let Rest::Count(rest) = page.rest else { panic!("{page:?}") };
+    assert_eq!((page.answer.more, page.answer.count), (true, 4));
+    assert_eq!(count_rest(&store.view, before, &rest), Ok(6));
+    let compacted = Head { compact_revision: store.head.revision, ..store.head };
+    assert_eq!(count_rest(&store.view, compacted, &rest), Err(Error::Compacted.into()));
+}

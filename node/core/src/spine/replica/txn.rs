@@ -338,7 +338,8 @@ impl Replica {
                 self.txns.input(id, Input::PrepareFailed(range));
             }
             Some(txn_message::Body::Leader(leader)) => {
-                if self.take_hint(range, from, NodeId(leader)) {
+                let is_asked_at_once = self.take_hint(range, from, NodeId(leader));
+                if is_asked_at_once {
                     self.txns.input(id, Input::AskAgain(range));
                 }
             }
