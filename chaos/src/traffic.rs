@@ -64,6 +64,9 @@ pub const KINDS: [(Kind, u64); 12] = [
     (Kind::TimeToLive, 2),
 ];
 
+/// One in so many puts keeps the value of its key, and as many the lease.
+pub const KEPT_ONE_IN: u64 = 20;
+
 /// What a call is drawn from: how the run is made, and what its clients have seen so far.
 #[derive(Debug)]
 pub struct Outlook<'a> {
@@ -83,6 +86,8 @@ pub struct Outlook<'a> {
     pub leases_count: &'a mut i64,
     /// One in so many puts attaches its key to a lease.
     pub attached_one_in: u64,
+    /// One in so many puts keeps the value of its key, and as many the lease; [`KEPT_ONE_IN`] as a rule.
+    pub kept_one_in: u64,
     /// Half of the reads within a transaction are of an old revision.
     pub is_about_past: bool,
 }
@@ -180,10 +185,10 @@ impl Outlook<'_> {
             prev_kv: chance.one_in(3),
             ..PutRequest::default()
         };
-        if chance.one_in(20) {
+        if chance.one_in(self.kept_one_in) {
             put.ignore_value = true;
             put.value = Bytes::new();
-        } else if chance.one_in(20) {
+        } else if chance.one_in(self.kept_one_in) {
             put.ignore_lease = true;
             put.lease = 0;
         }

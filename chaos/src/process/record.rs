@@ -12,7 +12,7 @@ use crate::history::{
 use crate::process::clock::Clock;
 use crate::process::traffic::Traffic;
 use crate::sim::chance::Chance;
-use crate::traffic::Outlook;
+use crate::traffic::{KEPT_ONE_IN, Outlook};
 
 /// One in so many puts attaches its key to a lease.
 const ATTACHED_ONE_IN: u64 = 5;
@@ -75,6 +75,7 @@ impl Recorder {
             leases: &notes.leases,
             leases_count: &mut notes.leases_count,
             attached_one_in: ATTACHED_ONE_IN,
+            kept_one_in: KEPT_ONE_IN,
             is_about_past: false,
         };
         let mut request = outlook.draw_request(&name, chance);

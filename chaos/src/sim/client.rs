@@ -67,6 +67,7 @@ impl World {
             leases: &self.leases,
             leases_count: &mut self.leases_count,
             attached_one_in: self.plan.traffic.attached_one_in,
+            kept_one_in: self.plan.traffic.kept_one_in,
             is_about_past: self.plan.traffic.focus == Some(Focus::History),
         };
         outlook.draw_request(name, &mut chance)

@@ -12,7 +12,7 @@ use super::chance::Chance;
 use super::mutant::Mutant;
 use super::reduction::Reduction;
 use super::scale::Scale;
-use crate::traffic::Kind;
+use crate::traffic::{self, Kind};
 
 /// Microseconds in a millisecond.
 pub const MS: u64 = 1_000;
@@ -182,6 +182,8 @@ pub struct Traffic {
     pub watchers_count: usize,
     /// One in so many puts attaches its key to a lease.
     pub attached_one_in: u64,
+    /// One in so many puts keeps the value of its key, and as many the lease.
+    pub kept_one_in: u64,
     /// See `Options::focus`.
     pub focus: Option<Focus>,
     /// Every other key is one from here to there.
@@ -406,6 +408,7 @@ impl Traffic {
             weights,
             watchers_count: usize::try_from(chance.between(1, 6)).expect("a small number"),
             attached_one_in: 5,
+            kept_one_in: traffic::KEPT_ONE_IN,
             focus,
             hot: None,
         };

@@ -127,6 +127,8 @@ impl Plan {
         traffic.weights[0] = 1;
         traffic.watchers_count = 0;
         traffic.attached_one_in = u64::MAX;
+        // One that reads its key first waits for all before it, and keeps all behind it waiting.
+        traffic.kept_one_in = u64::MAX;
         traffic.focus = None;
         traffic.hot = scale.is_skewed.then_some(HOT);
         self.scale = Some(scale);
