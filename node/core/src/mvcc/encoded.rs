@@ -12,6 +12,7 @@ use super::{Failure, Head};
 use crate::Error;
 use crate::proto::Span;
 use crate::proto::etcdserverpb as pb;
+use crate::proto::etcdserverpb::range_request::SortTarget;
 use crate::view::View;
 
 /// A `RangeResponse` whose keys are encoded.
@@ -70,11 +71,13 @@ pub struct Uncounted {
     revision: i64,
 }
 
-/// Whether a checked KV.Range is a list that `read_encoded` reads.
+/// Whether a checked KV.Range is a list that `read_encoded` reads. One with a target is sorted even without
+/// an order.
 pub fn is_encodable(request: &pb::RangeRequest) -> bool {
     !request.range_end.is_empty()
         && !request.count_only
         && !request.keys_only
+        && request.sort_target() == SortTarget::Key
         && read::is_default_order(request)
         && !read::has_bounds(request)
 }

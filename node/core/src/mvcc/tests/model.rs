@@ -387,6 +387,10 @@ impl Run {
         assert_eq!(got, want, "{request:?} at {head:?}");
         self.read_elsewhere(head, &request, &want);
         self.seen.old_reads += usize::from(revision < now.revision && want.is_ok());
+        if is_encodable(&request) {
+            assert_eq!(self.read_encoded(head, &request), want, "{request:?} at {head:?}");
+            self.seen.encoded += 1;
+        }
 
         let mut streamed = request;
         streamed.sort_order = 0;
@@ -401,10 +405,6 @@ impl Run {
         }
         let want = self.naive.range_at(head, &streamed);
         assert_eq!(self.read_pages(head, &streamed), want, "{streamed:?} at {head:?}");
-        if is_encodable(&streamed) {
-            assert_eq!(self.read_encoded(head, &streamed), want, "{streamed:?} at {head:?}");
-            self.seen.encoded += 1;
-        }
     }
 
     /// As a node reads that shows some of the ranges only.
