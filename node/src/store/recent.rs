@@ -2,7 +2,9 @@
 //! and is often written and read again soon.
 //!
 //! Only whoever writes the store puts rows in, after each batch. So what is found is the row after the
-//! newest batch or, while that is being applied, after the one before it. A read may see either.
+//! newest batch or, while that is being applied, after the one before it. A read may see either, and
+//! may see the newer first and then the older: whoever reads beside the writer names a revision that was
+//! applied before, or holds latches on what it reads.
 
 use bytes::Bytes;
 use flotilla_core::view::{Batch, Column, Write};
