@@ -31,11 +31,7 @@ impl Group {
             return;
         }
         core.election_elapsed = core.election_elapsed.max(self.election_ticks - awaited);
-        let bound = (self.election_ticks / DRAWN_SHARE).max(1) as u64;
-        let extra = self.chance.below(bound);
-        assert!(extra < bound, "chance must keep within its bound");
         // One more, as a vote is given only by who has not heard of a leader for an election timeout.
-        self.timeout_ticks = self.election_ticks + 1 + extra as usize;
-        core.set_randomized_election_timeout(self.timeout_ticks);
+        self.draw_timeout(self.election_ticks + 1, (self.election_ticks / DRAWN_SHARE).max(1));
     }
 }

@@ -168,7 +168,7 @@ impl Group {
             kept: Kept::default(),
             repair: reset.map(|position| (position, hard_state)),
         };
-        group.draw_timeout();
+        group.draw_timeout(group.election_ticks, group.election_ticks);
         Ok(group)
     }
 
@@ -907,17 +907,17 @@ impl Group {
         for context in self.tickets.change_leader() {
             out.push(Effect::TicketDropped { context });
         }
-        self.draw_timeout();
+        self.draw_timeout(self.election_ticks, self.election_ticks);
         if part != Part::Leader {
             self.raft.raft.maybe_free_inflight_buffers();
         }
     }
 
-    /// Where an election timeout is drawn, but for one that is brought forward.
-    fn draw_timeout(&mut self) {
-        let extra = self.chance.below(self.election_ticks as u64);
-        assert!(extra < self.election_ticks as u64, "chance must keep within its bound");
-        self.timeout_ticks = self.election_ticks + extra as usize;
+    /// The one place where an election timeout is drawn: so many of `bound` ticks more than `least`.
+    fn draw_timeout(&mut self, least: usize, bound: usize) {
+        let extra = self.chance.below(bound as u64);
+        assert!(extra < bound as u64, "chance must keep within its bound");
+        self.timeout_ticks = least + extra as usize;
         self.raft.raft.set_randomized_election_timeout(self.timeout_ticks);
     }
 

@@ -20,7 +20,7 @@ use crate::view::{Column, View, ViewError};
 
 /// Rows of one scan; a longer walk is made of several. Few under test, so that most walks are.
 const PAGE_ROWS_MAX: usize = if cfg!(test) { 3 } else { 1024 };
-/// Bytes of keys and values gathered by one scan, exceeded by at most two rows.
+/// Bytes of keys and values gathered by one scan, exceeded by at most one row.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 /// A scan that has gathered more than so many bytes gets room for all that is wanted.
 const SMALL_BYTES: usize = 128 << 10;
@@ -28,9 +28,9 @@ const SMALL_BYTES: usize = 128 << 10;
 /// How much of a span its caller expects to take; it only bounds what is read ahead.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
-    /// Keys, with the one that only tells that there are more.
+    /// Keys.
     pub(super) keys: usize,
-    /// Bytes of keys and values, without those of such a key.
+    /// Bytes of keys and values.
     pub(super) bytes: usize,
 }
 
@@ -147,10 +147,18 @@ pub(super) fn encode_live(
     if span.is_empty() {
         return Ok(taken);
     }
-    let ahead = Wanted { keys: wanted.keys.saturating_add(1), ..wanted }.of_one_scan();
     let (mut bytes, mut resume) = (0, None);
     loop {
-        let page = Page::read(view, span, resume.as_deref(), revision, ahead)?;
+        let is_enough = |keys, bytes| keys == wanted.keys || (bytes >= wanted.bytes && keys > 0);
+        // What is sent keeps its whole buffer in memory: nothing else is read into it. Who has enough
+        // looks for the next key alone.
+        let left = if is_enough(taken.keys, bytes) {
+            Wanted::keys(1)
+        } else {
+            let bytes = wanted.bytes.saturating_sub(bytes);
+            Wanted { keys: wanted.keys - taken.keys, bytes }.of_one_scan()
+        };
+        let page = Page::read(view, span, resume.as_deref(), revision, left)?;
         // What was taken of the page and lies together.
         let mut run = 0..0;
         for row in &page.rows {
@@ -165,7 +173,7 @@ pub(super) fn encode_live(
                 (Row::Live { kv, .. }, _) => &page.bytes[kv.clone()],
                 (Row::Newer(_), kv) => kv.as_deref().expect("it was found above"),
             };
-            if taken.keys == wanted.keys || (bytes >= wanted.bytes && taken.keys > 0) {
+            if is_enough(taken.keys, bytes) {
                 let key = KeyValueFields::decode(kv)?.key;
                 taken.rest = Some(Bytes::copy_from_slice(key));
                 break;
@@ -350,8 +358,7 @@ impl Page {
                 bytes.extend_from_slice(kv);
                 rows.push(Row::Live { field: start, kv: kv_start..bytes.len() });
             }
-            // The last row tells whoever has enough bytes without it where to go on.
-            let is_full = rows.len() >= wanted.keys || start >= wanted.bytes;
+            let is_full = rows.len() >= wanted.keys || bytes.len() >= wanted.bytes;
             if is_full {
                 resume = Some(key.to_vec());
             }

@@ -149,3 +149,21 @@ fn a_list_is_cut_from_what_was_read() {
     let compacted = Head { compact_revision: store.head.revision, ..store.head };
     assert_eq!(count_rest(&store.view, compacted, &rest), Err(Error::Compacted.into()));
 }
+
+/// The budget for answers counts the bytes that are sent, so they are to be all that is kept.
+#[test]
+fn what_is_sent_keeps_no_other_rows_in_memory() {
+    let mut store = Store::new();
+    for n in 0..3 {
+        store.put(put(&format!("k{n}"), &"v".repeat(10_000))).unwrap();
+    }
+    let request = range("k", "\0");
+    for limit in [0, 1] {
+        let request = pb::RangeRequest { limit, ..request.clone() };
+        let page = read_encoded(&store.view, store.head, &request, None, 1).unwrap();
+        assert_ne!(page.rest, Rest::Done);
+        let [piece] = <[Bytes; 1]>::try_from(page.answer.kvs).expect("one row is one piece");
+        let buffer = piece.try_into_mut().expect("nobody else has it");
+        assert!(buffer.capacity() < 20_000, "{} bytes", buffer.capacity());
+    }
+}
