@@ -7,17 +7,22 @@ mod harness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use flotilla_proto::etcdserverpb::cluster_client::ClusterClient;
 use flotilla_proto::etcdserverpb::kv_client::KvClient;
 use flotilla_proto::etcdserverpb::lease_client::LeaseClient;
 use flotilla_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use flotilla_proto::etcdserverpb::{
-    CompactionRequest, HashKvRequest, LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest,
+    CompactionRequest, HashKvRequest, LeaseGrantRequest, LeaseTimeToLiveRequest, MemberListRequest,
+    PutRequest, RangeRequest, RequestOp, TxnRequest, range_request::SortTarget,
+    request_op::Request, response_op::Response,
 };
 use flotilla_proto::internal::admin_client::AdminClient;
 use flotilla_proto::internal::{MoveReplicaRequest, RangeInfo, RangeListRequest};
 use harness::traffic::{PATIENT, channel, list, watch_all, write};
 use harness::{Cluster, flotilla};
 use tokio::sync::watch;
+use tonic::Status;
+use tonic::transport::Channel;
 
 const NODES: usize = 4;
 const WRITERS: usize = 4;
@@ -49,6 +54,21 @@ async fn move_replica(url: &str, range: u64, add: u64, remove: u64) {
         let is_late = started.elapsed() > DECIDED_WITHIN;
         assert!(!is_late && error.message().contains("being changed"), "range {range}: {error}");
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// As `move_replica`; waits until it is done.
+async fn replace_replica(url: &str, range: u64, add: u64, remove: u64) {
+    move_replica(url, range, add, remove).await;
+    let started = Instant::now();
+    loop {
+        let table = ranges(url).await;
+        let held = table.iter().find(|it| it.range == range).expect("it is there");
+        if held.replicas.contains(&add) && !held.replicas.contains(&remove) {
+            return;
+        }
+        assert!(started.elapsed() < DECIDED_WITHIN, "{held:?} is not moved");
+        tokio::time::sleep(PAUSE / 10).await;
     }
 }
 
@@ -153,4 +173,122 @@ async fn agree_about_everything(urls: &[String], newest: i64) {
         hashes.extend(answers);
     }
     assert_eq!(hashes.len(), 3, "a compaction changes what is covered");
+}
+
+const READ_KEYS: usize = 1000;
+const READ_VALUE_BYTES: usize = 2 << 10;
+const READ_LEASE: i64 = 9;
+/// How often the node that all is read at loses a range, and has it again.
+const LOSSES: usize = 5;
+
+/// One of the calls that read all keys: how many there are.
+#[derive(Clone, Copy, Debug)]
+enum Read {
+    List,
+    Sorted,
+    Stream,
+    Txn,
+    Hash,
+    Lease,
+}
+
+impl Read {
+    const ALL: [Self; 6] =
+        [Self::List, Self::Sorted, Self::Stream, Self::Txn, Self::Hash, Self::Lease];
+
+    async fn count(self, channel: Channel) -> Result<usize, Status> {
+        let all = RangeRequest {
+            key: vec![0].into(),
+            range_end: vec![0].into(),
+            ..RangeRequest::default()
+        };
+        let mut kv = KvClient::new(channel.clone());
+        Ok(match self {
+            Self::List => kv.range(all).await?.into_inner().kvs.len(),
+            Self::Sorted => {
+                let request = RangeRequest { sort_target: SortTarget::Value as i32, ..all };
+                kv.range(request).await?.into_inner().kvs.len()
+            }
+            Self::Stream => {
+                let mut pieces = kv.range_stream(all).await?.into_inner();
+                let mut count = 0;
+                while let Some(piece) = pieces.message().await? {
+                    count += piece.range_response.map_or(0, |piece| piece.kvs.len());
+                }
+                count
+            }
+            Self::Txn => {
+                let request = RangeRequest { count_only: true, ..all };
+                let success = vec![RequestOp { request: Some(Request::RequestRange(request)) }];
+                let answer = kv.txn(TxnRequest { success, ..TxnRequest::default() }).await?;
+                let one = answer.into_inner().responses.pop().and_then(|one| one.response);
+                let Some(Response::ResponseRange(counted)) = one else { return Ok(0) };
+                usize::try_from(counted.count).expect("a count")
+            }
+            Self::Hash => {
+                let request = HashKvRequest { revision: 0 };
+                let answer = MaintenanceClient::new(channel).hash_kv(request).await?;
+                usize::try_from(answer.into_inner().hash_revision).expect("a revision") - 1
+            }
+            Self::Lease => {
+                let request = LeaseTimeToLiveRequest { id: READ_LEASE, keys: true };
+                let answer = LeaseClient::new(channel).lease_time_to_live(request).await?;
+                answer.into_inner().keys.len()
+            }
+        })
+    }
+}
+
+async fn read_again_and_again(url: String, read: Read, stop: watch::Receiver<bool>) -> u64 {
+    let channel = channel(&url).await;
+    let mut reads = 0;
+    while !*stop.borrow() {
+        let count = read.count(channel.clone()).await;
+        let count = count.unwrap_or_else(|error| panic!("{read:?} {reads} at {url}: {error}"));
+        assert_eq!(count, READ_KEYS, "{read:?} {reads} at {url}");
+        reads += 1;
+    }
+    reads
+}
+
+/// A node that holds all ranges reads its own store, one that does not asks others. Which of the two it
+/// is may change under a read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_may_lose_a_range_under_a_read_of_all() {
+    let flags = ["--initial-split-keys=k/5", "--initial-range-replicas=2", FLAGS[2], PATIENT];
+    let cluster = Cluster::start_with(&flotilla(), 3, &flags);
+    let url = cluster.endpoints()[0].clone();
+    let grant = LeaseGrantRequest { ttl: 600, id: READ_LEASE };
+    LeaseClient::new(channel(&url).await).lease_grant(grant).await.expect("there is a leader");
+    let mut kv = KvClient::new(channel(&url).await);
+    for n in 0..READ_KEYS {
+        let (key, value) = (format!("k/{n:03}").into(), vec![b'v'; READ_VALUE_BYTES].into());
+        let put = PutRequest { key, value, lease: READ_LEASE, ..PutRequest::default() };
+        kv.put(put).await.expect("the lease is there");
+    }
+
+    let request = MemberListRequest::default();
+    let listed = ClusterClient::new(channel(&url).await).member_list(request).await;
+    let listed = listed.expect("there is a leader").into_inner();
+    let here = listed.header.expect("an answer has a header").member_id;
+    let (stop, stopped) = watch::channel(false);
+    let readers = Read::ALL
+        .map(|read| tokio::spawn(read_again_and_again(url.clone(), read, stopped.clone())));
+    let table = ranges(&url).await;
+    for range in table.iter().filter(|range| !range.replicas.contains(&here)) {
+        replace_replica(&url, range.range, here, range.replicas[0]).await;
+    }
+    let range = ranges(&url).await.swap_remove(0);
+    let mut members = listed.members.iter().map(|member| member.id);
+    let other = members.find(|node| !range.replicas.contains(node)).expect("two of three hold it");
+    for _ in 0..LOSSES {
+        replace_replica(&url, range.range, other, here).await;
+        tokio::time::sleep(PAUSE).await;
+        replace_replica(&url, range.range, here, other).await;
+        tokio::time::sleep(PAUSE).await;
+    }
+    stop.send(true).expect("clients listen");
+    for reader in readers {
+        assert!(reader.await.expect("a reader does not panic") > 0);
+    }
 }

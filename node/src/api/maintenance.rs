@@ -149,17 +149,14 @@ pub(super) async fn hash_kv(
 ) -> Result<pb::HashKvResponse, Error> {
     let (store, revision) = (context.store(), request.revision);
     let began = Instant::now();
-    let hashed = if context.board().is_whole() {
-        read::attempt(context, context.board().head(), |head| {
-            read::elsewhere(store, move |store| {
-                let hash = store.with_snapshot(|view| mvcc::hash_kv(view, head, revision))?;
-                Ok((head, hash))
-            })
+    let here = |head| {
+        read::elsewhere(store, move |store| {
+            let hash = store.with_snapshot(|view| mvcc::hash_kv(view, head, revision))?;
+            Ok((head, hash))
         })
-        .await
-    } else {
-        read::again(|| history::hash_kv(context, revision)).await
     };
+    let others = || history::hash_kv(context, revision);
+    let hashed = read::attempt(context, context.board().head(), here, others).await;
     let answer = hashed.map(|(head, hash)| pb::HashKvResponse {
         header: header::complete(context, None),
         hash,

@@ -67,14 +67,15 @@ pub(super) fn range_stream(
 
 impl Progress {
     async fn next(&mut self) -> Result<RangeAnswer, Error> {
-        let (mut answer, next) = match std::mem::replace(&mut self.state, State::Ended) {
-            State::New => match self.begin().await? {
-                Some(reading) => return self.read_others(reading).await,
-                None => self.first().await?,
-            },
+        let piece = match std::mem::replace(&mut self.state, State::Ended) {
+            State::New => self.first().await?,
             State::At(cursor) => self.following(cursor).await?,
-            State::Others(reading) => return self.read_others(reading).await,
+            State::Others(reading) => Piece::Others(reading),
             State::Ended => return Ok(RangeAnswer::Whole(pb::RangeResponse::default())),
+        };
+        let (mut answer, next) = match piece {
+            Piece::Here(answer, next) => (answer, next),
+            Piece::Others(reading) => return self.read_others(reading).await,
         };
         metrics::traffic().ranges.increment(1);
         match next {
@@ -87,8 +88,7 @@ impl Progress {
         Ok(answer)
     }
 
-    /// If some of it is not shown here, a read by pages of ranges.
-    async fn begin(&mut self) -> Result<Option<Box<Reading>>, Error> {
+    async fn first(&mut self) -> Result<Piece, Error> {
         check_range_stream(&self.request)?;
         if !self.request.serializable {
             self.context.router.ticket().await?;
@@ -96,12 +96,28 @@ impl Progress {
         let needs = || Needs::of_range(&self.request);
         let (head, pass) = self.client.permit_read(&self.context, needs).await?;
         (self.head, self.pass) = (head, pass);
-        if self.context.board().is_whole() {
-            return Ok(None);
+        let others = || async { self.others(None) };
+        read::attempt(&self.context, head, |head| self.page(head, None), others).await
+    }
+
+    /// Later pieces show the revision of the first one, for as long as it is readable.
+    async fn following(&self, cursor: Cursor) -> Result<Piece, Error> {
+        let board = self.context.board();
+        let replacements = board.replacements();
+        if board.is_whole() {
+            let piece = self.page(board.head(), Some(cursor.clone())).await;
+            if board.replacements() == replacements {
+                return piece.map_err(sent);
+            }
         }
+        self.others(Some(cursor)).map_err(sent)
+    }
+
+    /// The rest, of which not all is shown here: by pages of ranges.
+    fn others(&self, cursor: Option<Cursor>) -> Result<Piece, Failure> {
         let shown = self.context.board().reach().shown;
-        let reading = Reading::new(shown, pb::RangeRequest::clone(&self.request));
-        Ok(Some(Box::new(reading.map_err(sent)?)))
+        let request = pb::RangeRequest::clone(&self.request);
+        Ok(Piece::Others(Box::new(Reading::resume(shown, request, cursor)?)))
     }
 
     async fn read_others(&mut self, mut reading: Box<Reading>) -> Result<RangeAnswer, Error> {
@@ -121,29 +137,17 @@ impl Progress {
         }
     }
 
-    async fn first(&self) -> Result<(RangeAnswer, Option<Cursor>), Error> {
-        let head = self.head;
-        read::attempt(&self.context, head, |head| self.page(head, None)).await
+    async fn page(&self, head: Head, cursor: Option<Cursor>) -> Result<Piece, Failure> {
+        let store = self.context.store();
+        let (answer, next) = read::page(store, head, &self.request, cursor, PIECE_BYTES).await?;
+        Ok(Piece::Here(answer, next))
     }
+}
 
-    /// Later pieces show the revision of the first one, for as long as it is readable.
-    async fn following(&self, cursor: Cursor) -> Result<(RangeAnswer, Option<Cursor>), Error> {
-        let replacements = read::until_whole(&self.context).await?;
-        match self.page(self.context.board().head(), Some(cursor)).await {
-            // A part of the store was replaced meanwhile, which happens seldom enough.
-            _ if self.context.board().replacements() != replacements => Err(Error::Timeout),
-            Ok(page) => Ok(page),
-            Err(failure) => Err(sent(failure)),
-        }
-    }
-
-    async fn page(
-        &self,
-        head: Head,
-        cursor: Option<Cursor>,
-    ) -> Result<(RangeAnswer, Option<Cursor>), Failure> {
-        read::page(self.context.store(), head, &self.request, cursor, PIECE_BYTES).await
-    }
+/// A piece, and where the next one begins; or who finds it.
+enum Piece {
+    Here(RangeAnswer, Option<Cursor>),
+    Others(Box<Reading>),
 }
 
 /// What is sent cannot be taken back and read anew.

@@ -26,9 +26,8 @@ const PIECE_BYTES: usize = 256 << 10;
 const LARGE_SPAN_BYTES: usize = 16 << 10;
 /// Times a read is done again because compaction overtook it, or a part of the store was replaced.
 const ATTEMPTS_MAX: u32 = 8;
-/// How long a read waits for a part of the store that is being replaced, and how often it looks.
-const WHOLE_WITHIN: Duration = Duration::from_secs(5);
-const WHOLE_POLL: Duration = Duration::from_millis(10);
+/// Pause before a read that compaction overtook is done again.
+const OVERTAKEN_PAUSE: Duration = Duration::from_millis(10);
 
 /// An answer of KV.Range.
 pub(super) enum RangeAnswer {
@@ -89,35 +88,33 @@ async fn range_uncounted(
     request: pb::RangeRequest,
     share: Option<&Share>,
 ) -> Result<RangeAnswer, Error> {
-    let store = context.store();
-    let is_one = request.range_end.is_empty();
     // One value is no list.
-    let share = share.filter(|_| !is_one);
-    if !context.board().is_whole() {
-        return again(|| others::range(context, &request, share)).await.map(RangeAnswer::Whole);
+    let share = share.filter(|_| !request.range_end.is_empty());
+    let here = |head| range_here(context.store(), head, &request, share);
+    let others = || async { others::range(context, &request, share).await.map(RangeAnswer::Whole) };
+    attempt(context, head, here, others).await
+}
+
+async fn range_here(
+    store: &Store,
+    head: Head,
+    request: &pb::RangeRequest,
+    share: Option<&Share>,
+) -> Result<RangeAnswer, Failure> {
+    if mvcc::is_encodable(request) {
+        return encoded(store, head, request, share).await.map(RangeAnswer::Encoded);
     }
-    if mvcc::is_encodable(&request) {
-        let list = attempt(context, head, |head| encoded(store, head, &request, share)).await;
-        return list.map(RangeAnswer::Encoded);
+    if is_in_key_order(request) {
+        return in_pieces(store, head, request, share).await.map(RangeAnswer::Whole);
     }
-    if is_in_key_order(&request) {
-        let list = attempt(context, head, |head| in_pieces(store, head, &request, share)).await;
-        return list.map(RangeAnswer::Whole);
-    }
-    let request = Arc::new(request);
-    let answer = attempt(context, head, |head| {
+    let answer = if request.range_end.is_empty() || is_small(store, head, request)? {
+        mvcc::read(store, head, request)?
+    } else {
         let request = request.clone();
-        async move {
-            let answer = if is_one || is_small(store, head, &request)? {
-                mvcc::read(store, head, &request)?
-            } else {
-                elsewhere(store, move |store| mvcc::read(store, head, &request)).await?
-            };
-            Share::take_whole(share, memory_bytes(&answer.kvs)).await?;
-            Ok(answer)
-        }
-    });
-    answer.await.map(RangeAnswer::Whole)
+        elsewhere(store, move |store| mvcc::read(store, head, &request)).await?
+    };
+    Share::take_whole(share, memory_bytes(&answer.kvs)).await?;
+    Ok(RangeAnswer::Whole(answer))
 }
 
 /// Answers a checked KV.Txn that only reads, at a head or a later one.
@@ -128,12 +125,9 @@ pub(super) async fn txn(
     share: Option<&Share>,
 ) -> Result<pb::TxnResponse, Error> {
     let store = context.store();
-    if !context.board().is_whole() {
-        return again(|| others::txn(context, &request, share)).await;
-    }
     let has_spans = reads_spans(&request);
     let request = Arc::new(request);
-    attempt(context, head, |head| {
+    let here = |head| {
         let request = request.clone();
         async move {
             let answer = if has_spans {
@@ -144,8 +138,8 @@ pub(super) async fn txn(
             Share::take_whole(share, answer.encoded_len()).await?;
             Ok(answer)
         }
-    })
-    .await
+    };
+    attempt(context, head, here, || others::txn(context, &request, share)).await
 }
 
 /// The keys attached to a lease at a head or a later one, in ascending order, and at which.
@@ -154,15 +148,12 @@ pub(super) async fn lease_keys(
     head: Head,
     lease: LeaseId,
 ) -> Result<(Head, Vec<Bytes>), Error> {
-    if !context.board().is_whole() {
-        return again(|| others::lease_keys(context, lease)).await;
-    }
-    attempt(context, head, |head| {
+    let here = |head: Head| {
         elsewhere(context.store(), move |store| {
             Ok((head, mvcc::lease_keys_at(store, lease, &Span::all(), head.revision)?))
         })
-    })
-    .await
+    };
+    attempt(context, head, here, || others::lease_keys(context, lease)).await
 }
 
 /// Reads one piece of a KV.RangeStream, and tells where the next one begins.
@@ -188,46 +179,37 @@ pub(super) async fn page(
     Ok((RangeAnswer::Whole(answer), next))
 }
 
-/// Does a read, and does it again at a newer head when compaction took what it needed. A read at a
-/// revision of the client's choice then finds that revision compacted.
-pub(super) async fn attempt<T, F>(
+/// Does a read: of the store while that shows all ranges, with the help of `others` while it does not. It
+/// is done again when compaction took what it needed, at a newer head, and when a part of the store was
+/// replaced or removed meanwhile. A read at a revision of the client's choice then finds that revision
+/// compacted.
+pub(super) async fn attempt<T, H, O>(
     context: &Context,
     mut head: Head,
-    read: impl Fn(Head) -> F,
+    here: impl Fn(Head) -> H,
+    others: impl Fn() -> O,
 ) -> Result<T, Error>
 where
-    F: Future<Output = Result<T, Failure>>,
+    H: Future<Output = Result<T, Failure>>,
+    O: Future<Output = Result<T, Failure>>,
 {
+    let board = context.board();
     for _ in 0..ATTEMPTS_MAX {
-        let is_waiting = !context.board().is_whole();
-        let replacements = until_whole(context).await?;
-        if is_waiting {
-            head = context.board().head();
-        }
-        let result = read(head).await;
-        // A part of the store was replaced meanwhile: nothing of it counts.
-        if context.board().replacements() == replacements {
-            match result {
-                Err(Failure::Overtaken) => head = context.board().head(),
-                result => return result.map_err(|failure| refusal(failure, Error::Timeout)),
+        let replacements = board.replacements();
+        let result = if board.is_whole() {
+            let result = here(head).await;
+            if board.replacements() != replacements {
+                continue;
             }
-        }
-        task::yield_now().await;
-    }
-    Err(Error::Timeout)
-}
-
-/// Does a read of ranges that are not shown here, and again when compaction took what it needed.
-pub(super) async fn again<T, F>(read: impl Fn() -> F) -> Result<T, Error>
-where
-    F: Future<Output = Result<T, Failure>>,
-{
-    for _ in 0..ATTEMPTS_MAX {
-        match read().await {
-            Err(Failure::Overtaken) => {}
+            result
+        } else {
+            others().await
+        };
+        match result {
+            Err(Failure::Overtaken) => tokio::time::sleep(OVERTAKEN_PAUSE).await,
             result => return result.map_err(|failure| refusal(failure, Error::Timeout)),
         }
-        tokio::time::sleep(WHOLE_POLL).await;
+        head = board.head();
     }
     Err(Error::Timeout)
 }
@@ -239,24 +221,6 @@ pub(super) fn refusal(failure: Failure, overtaken: Error) -> Error {
         Failure::Client(error) => error,
         Failure::Overtaken => overtaken,
         Failure::View(error) => fatal(&error.to_string()),
-    }
-}
-
-/// Waits while a part of the store is being replaced. Answers how often that has begun.
-///
-/// # Errors
-/// The node does not hold all ranges.
-pub(super) async fn until_whole(context: &Context) -> Result<u64, Error> {
-    let deadline = Instant::now() + WHOLE_WITHIN;
-    loop {
-        let replacements = context.board().replacements();
-        if context.board().is_whole() {
-            return Ok(replacements);
-        }
-        if Instant::now() >= deadline {
-            return Err(Error::RangesElsewhere);
-        }
-        tokio::time::sleep(WHOLE_POLL).await;
     }
 }
 

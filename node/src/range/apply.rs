@@ -191,6 +191,9 @@ impl Applier {
             self.publish(head, events_after, events);
         }
         let has_left = !left.is_empty();
+        if has_left {
+            self.board.begin_removal();
+        }
         self.clear_later(left);
         let (mut remote, mut answered, mut early) = (Vec::new(), Vec::new(), Vec::new());
         let (now, started) = (Instant::now(), self.started);

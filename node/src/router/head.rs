@@ -169,8 +169,8 @@ impl Board {
         self.is_whole.store(is_whole, Ordering::Release);
     }
 
-    /// How often a part of the store has begun to be replaced: what was read before and after a
-    /// change of this was not read from one state.
+    /// How often a part of the store has begun to be replaced or removed: what was read before and after
+    /// a change of this was not read from one state.
     pub fn replacements(&self) -> u64 {
         self.replacements.load(Ordering::Acquire)
     }
@@ -181,6 +181,12 @@ impl Board {
         let mut reach = Reach::clone(&self.reach());
         reach.lacking = reach.owners.ranges().chain([GroupId::SPINE]).collect();
         self.set_reach(&reach);
+        self.replacements.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The apply thread is about to remove keys that are not shown here any more. Who began to read them
+    /// while they were must not take them for all there are.
+    pub fn begin_removal(&self) {
         self.replacements.fetch_add(1, Ordering::AcqRel);
     }
 

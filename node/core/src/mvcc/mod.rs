@@ -63,7 +63,7 @@ pub use lease_keys::{lease_keys, lease_keys_at, lease_row, lease_row_key, leases
 pub use load::{Loader, note_compacted};
 pub use page::{Cursor, Page, read_page};
 pub use quota::quota_cost;
-pub(crate) use read::{arrange, is_sorted_by_value, readable_revision, wanted_in_key_order};
+pub(crate) use read::{arrange, is_sorted_by_value, wanted_in_key_order};
 pub use read::{read, read_txn};
 pub use replay::{Replay, ReplayLimits, ReplayPage, events_from, events_page};
 pub use txn::{is_read_only, is_serializable};

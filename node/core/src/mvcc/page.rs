@@ -20,13 +20,13 @@ use crate::view::View;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     /// The lowest key not yet sent.
-    pub(super) start: Bytes,
+    pub(crate) start: Bytes,
     /// The revision read at.
-    pub(super) revision: i64,
+    pub(crate) revision: i64,
     /// The store's revision when the first piece was read.
-    pub(super) header_revision: i64,
+    pub(crate) header_revision: i64,
     /// Keys sent so far.
-    pub(super) sent: usize,
+    pub(crate) sent: usize,
 }
 
 impl Cursor {
@@ -34,7 +34,7 @@ impl Cursor {
     ///
     /// # Errors
     /// As `read_page`.
-    pub(super) fn resume(
+    pub(crate) fn resume(
         head: Head,
         request: &pb::RangeRequest,
         cursor: Option<Self>,

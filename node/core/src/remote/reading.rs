@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::Owners;
 use crate::GroupId;
-use crate::mvcc::{self, Failure};
+use crate::mvcc::{self, Cursor, Failure};
 use crate::proto::Span;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::mvccpb::KeyValue;
@@ -17,6 +17,8 @@ pub struct Reading {
     request: pb::RangeRequest,
     shown: Shown,
     revision: i64,
+    /// What the header says.
+    header_revision: i64,
     /// What is not read yet; `None` when all is.
     rest: Option<Span>,
     /// Keys that are still wanted; the others only count.
@@ -32,12 +34,31 @@ impl Reading {
     /// # Errors
     /// The revision cannot be read.
     pub fn new(shown: Shown, request: pb::RangeRequest) -> Result<Self, Failure> {
-        let revision = mvcc::readable_revision(shown.head, request.revision)?;
-        let span = Span::from_request(request.key.clone(), request.range_end.clone());
-        let wanted = mvcc::wanted_in_key_order(&request);
-        let rest = (!span.is_empty()).then_some(span);
-        let answer = pb::RangeResponse::default();
-        Ok(Self { request, shown, revision, rest, wanted, drained: 0, answer })
+        Self::resume(shown, request, None)
+    }
+
+    /// One that was begun page by page on this node, which does not show all of the rest any more.
+    ///
+    /// # Errors
+    /// The revision cannot be read, or not any more.
+    pub fn resume(
+        shown: Shown,
+        request: pb::RangeRequest,
+        cursor: Option<Cursor>,
+    ) -> Result<Self, Failure> {
+        let (cursor, span) = Cursor::resume(shown.head, &request, cursor)?;
+        let Cursor { revision, header_revision, sent, .. } = cursor;
+        let count = i64::try_from(sent).unwrap_or(i64::MAX);
+        Ok(Self {
+            shown,
+            revision,
+            header_revision,
+            rest: (!span.is_empty()).then_some(span),
+            wanted: mvcc::wanted_in_key_order(&request),
+            drained: sent,
+            answer: pb::RangeResponse { count, ..pb::RangeResponse::default() },
+            request,
+        })
     }
 
     /// What was read and not sent on.
@@ -109,7 +130,7 @@ impl Reading {
         }
         mvcc::arrange(&self.request, &mut self.answer);
         self.answer.more |= self.drained > 0 && is_more;
-        self.answer.header = mvcc::header(self.shown.head.revision);
+        self.answer.header = mvcc::header(self.header_revision);
         self.answer
     }
 }
