@@ -69,8 +69,22 @@ impl Replica {
             self.reply(to, Err(error));
             return Ok(());
         }
+        if let Some(successor) = self.only_other_voter().filter(|_| id == self.node()) {
+            let request = pb::MemberRemoveRequest { id: id.0 };
+            self.parked.push_back((to, Command::MemberRemove(request)));
+            return self.transfer(None, successor, view);
+        }
         let member = self.state.members()[&id.0].clone();
         self.propose_change(to, Kind::Remove, ChangeStep::Remove(id), member, view)
+    }
+
+    /// Who votes beside this node, if it is one. It leads before this node is removed: were it to follow,
+    /// it might hear of the removal but not that it is committed, and could elect nobody without the one
+    /// that is gone. Of more than two, the others have a majority without it.
+    fn only_other_voter(&self) -> Option<NodeId> {
+        let voters = self.group.conf().voters;
+        let mut others = voters.iter().filter(|voter| **voter != self.node().0);
+        others.next().filter(|_| others.next().is_none()).copied().map(NodeId)
     }
 
     pub(super) fn begin_promote(

@@ -341,6 +341,19 @@ fn the_answer_of_a_leader_that_removes_itself_is_not_needed() {
     assert_eq!(left, [2, 3]);
 }
 
+/// Of two that vote, the one that stays must not depend on hearing from the one that goes.
+#[test]
+fn a_leader_of_two_is_removed_by_the_other() {
+    let mut cluster = Cluster::new(&[1, 2]);
+    cluster.submit(1, 1, Command::MemberRemove(pb::MemberRemoveRequest { id: 1 }));
+    cluster.tick(5);
+    assert!(cluster.nodes[&2].replica.status().is_leader);
+    let answer = cluster.nodes[&1].answers.get(&1);
+    assert!(matches!(answer, Some(Ok(Answer::MemberRemove(_)))), "{answer:?}");
+    cluster.submit(2, 1, put("k"));
+    assert!(matches!(cluster.nodes[&2].answers.get(&1), Some(Ok(Answer::Put(_)))));
+}
+
 #[test]
 fn a_change_is_answered_once_though_the_leader_answers_too() {
     let mut cluster = Cluster::new(&[1, 2, 3]);
