@@ -61,7 +61,7 @@ fn check_shrunk(mutant: Mutant, troubles_max: usize) -> Shrunk {
 
 #[test]
 fn a_run_that_fails_is_shrunk() {
-    let shrunk = check_shrunk(Mutant::AppliedApart, 2);
+    let shrunk = check_shrunk(Mutant::AppliedApart, 4);
     let options = Options { reduction: Reduction::default(), ..shrunk.options };
     let again = shrink(shrunk.seed, &options, LIMITS).expect("it still fails");
     assert_eq!(again.options.command(again.seed), shrunk.options.command(shrunk.seed));

@@ -1,11 +1,12 @@
 //! Comparing what this member holds with what the others hold: before it serves, or a while after, and
 //! as the leader every now and then and after compactions. Who is wrong is decided by
-//! `flotilla_core::corruption`.
+//! `flotilla_core::corruption`. A member that is has itself rebuilt.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
+use actix::Addr;
 use flotilla_core::NodeId;
 use flotilla_core::auth::Pass;
 use flotilla_core::command::Command;
@@ -15,8 +16,10 @@ use flotilla_core::proto::etcdserverpb::alarm_request::AlarmAction;
 use flotilla_core::spine::state::ALARM_CORRUPT;
 
 use crate::config::CorruptChecks;
-use crate::metrics::DATA_COMPARISONS;
+use crate::hand_over::hand_over;
+use crate::metrics::{DATA_COMPARISONS, DATA_REBUILDS};
 use crate::peer;
+use crate::range::{Rebuild, SpineActor};
 use crate::router::Router;
 use crate::tls::Connector;
 
@@ -33,6 +36,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A comparison reads all of a store. So many times what it took is the pause before the next, however
 /// often one is asked for.
 const PAUSE_PER_COMPARISON: u32 = 20;
+/// How often a member that is rebuilt asks for snapshots and compares, and the least pause between the two.
+const REBUILD_ATTEMPTS_MAX: usize = 60;
+const REBUILD_PAUSE: Duration = Duration::from_secs(2);
 
 /// Compares before the node serves.
 ///
@@ -115,15 +121,78 @@ fn wrong(verdict: Option<Verdict>) -> Vec<NodeId> {
     }
 }
 
-async fn raise_alarm(router: &Router, member: NodeId) {
-    let (action, alarm) = (AlarmAction::Activate.into(), ALARM_CORRUPT);
-    if router.board().notice().alarms.contains(&(alarm, member.0)) {
-        return;
+/// Has the data of this member replaced by what the others hold, when the alarm is raised for it and a
+/// majority of all members holds something else; ends the alarm when they are the same. For as long as
+/// the node runs.
+pub async fn rebuild_when_wrong(router: Router, tls: Connector, actor: Addr<SpineActor>) {
+    let me = NodeId(router.board().member_id());
+    let mut pause = LOOK_EVERY;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = LOOK_EVERY;
+        if !has_alarm(&router, me) {
+            continue;
+        }
+        let began = Instant::now();
+        if is_wrong(&router, &tls, me).await {
+            rebuild(&router, &tls, &actor, me).await;
+        }
+        pause = pause.max(began.elapsed() * PAUSE_PER_COMPARISON);
     }
-    tracing::error!(%member, "a member holds other data than the others: raising the alarm");
-    let request = AlarmRequest { action, member_id: member.0, alarm };
+}
+
+/// Whether a majority holds something else than this member, seen twice.
+async fn is_wrong(router: &Router, tls: &Connector, me: NodeId) -> bool {
+    for _ in 0..2 {
+        match compared(router, tls).await {
+            Some(Verdict::Wrong(wrong)) if wrong.contains(&me) => {}
+            Some(_) | None => return false,
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+    true
+}
+
+/// A request is lost where a leader changes, and a snapshot takes its time: it is asked for until the data
+/// are the same.
+async fn rebuild(router: &Router, tls: &Connector, actor: &Addr<SpineActor>, me: NodeId) {
+    tracing::error!(
+        "most members hold something else than this one: rebuilding it from what they hold"
+    );
+    let (began, mut took) = (Instant::now(), Duration::ZERO);
+    for _ in 0..REBUILD_ATTEMPTS_MAX {
+        hand_over(actor, router.board(), me).await;
+        // A full mailbox means that clients come first; it is asked for again.
+        let _ = actor.try_send(Rebuild);
+        tokio::time::sleep(REBUILD_PAUSE.max(took * 2)).await;
+        let compared_at = Instant::now();
+        let verdict = compared(router, tls).await;
+        took = compared_at.elapsed();
+        if verdict == Some(Verdict::Same) {
+            metrics::counter!(DATA_REBUILDS).increment(1);
+            tracing::info!(took_ms = began.elapsed().as_millis(), "rebuilt: others hold the same");
+            return set_alarm(router, me, AlarmAction::Deactivate).await;
+        }
+    }
+    tracing::error!("could not be rebuilt: the alarm stays");
+}
+
+async fn raise_alarm(router: &Router, member: NodeId) {
+    if !has_alarm(router, member) {
+        tracing::error!(%member, "a member holds other data than the others: raising the alarm");
+        set_alarm(router, member, AlarmAction::Activate).await;
+    }
+}
+
+fn has_alarm(router: &Router, member: NodeId) -> bool {
+    router.board().notice().alarms.contains(&(ALARM_CORRUPT, member.0))
+}
+
+async fn set_alarm(router: &Router, member: NodeId, action: AlarmAction) {
+    let alarm = ALARM_CORRUPT;
+    let request = AlarmRequest { action: action.into(), member_id: member.0, alarm };
     if let Err(error) = router.submit(Pass::NODE, Command::Alarm(request)).await {
-        tracing::warn!(%error, "the alarm for corrupt data could not be raised");
+        tracing::warn!(%error, "the alarm for corrupt data could not be changed");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The first thing a stopping node does: everything it leads gets another leader, so that clients of
-//! the others wait for a round of messages instead of an election.
+//! the others wait for a round of messages instead of an election. Whoever has wrong data leads nothing
+//! either.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use flotilla_core::NodeId;
 use crate::range::{HandOver, SpineActor};
 use crate::router::Board;
 
-/// How long a stopping node waits for the successors of what it leads.
+/// How long a node waits for the successors of what it leads.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A hand-over may be lost on its way, or be refused while a member is changed; it is asked for again
 /// after this.
@@ -33,7 +34,7 @@ pub async fn hand_over(actor: &Addr<SpineActor>, board: &Board, node: NodeId) {
             return;
         }
         if now - began >= HAND_OVER_TIMEOUT {
-            tracing::warn!(led, "stopping with leaderships that nobody took over");
+            tracing::warn!(led, "leaderships that nobody took over");
             return;
         }
         if now >= again {

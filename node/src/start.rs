@@ -213,6 +213,10 @@ async fn run_on_system(config: Config) -> anyhow::Result<JoinHandle<()>> {
         }
         CheckAtStart::Never => {}
     }
+    if config.rebuild_wrong_data {
+        let (router, tls) = to_compare();
+        actix::spawn(corruption::rebuild_when_wrong(router, tls, actor.clone()));
+    }
     let (for_leader, tls) = to_compare();
     actix::spawn(corruption::run(for_leader, tls, config.corrupt_checks));
     let (measurer, findings) = Measurer::start(store.clone(), config.data_dir.clone())?;

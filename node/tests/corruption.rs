@@ -32,12 +32,19 @@ async fn put(url: &str, key: &str) -> Result<(), Status> {
     KvClient::new(channel(url).await).put(request).await.map(drop)
 }
 
+fn store_of(cluster: &Cluster, index: usize) -> Store {
+    let dir = cluster.nodes[index].data_dir().join("member/store");
+    store::open(&Options::new(dir)).expect("a store")
+}
+
+fn row_of(store: &Store, key: &str) -> Vec<u8> {
+    store.get(Column::Key, key.as_bytes()).expect("readable").expect("the key").to_vec()
+}
+
 /// Changes one letter in the value of a key, in the row that reads find.
 fn damage(cluster: &Cluster, index: usize, key: &str) {
-    let dir = cluster.nodes[index].data_dir().join("member/store");
-    let store: Store = store::open(&Options::new(dir)).expect("a store");
-    let row = store.get(Column::Key, key.as_bytes()).expect("readable").expect("the key");
-    let mut row = row.to_vec();
+    let store = store_of(cluster, index);
+    let mut row = row_of(&store, key);
     let at = row.windows(5).rposition(|word| word == b"value").expect("the value is in the row");
     row[at] = b'V';
     let mut batch = Batch::default();
@@ -105,7 +112,8 @@ async fn compact(url: &str, revision: i64) {
 
 #[tokio::test]
 async fn a_compaction_finds_who_holds_something_else_unasked() {
-    let mut cluster = damaged(&["--compact-hash-check-time=500ms"]).await;
+    let mut cluster =
+        damaged(&["--compact-hash-check-time=500ms", "--rebuild-wrong-data=false"]).await;
     compact(&cluster.endpoint(0), 20).await;
     // Long enough for a comparison of those that are up.
     tokio::time::sleep(3 * Duration::from_secs(1)).await;
@@ -119,7 +127,7 @@ async fn a_compaction_finds_who_holds_something_else_unasked() {
 
 #[tokio::test]
 async fn the_leader_finds_who_holds_something_else() {
-    let mut cluster = damaged(&["--corrupt-check-time=500ms"]).await;
+    let mut cluster = damaged(&["--corrupt-check-time=500ms", "--rebuild-wrong-data=false"]).await;
     let before = corrupt_members(&cluster.endpoint(0)).await;
     assert!(before.is_empty(), "those that are up hold the same: {before:?}");
     cluster.spawn(2);
@@ -141,4 +149,29 @@ async fn the_leader_finds_who_holds_something_else() {
     assert_eq!(refused.message(), "etcdserver: corrupt cluster");
     let (status, body) = http_get(cluster.nodes[0].client_port, "/health").expect("an answer");
     assert_eq!((status, body.contains("ALARM CORRUPT")), (503, true), "{body}");
+}
+
+/// Whichever range the wrong row is in, the spine's own among them, and whoever leads.
+#[tokio::test]
+async fn who_holds_something_else_is_rebuilt_from_the_others() {
+    for split in ["--initial-split-keys=", "--initial-split-keys=key/05,key/40"] {
+        let mut cluster = damaged(&["--corrupt-check-time=500ms", split]).await;
+        cluster.spawn(2);
+        assert_eq!(found(&cluster.endpoint(0)).await.len(), 1);
+        let deadline = Instant::now() + SEEN_WITHIN;
+        while !corrupt_members(&cluster.endpoint(0)).await.is_empty() {
+            assert!(Instant::now() < deadline, "{split}: {}", cluster.nodes[2].log());
+            tokio::time::sleep(POLL_EVERY).await;
+        }
+        put(&cluster.endpoint(2), "after").await.expect("a put");
+        cluster.stop(2);
+        let log = cluster.nodes[2].log();
+        assert!(log.contains("rebuilt: others hold the same"), "{split}: {log}");
+        let store = store_of(&cluster, 2);
+        let row = row_of(&store, "key/07");
+        assert!(row.windows(15).any(|words| words == b"value of key/07"), "{split}: {row:?}");
+        store.close().expect("closed");
+        cluster.restart(2);
+        put(&cluster.endpoint(2), "at last").await.expect("a put");
+    }
 }

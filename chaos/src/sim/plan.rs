@@ -131,10 +131,12 @@ pub enum Fault {
     Users,
     /// A member gets or loses its vote in the spine. Likewise.
     Votes,
+    /// A node has the leaders send it their state in place of its own.
+    Rebuild,
 }
 
 impl Fault {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Crash,
         Self::CrashAll,
         Self::Rolling,
@@ -147,6 +149,7 @@ impl Fault {
         Self::StuckDisk,
         Self::MoveLeader,
         Self::Members,
+        Self::Rebuild,
     ];
 }
 

@@ -158,6 +158,7 @@ pub const CORNERS: &[&str] = &[
     "snapshot installed",
     "snapshot of a range begun",
     "snapshot of a range installed",
+    "snapshots asked for",
     "snapshot put off",
     "snapshot refused",
     "snapshot refused by its receiver",

@@ -70,6 +70,7 @@ impl World {
             Fault::MoveReplica => self.move_replica(),
             Fault::Users => self.change_users(),
             Fault::Votes => self.move_vote(),
+            Fault::Rebuild => self.rebuild(),
         }
         let wait = 1 + self.chance.wait(self.plan.fault_every);
         self.plan_drawn(wait, Event::Trouble);
@@ -98,6 +99,16 @@ impl World {
     fn crash_one(&mut self) {
         if let Some(id) = self.victim() {
             self.crash_and_restart(id);
+        }
+    }
+
+    /// As a node whose data were found to be wrong.
+    fn rebuild(&mut self) {
+        let Some(id) = self.victim() else { return };
+        if self.nodes[&id].paused_until <= self.now {
+            self.see("snapshots asked for");
+            self.say(|| format!("node {id} asks for snapshots of all that it holds"));
+            self.step(id, Input::RequestSnapshots);
         }
     }
 

@@ -359,10 +359,10 @@ impl World {
     }
 
     fn start(&mut self, id: u64) {
-        let node = &self.nodes[&id];
-        if node.running.is_some() || node.is_out {
+        // That it joined may have been left out of a reduced run.
+        let Some(node) = self.nodes.get(&id).filter(|it| it.running.is_none() && !it.is_out) else {
             return;
-        }
+        };
         let loaded = match State::load(&node.store.view) {
             Ok(loaded) => loaded,
             Err(error) => {

@@ -420,11 +420,6 @@ impl Stage {
         lacking.extend(&self.unaware);
         lacking.extend(&self.absent);
         lacking.extend(self.ahead_of_spine.keys());
-        // Something was compacted further than is shown: who reads could miss what is gone.
-        if self.frontier.head().compact_revision < self.floor {
-            lacking.insert(GroupId::SPINE);
-            lacking.extend(self.frontier.ranges());
-        }
         let shown = Shown { index: self.frontier.index(), head: self.frontier.head() };
         // Tables that are kept beside the state are as old as this.
         let behind = if mutant::is(Mutant::StaleRouting) { 16 } else { 0 };
@@ -458,6 +453,13 @@ impl Stage {
             {
                 lacking.insert(cut.parent);
             }
+        }
+        // Something was compacted further than is shown: who reads could miss what is gone, in ranges
+        // whose replica here has ended since, too.
+        if shown.head.compact_revision < self.floor {
+            lacking.insert(GroupId::SPINE);
+            lacking.extend(self.frontier.ranges());
+            lacking.extend(self.reach.owners.ranges());
         }
         self.reach.shown = shown;
         self.reach.lacking = lacking;

@@ -474,6 +474,13 @@ pub(super) static FLAGS: &[Flag] = &[
     ),
     used(
         Category::Flotilla,
+        "rebuild-wrong-data",
+        Bool,
+        "true",
+        "have data that differ from those of most members replaced by what these hold",
+    ),
+    used(
+        Category::Flotilla,
         "give-up-lost-ranges",
         Bool,
         "false",

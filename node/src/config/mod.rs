@@ -185,6 +185,9 @@ pub struct Config {
     pub corrupt_check_at_start: CheckAtStart,
     /// When the leader compares what the members hold.
     pub corrupt_checks: CorruptChecks,
+    /// Data of this node that are found to be wrong are replaced by what the others hold. Not a flag of
+    /// etcd.
+    pub rebuild_wrong_data: bool,
     /// The cluster has lost its quorum for good: this node is to go on alone with what it has.
     pub force_new_cluster: bool,
     /// Ranges of which it has nothing begin anew then, without a key. Not a flag of etcd.

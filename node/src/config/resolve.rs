@@ -173,6 +173,7 @@ pub(super) fn resolve(settings: &Settings, notices: &mut Vec<Notice>) -> Result<
         corrupt_checks: corrupt_checks(settings)?,
         force_new_cluster: settings.bool("force-new-cluster"),
         give_up_lost_ranges: settings.bool("give-up-lost-ranges"),
+        rebuild_wrong_data: settings.bool("rebuild-wrong-data"),
         zone: zone(settings)?,
         placement_interval: positive(settings, "placement-interval", "--placement-interval")?,
         dead_after: dead_after(settings)?,

@@ -38,6 +38,8 @@ pub const ANSWER_BYTES: &str = "flotilla_answer_bytes";
 pub const ANSWERS_REFUSED: &str = "flotilla_answers_refused_total";
 /// Comparisons of what this member holds with what others hold, by what came of them.
 pub const DATA_COMPARISONS: &str = "flotilla_data_comparisons_total";
+/// Times that data of this member that were found to be wrong were replaced by what the others hold.
+pub const DATA_REBUILDS: &str = "flotilla_data_rebuilds_total";
 /// Times that the log's disk did not answer for so long that this node gave up what it led.
 pub const LOG_STALLS: &str = "flotilla_log_stalls_total";
 /// Replicas of ranges on this node that sleep: they send nothing and need no time.
@@ -199,6 +201,7 @@ fn describe() {
     describe_gauge!(ANSWER_BYTES, Unit::Bytes, "bytes of large answers under way");
     describe_counter!(ANSWERS_REFUSED, "reads refused as their answers found no room");
     describe_counter!(DATA_COMPARISONS, "comparisons of this member's data with the others'");
+    describe_counter!(DATA_REBUILDS, "wrong data of this member replaced by those of others");
     describe_counter!(LOG_STALLS, "stalls of the log's disk for which leaderships were given up");
     describe_gauge!(RANGES_ASLEEP, "replicas of ranges that sleep");
     describe_counter!(RANGE_WAKES, "replicas of ranges that were woken");

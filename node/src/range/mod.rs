@@ -575,6 +575,11 @@ struct Turn;
 #[rtype(result = "()")]
 pub struct HandOver;
 
+/// The data here are wrong: have the leaders send theirs.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Rebuild;
+
 /// Ask to campaign at once: the only member has nobody to wait for.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -625,6 +630,14 @@ impl Handler<HandOver> for SpineActor {
     fn handle(&mut self, _: HandOver, _: &mut Self::Context) {
         self.parts.ranges.all().iter().for_each(|actor| deliver(actor, HandOverRange));
         self.step(Input::HandOver);
+    }
+}
+
+impl Handler<Rebuild> for SpineActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Rebuild, _: &mut Self::Context) {
+        self.step(Input::RequestSnapshots);
     }
 }
 

@@ -215,8 +215,8 @@ fn change(message: &mut RaftMessage, field: u8, number: u64) {
 /// Small numbers, and entries that follow each other: what passes the first checks.
 fn plausible(message: &mut RaftMessage) {
     message.snapshot = None;
-    message.request_snapshot = 0;
     for number in [
+        &mut message.request_snapshot,
         &mut message.term,
         &mut message.log_term,
         &mut message.index,

@@ -66,8 +66,10 @@ pub(super) fn message(
         }
         Kind::AppendAnswer => {
             no_entries(message)?;
-            let is_success = standing.is_leader && is_current && !message.reject;
-            if is_success && message.index > standing.last_index {
+            let is_for_leader = standing.is_leader && is_current;
+            // The newest of its entries is one of this term, so this leader has it.
+            let has = if message.reject { message.request_snapshot } else { message.index };
+            if is_for_leader && has > standing.last_index {
                 return Err(Ignored::Malformed);
             }
         }
@@ -142,8 +144,13 @@ pub(super) fn envelope(
         message.commit,
         message.commit_term,
         message.reject_hint,
+        message.request_snapshot,
     ];
-    if numbers.iter().any(|number| *number >= NUMBER_MAX) || message.request_snapshot != 0 {
+    // Who asks for a snapshot refuses entries until it comes.
+    let may_ask = kind == Kind::AppendAnswer && message.reject;
+    if numbers.iter().any(|number| *number >= NUMBER_MAX)
+        || (message.request_snapshot != 0 && !may_ask)
+    {
         return Err(Ignored::Malformed);
     }
     // Without a term raft-rs takes a message for its own; with one it would panic on a read index.

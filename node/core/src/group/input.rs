@@ -59,6 +59,10 @@ pub enum Input {
         /// Where the data really stands; may be later than the message says.
         mark: internal::SnapshotMark,
     },
+    /// The state here is wrong: have the leader send its own, in place of it. Until that has come, this
+    /// member acknowledges no entries. Ignored by a leader, where none is known, and while a snapshot is
+    /// on its way; may be lost, so whoever asks looks again.
+    RequestSnapshot,
     /// What `Effect::Install` asked for is done and durable.
     SnapshotInstalled,
     /// How `Effect::SendSnapshot` ended. Must follow every one of them, or the peer gets nothing

@@ -8,6 +8,7 @@ use raft::{GetEntriesContext, RaftState, StorageError, eraftpb};
 use super::change::Change;
 use super::conf;
 use super::entry::{Entry, EntryKind, Position};
+use super::kept::Kept;
 use super::message;
 use super::recovered::Recovered;
 use crate::NodeId;
@@ -67,6 +68,17 @@ impl Log {
             0 => Some(self.truncated),
             after => self.entries.get(usize::try_from(after - 1).ok()?).map(Entry::position),
         }
+    }
+
+    /// What follows a state from there, if it is of this history: entries that others may have counted on.
+    pub(super) fn kept_after(&self, state: Position) -> Kept {
+        let entries = match self.position(state.index) {
+            Some(place) if place == state => {
+                self.entries.iter().filter(|entry| entry.index > state.index).cloned().collect()
+            }
+            _ => Vec::new(),
+        };
+        Kept::new(state, entries)
     }
 
     /// The membership changes after `index`, committed or not.

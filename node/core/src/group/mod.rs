@@ -207,6 +207,7 @@ impl Group {
             Input::Applied { index } => self.on_applied(index),
             Input::Truncate { index } => self.on_truncate(index, out),
             Input::SnapshotReceived { message, mark } => self.on_snapshot(message, mark, out),
+            Input::RequestSnapshot => self.on_request_snapshot(),
             Input::SnapshotInstalled => self.on_installed(out),
             Input::SnapshotSent { to, is_ok } => {
                 let end = if is_ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
@@ -445,7 +446,7 @@ impl Group {
 
     fn take_message(
         &mut self,
-        message: internal::RaftMessage,
+        mut message: internal::RaftMessage,
         out: &mut Vec<Effect>,
     ) -> Result<(), Ignored> {
         let kind = admit::message(&message, &self.standing())?;
@@ -475,6 +476,7 @@ impl Group {
                     return Err(Ignored::Busy);
                 }
             }
+            Kind::AppendAnswer if message.request_snapshot != 0 => self.raise_request(&mut message),
             Kind::ReadIndexAnswer if !self.tickets.is_asked(&message.entries[0].data) => {
                 return Err(Ignored::Stale);
             }
@@ -620,7 +622,10 @@ impl Group {
         if !self.outbox.persist(token, out) {
             return;
         }
-        self.persist_raft();
+        // What is committed of the log waits for the state before it.
+        if self.install.as_ref().is_none_or(|install| install.token <= token) {
+            self.persist_raft();
+        }
         if self.install.as_ref().is_some_and(|install| install.token <= token) {
             let install = self.install.take().expect("it was just seen");
             let place = Position { index: install.mark.index, term: install.mark.term };
@@ -673,6 +678,29 @@ impl Group {
         }
     }
 
+    /// From here on raft-rs answers its leader with the request, and refuses entries. It asks for what is
+    /// committed, not for all of its log, as it does by itself: the leader may need this very member to
+    /// commit the rest. It has committed as much itself only if that is of its term.
+    fn on_request_snapshot(&mut self) {
+        let is_asked = self.raft.raft.pending_request_snapshot != raft::INVALID_INDEX;
+        let is_busy = is_asked || self.install.is_some() || self.raft.snap().is_some();
+        let core = &mut self.raft.raft;
+        let committed = core.raft_log.committed;
+        let is_of_leader = core.raft_log.term(committed).is_ok_and(|term| term == core.term);
+        let has_leader = core.state == StateRole::Follower && core.leader_id != raft::INVALID_ID;
+        if has_leader && is_of_leader && !is_busy {
+            core.pending_request_snapshot = committed;
+        }
+    }
+
+    /// A member that asks for a snapshot says up to where it has committed, which raft-rs takes for an old
+    /// message where it has acknowledged more.
+    fn raise_request(&self, message: &mut internal::RaftMessage) {
+        if let Some(progress) = self.raft.raft.prs().get(message.from) {
+            message.index = message.index.max(progress.matched);
+        }
+    }
+
     fn on_snapshot(
         &mut self,
         message: internal::RaftMessage,
@@ -711,6 +739,9 @@ impl Group {
         if self.kept.is_beyond(place) {
             return Err(Ignored::Stale);
         }
+        if self.raft.raft.pending_request_snapshot != 0 {
+            self.kept = self.log().kept_after(place);
+        }
         // An old one is handed over as well: the answer tells the leader how far this node is.
         message.snapshot = Some(mark);
         self.raft
@@ -721,8 +752,12 @@ impl Group {
                 self.append_kept(place);
                 Ok(())
             }
-            None if is_old => Err(Ignored::Stale),
-            None => Err(Ignored::NotNeeded),
+            None => {
+                if self.applied().index > 0 {
+                    self.kept = Kept::default();
+                }
+                Err(if is_old { Ignored::Stale } else { Ignored::NotNeeded })
+            }
         }
     }
 
@@ -902,6 +937,10 @@ impl Group {
             return;
         }
         assert!(role.term >= self.role.term, "the term never goes back");
+        if role.term > self.role.term {
+            // What was asked of one leader means nothing to the next.
+            self.raft.raft.pending_request_snapshot = raft::INVALID_INDEX;
+        }
         self.role = role;
         out.push(Effect::Role(role));
         for context in self.tickets.change_leader() {

@@ -63,6 +63,7 @@ impl Group {
             | Input::Wake
             | Input::Campaign
             | Input::CommitTo { .. }
+            | Input::RequestSnapshot
             | Input::SnapshotReceived { .. } => self.wake(None, out),
             Input::Tick
             | Input::Message(_)
@@ -201,6 +202,7 @@ impl Group {
             }
             let is_in_step = progress.matched == last
                 && progress.recent_active
+                && progress.pending_request_snapshot == 0
                 && progress.state != ProgressState::Snapshot;
             if !is_in_step {
                 return false;
@@ -224,9 +226,12 @@ impl Group {
         }
     }
 
-    /// Nothing is on its way to the disk, and no ticket waits.
+    /// Nothing is on its way to the disk, no ticket waits, and no snapshot is asked for.
     fn is_still(&self) -> bool {
-        self.can_campaign() && self.outbox.oldest().is_none() && self.tickets.is_empty()
+        self.can_campaign()
+            && self.outbox.oldest().is_none()
+            && self.tickets.is_empty()
+            && self.raft.raft.pending_request_snapshot == 0
     }
 
     fn message_to(&self, to: NodeId, kind: Kind) -> RaftMessage {

@@ -530,6 +530,10 @@ impl Network {
             self.check_leader(id, role.term);
         }
         self.see("leader");
+        // A vote may come so late that the next term has a leader already, who has committed more.
+        if self.leaders.keys().next_back().is_some_and(|newest| *newest > role.term) {
+            return;
+        }
         let log = self.group(id).log();
         for (index, (term, _)) in self.history.range(log.truncated().index..) {
             let place = Position { index: *index, term: *term };

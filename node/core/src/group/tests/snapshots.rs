@@ -283,3 +283,55 @@ fn entries_that_were_vouched_for_outlive_the_state_before_them() {
     let out = received(&mut without_state(), snapshot(1, 2, 3, 3), mark(3, 2, conf.clone()));
     assert_eq!(refused(&out), Some(Ignored::Stale));
 }
+
+/// In step with the leader, and with an entry that is not committed yet.
+#[test]
+fn a_member_with_a_wrong_state_is_sent_the_right_one() {
+    let mut network = Network::new(1, 3, 3);
+    network.elect(1);
+    network.propose(1, &["a", "b"]);
+    network.settle();
+    network.input(1, Input::RequestSnapshot);
+    assert_eq!(network.seen.get("install"), None, "a leader has nobody to ask");
+    network.input(2, Input::RequestSnapshot);
+    network.tick_all();
+    assert_eq!(network.seen.get("install"), Some(&1));
+    network.propose(1, &["c"]);
+    network.settle();
+    (0..3).for_each(|_| network.tick_all());
+    assert_eq!(network.seen.get("install"), Some(&1), "it was asked for once");
+    assert_eq!(network.nodes[&2].state, network.nodes[&1].state);
+}
+
+/// The third member is gone, so nothing is committed without the one that asks.
+#[test]
+fn whoever_asks_for_the_state_holds_nothing_up() {
+    let mut network = Network::new(1, 3, 3);
+    network.elect(1);
+    network.isolate(3);
+    // It has the entry, and the leader does not know so.
+    network.propose(1, &["a"]);
+    network.persist(1, usize::MAX);
+    while !network.wire.is_empty() {
+        network.deliver(0);
+    }
+    network.persist(2, usize::MAX);
+    network.wire.clear();
+    let last = network.group(2).last_index();
+    assert!(network.group(1).commit() < last && network.group(1).last_index() == last);
+    network.input(2, Input::RequestSnapshot);
+    while network.snapshots.is_empty() {
+        network.tick(1);
+        while !network.wire.is_empty() {
+            network.deliver(0);
+        }
+    }
+    network.deliver_snapshot(true);
+    assert_eq!(network.group(2).last_index(), last, "it has vouched for what the state lacks");
+    for _ in 0..3 {
+        network.tick_all();
+    }
+    assert_eq!(network.seen.get("install"), Some(&1));
+    assert_eq!((network.group(1).commit(), network.group(2).commit()), (last, last));
+    assert_eq!(network.nodes[&2].state, network.nodes[&1].state);
+}

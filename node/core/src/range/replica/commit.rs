@@ -359,7 +359,7 @@ impl Replica {
         self.holders.replace(&stored);
         let Stored { position, noted, prepared, span, generation, .. } = stored;
         assert!(
-            position.index > self.joined.index && position.index == mark.index,
+            position.index >= self.joined.index && position.index == mark.index,
             "a snapshot never takes the state back: {position:?} for {mark:?} after {:?}",
             self.joined
         );

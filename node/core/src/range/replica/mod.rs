@@ -143,6 +143,8 @@ pub enum Input {
     Unreachable(NodeId),
     /// The other nodes that are there, as this node knows; none are before this is said.
     Alive(BTreeSet<NodeId>),
+    /// The state here is wrong: have the leader send its own. May be lost.
+    RequestSnapshot,
     /// Hand the leadership to this node.
     Transfer(NodeId),
     /// This node hears nothing of the spine's leader, but these others do: what is under way here has
@@ -498,6 +500,8 @@ impl Replica {
                 self.drive(group::Input::SnapshotSent { to, is_ok });
             }
             Input::Unreachable(peer) => self.drive(group::Input::Unreachable(peer)),
+            Input::RequestSnapshot if self.holders.has_left => {}
+            Input::RequestSnapshot => self.drive(group::Input::RequestSnapshot),
             Input::Transfer(to) => self.hand_over(to, view)?,
             Input::CutOff(others) => self.hand_over_to_any(|it| others.contains(&it), view)?,
             Input::DiskStalled => self.hand_over_to_any(|_| true, view)?,

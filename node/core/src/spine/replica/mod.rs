@@ -164,6 +164,9 @@ pub enum Input {
     Unsent(Vec<Forward>),
     /// The node is stopping: hand leadership over.
     HandOver,
+    /// The state here is wrong: have the leaders send theirs, of the spine and of all ranges. May be lost,
+    /// and does nothing where this node leads.
+    RequestSnapshots,
     /// The leader of a range, here or elsewhere, is to hand over to this member. May be lost.
     TransferRange(GroupId, NodeId),
     /// Do not wait for the election timeout: there is nobody to wait for.
@@ -521,6 +524,10 @@ impl Replica {
             Input::Disconnected(peer) => self.on_disconnected(peer),
             Input::Unsent(forwards) => self.on_unsent(forwards),
             Input::HandOver => self.on_hand_over(view)?,
+            Input::RequestSnapshots => {
+                self.drive(group::Input::RequestSnapshot);
+                self.tell_all(|| range::replica::Input::RequestSnapshot);
+            }
             Input::TransferRange(range, to) => self.transfer_range(range, to, view)?,
             Input::Campaign => self.drive(group::Input::Campaign),
         }
