@@ -48,7 +48,7 @@ const IMPORTS: [(&str, &[&str]); 23] = [
     ("console", &["api", "auth", "peer", "router", "runtime", "store", "tls"]),
     ("backup", &["calendar", "cluster", "ctl"]),
     ("verify", &["cluster", "range", "store", "wal"]),
-    ("corruption", &["peer", "router", "tls"]),
+    ("corruption", &["hand_over", "peer", "range", "router", "tls"]),
     ("recover", &["cluster", "range", "store", "wal"]),
     ("placement", &["range", "router", "store"]),
     ("runtime", &["api", "peer", "router", "spans", "tls", "watch"]),
